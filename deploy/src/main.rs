@@ -1,0 +1,2 @@
+//! The `tidewatch` program.
+fn main() {}
