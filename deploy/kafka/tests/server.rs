@@ -1,4 +1,5 @@
 //! A real broker is started, killed, restarted and dropped; it never outlives its holder.
+#![allow(clippy::unwrap_used)]
 
 use std::net::TcpStream;
 use std::path::Path;
