@@ -1,0 +1,25 @@
+# The one list of commands. `make test` is what CI runs.
+
+.PHONY: demo test format lint unit docs deny
+
+demo:
+	cargo run --release
+
+test: format lint unit docs
+
+format:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Starts a real Apache Kafka by itself (needs Java 17 and Maven); nothing else has to be running.
+unit:
+	cargo test --workspace --locked
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Licences, advisories and sources of dependencies; needs `cargo install cargo-deny`.
+deny:
+	cargo deny check
