@@ -1,0 +1,280 @@
+//! What is watched, and how: the declaration of a stream.
+//!
+//! [`StreamSettings`] is what a user writes; [`StreamSettings::validate`] turns it into a [`StreamConfig`], which holds only values
+//! that make sense together, so that nothing behind it has to check again.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::detect::DetectorKind;
+
+mod duration;
+mod validate;
+
+pub use duration::Span;
+pub use validate::{ForecastParams, Measure, StreamConfig};
+
+/// How the values of the input topic are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Avro with a single-object or Confluent header in front.
+    Avro,
+    /// One JSON object.
+    Json,
+}
+
+/// The unit of an event time that is written as a bare number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeUnit {
+    /// Seconds since 1970.
+    #[serde(rename = "s")]
+    Seconds,
+    /// Milliseconds since 1970.
+    #[serde(rename = "ms")]
+    Millis,
+    /// Microseconds since 1970.
+    #[serde(rename = "us")]
+    Micros,
+    /// Nanoseconds since 1970.
+    #[serde(rename = "ns")]
+    Nanos,
+}
+
+/// How event time is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum WindowSettings {
+    /// Windows of this length, one after the other.
+    Tumbling(Span),
+    /// Windows of the first length, a new one at every multiple of the second.
+    Hopping([Span; 2]),
+}
+
+/// What a series takes from a window's summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregate {
+    /// Number of values.
+    Count,
+    /// Their sum.
+    Sum,
+    /// Their mean.
+    Mean,
+    /// Their standard deviation.
+    Stddev,
+    /// The smallest.
+    Min,
+    /// The greatest.
+    Max,
+    /// The median (by a sketch, 1 % relative error).
+    P50,
+    /// The 95th percentile (by a sketch, 1 % relative error).
+    P95,
+    /// The 99th percentile (by a sketch, 1 % relative error).
+    P99,
+}
+
+impl Aggregate {
+    /// The name that settings and records use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+            Self::Stddev => "stddev",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::P50 => "p50",
+            Self::P95 => "p95",
+            Self::P99 => "p99",
+        }
+    }
+
+    /// The quantile that a sketch has to answer for, if it is one.
+    #[must_use]
+    pub const fn quantile(self) -> Option<f64> {
+        match self {
+            Self::P50 => Some(0.50),
+            Self::P95 => Some(0.95),
+            Self::P99 => Some(0.99),
+            _ => None,
+        }
+    }
+}
+
+/// What is forecast of each series of a measure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastSettings {
+    /// Seasons as spans of time, the shortest first. Empty: none. Each must be a whole number of windows (or of slides).
+    #[serde(default = "ForecastSettings::default_seasons")]
+    pub seasons: Vec<Span>,
+    /// How far ahead the forecasts topic looks; empty: one step only, and nothing is written there.
+    #[serde(default)]
+    pub horizons: Vec<Span>,
+    /// A path goes to the forecasts topic each time that event time passes a multiple of this.
+    #[serde(default = "ForecastSettings::default_emit_every")]
+    pub emit_every: Span,
+}
+
+impl ForecastSettings {
+    fn default_seasons() -> Vec<Span> {
+        vec![Span::from_millis(86_400_000)]
+    }
+    fn default_emit_every() -> Span {
+        Span::from_millis(3_600_000)
+    }
+}
+
+/// A number that an event carries, and what is done with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureSettings {
+    /// Its name in what is written.
+    pub name: String,
+    /// The event's field that holds it (dots reach into nested records).
+    pub field: String,
+    /// Its unit, for people: `ms`, `bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The series that are watched, one an aggregate.
+    #[serde(default = "MeasureSettings::default_aggregates")]
+    pub aggregates: Vec<Aggregate>,
+    /// The detectors that score each series.
+    #[serde(default = "MeasureSettings::default_detectors")]
+    pub detectors: Vec<DetectorKind>,
+    /// The forecast of each series; left out: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<ForecastSettings>,
+}
+
+impl MeasureSettings {
+    fn default_aggregates() -> Vec<Aggregate> {
+        vec![Aggregate::Mean]
+    }
+    fn default_detectors() -> Vec<DetectorKind> {
+        vec![DetectorKind::ZScore, DetectorKind::Iqr, DetectorKind::IsolationForest]
+    }
+}
+
+/// When a person hears of an anomaly. Scores are in units of the detectors' thresholds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertSettings {
+    /// How many of a series' detectors must agree; a series with fewer asks all of them.
+    pub votes: usize,
+    /// Anomalous windows in a row that open an alert.
+    pub open_after: u32,
+    /// A score that opens one at once.
+    pub open_at_once: f64,
+    /// An open alert's window is calm below this score (hysteresis: less than 1).
+    pub calm_below: f64,
+    /// Calm windows in a row that resolve it.
+    pub resolve_after: u32,
+    /// Anomalous windows in a row, to one side, from which a spike or dip is called a level shift (or a drift, if it grows).
+    pub sustained_after: u32,
+    /// Peak scores from which an alert is medium, high, critical.
+    pub severities: [f64; 3],
+}
+
+impl Default for AlertSettings {
+    fn default() -> Self {
+        Self {
+            votes: 2,
+            open_after: 2,
+            open_at_once: 2.0,
+            calm_below: 0.7,
+            resolve_after: 3,
+            sustained_after: 12,
+            severities: [1.5, 2.5, 4.0],
+        }
+    }
+}
+
+/// The declaration of a stream, as a user writes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamSettings {
+    /// Its name in what is written.
+    pub name: String,
+    /// The input topic.
+    pub topic: String,
+    /// How its values are written.
+    pub format: Format,
+    /// Files with the Avro schemas that its writers use; the built-in ones are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<SchemaSource>,
+    /// The fields whose values name the entity. One entity must live in one partition.
+    pub entity: Vec<String>,
+    /// The field with the event's time.
+    pub event_time: String,
+    /// The unit of an event time that is a bare number.
+    #[serde(default = "StreamSettings::default_unit")]
+    pub event_time_unit: TimeUnit,
+    /// How event time is cut.
+    pub window: WindowSettings,
+    /// How far events may be out of order: the watermark trails the greatest event time by this.
+    #[serde(default = "StreamSettings::default_disorder")]
+    pub disorder: Span,
+    /// How much longer a window waits for late events before it closes for good.
+    #[serde(default)]
+    pub lateness: Span,
+    /// Entities that one partition remembers; at the bound the least recently seen makes room.
+    #[serde(default = "StreamSettings::default_entities_max")]
+    pub entities_max: usize,
+    /// The seed of the isolation forest's random cuts.
+    #[serde(default)]
+    pub seed: u64,
+    /// The numbers that are watched.
+    #[serde(rename = "measure")]
+    pub measures: Vec<MeasureSettings>,
+    /// When a person hears of an anomaly.
+    #[serde(default)]
+    pub alert: AlertSettings,
+}
+
+impl StreamSettings {
+    fn default_unit() -> TimeUnit {
+        TimeUnit::Millis
+    }
+    fn default_disorder() -> Span {
+        Span::from_millis(2_000)
+    }
+    fn default_entities_max() -> usize {
+        100_000
+    }
+
+    /// Checks the declaration and works out what follows from it.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot be, why, and what to do.
+    pub fn validate(&self) -> Result<Arc<StreamConfig>, ConfigError> {
+        StreamConfig::from_settings(self).map(Arc::new)
+    }
+}
+
+/// A writer's schema: the file, and its id where a schema registry numbers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaSource {
+    /// The `.avsc` file.
+    pub file: String,
+    /// Its id in the Confluent wire format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+}
+
+/// A declaration that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stream `{stream}`: `{setting}` {problem}")]
+pub struct ConfigError {
+    /// The stream's name.
+    pub stream: String,
+    /// The setting, as a path inside the declaration.
+    pub setting: String,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}

@@ -1,0 +1,349 @@
+//! From what a user wrote to a [`StreamConfig`] in which every value makes sense.
+
+use std::collections::BTreeSet;
+
+use super::{Aggregate, AlertSettings, ConfigError, Format, StreamSettings, TimeUnit, WindowSettings};
+use crate::detect::DetectorKind;
+use crate::window::Window;
+
+/// Windows that one pane may belong to; more of them are a mistake in the slide.
+const PANES_MAX: i64 = 10_000;
+/// Measures, aggregates and horizons that one stream may declare.
+const LIST_MAX: usize = 64;
+
+/// A stream's declaration, validated. Shared by all engines of the stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamConfig {
+    /// Its name in what is written.
+    pub name: String,
+    /// The input topic.
+    pub topic: String,
+    /// How its values are written.
+    pub format: Format,
+    /// Files with the schemas of its writers.
+    pub schemas: Vec<super::SchemaSource>,
+    /// The fields whose values name the entity.
+    pub entity: Vec<String>,
+    /// The field with the event's time.
+    pub event_time: String,
+    /// The unit of an event time that is a bare number.
+    pub event_time_unit: TimeUnit,
+    /// How event time is cut.
+    pub window: Window,
+    /// How far events may be out of order, in ms.
+    pub disorder_ms: i64,
+    /// How much longer a window waits, in ms.
+    pub lateness_ms: i64,
+    /// Entities that one partition remembers.
+    pub entities_max: usize,
+    /// The seed of the forests' random cuts.
+    pub seed: u64,
+    /// The numbers that are watched, at least one.
+    pub measures: Vec<Measure>,
+    /// When a person hears of an anomaly.
+    pub alert: AlertSettings,
+}
+
+/// A measure, validated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measure {
+    /// Its name in what is written.
+    pub name: String,
+    /// The event's field that holds it.
+    pub field: String,
+    /// Its unit, for people.
+    pub unit: Option<String>,
+    /// The series that are watched, at least one.
+    pub aggregates: Vec<Aggregate>,
+    /// The detectors of each series, each kind once, in a fixed order.
+    pub detectors: Vec<DetectorKind>,
+    /// The forecast of each series.
+    pub forecast: Option<ForecastParams>,
+}
+
+impl Measure {
+    /// Whether its summary needs a sketch of the distribution.
+    #[must_use]
+    pub fn needs_quantiles(&self) -> bool {
+        self.aggregates.iter().any(|aggregate| aggregate.quantile().is_some())
+    }
+}
+
+/// A forecast, validated. Spans are counted in steps: one window, or one slide of hopping windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForecastParams {
+    /// Lengths of the seasons in steps, the shortest first.
+    pub seasons: Vec<u32>,
+    /// Horizons in steps, ascending; empty: no path is emitted.
+    pub horizons: Vec<u32>,
+    /// A path is emitted each time that event time passes a multiple of this, in ms.
+    pub emit_every_ms: i64,
+}
+
+impl StreamConfig {
+    pub(super) fn from_settings(s: &StreamSettings) -> Result<Self, ConfigError> {
+        let wrong =
+            |setting: &str, problem: String| ConfigError { stream: s.name.clone(), setting: setting.into(), problem };
+        for (setting, text) in [("name", &s.name), ("topic", &s.topic), ("event_time", &s.event_time)] {
+            if text.is_empty() {
+                return Err(wrong(setting, "is empty".into()));
+            }
+        }
+        if s.entity.is_empty() || s.entity.iter().any(String::is_empty) {
+            return Err(wrong("entity", "names no field; name those that tell whose telemetry an event is".into()));
+        }
+        if s.entities_max == 0 {
+            return Err(wrong("entities_max", "is 0; no entity could be remembered".into()));
+        }
+        let window = Self::window(s, &wrong)?;
+        if s.measures.is_empty() || s.measures.len() > LIST_MAX {
+            return Err(wrong("measure", format!("has {} entries; declare 1 to {LIST_MAX}", s.measures.len())));
+        }
+        let mut names = BTreeSet::new();
+        let mut measures = Vec::with_capacity(s.measures.len());
+        for measure in &s.measures {
+            if !names.insert(&measure.name) {
+                return Err(wrong("measure.name", format!("`{}` is declared twice", measure.name)));
+            }
+            measures.push(Measure::from_settings(measure, window, &wrong)?);
+        }
+        check_alert(&s.alert, &wrong)?;
+        Ok(Self {
+            name: s.name.clone(),
+            topic: s.topic.clone(),
+            format: s.format,
+            schemas: s.schemas.clone(),
+            entity: s.entity.clone(),
+            event_time: s.event_time.clone(),
+            event_time_unit: s.event_time_unit,
+            window,
+            disorder_ms: s.disorder.as_millis(),
+            lateness_ms: s.lateness.as_millis(),
+            entities_max: s.entities_max,
+            seed: s.seed,
+            measures,
+            alert: s.alert.clone(),
+        })
+    }
+
+    fn window(s: &StreamSettings, wrong: &impl Fn(&str, String) -> ConfigError) -> Result<Window, ConfigError> {
+        let (size, slide) = match s.window {
+            WindowSettings::Tumbling(size) => (size, size),
+            WindowSettings::Hopping([size, slide]) => (size, slide),
+        };
+        let (size_ms, slide_ms) = (size.as_millis(), slide.as_millis());
+        if size_ms == 0 || slide_ms == 0 {
+            return Err(wrong("window", "has no length; write for example { tumbling = \"10s\" }".into()));
+        }
+        if size_ms % slide_ms != 0 {
+            return Err(wrong("window", format!("of {size} is not a whole number of slides of {slide}")));
+        }
+        if size_ms / slide_ms > PANES_MAX {
+            return Err(wrong(
+                "window",
+                format!("of {size} has more than {PANES_MAX} slides of {slide}; use a longer slide"),
+            ));
+        }
+        Ok(Window { size_ms, slide_ms })
+    }
+
+    /// Number of series that each entity has.
+    #[must_use]
+    pub fn series_count(&self) -> usize {
+        self.measures.iter().map(|measure| measure.aggregates.len()).sum()
+    }
+
+    /// What the saved state depends on, as text: state written under another one cannot be used.
+    #[must_use]
+    pub fn state_signature(&self) -> String {
+        let mut text = format!("{:?} {:?} {}", self.window, self.entity, self.seed);
+        for m in &self.measures {
+            text += &format!(
+                " {} {:?} {:?} {:?}",
+                m.name,
+                m.aggregates,
+                m.detectors,
+                m.forecast.as_ref().map(|f| &f.seasons)
+            );
+        }
+        text
+    }
+}
+
+impl Measure {
+    fn from_settings(
+        m: &super::MeasureSettings,
+        window: Window,
+        wrong: &impl Fn(&str, String) -> ConfigError,
+    ) -> Result<Self, ConfigError> {
+        let at = |setting: &str| format!("measure.{}.{setting}", m.name);
+        for (setting, text) in [("name", &m.name), ("field", &m.field)] {
+            if text.is_empty() {
+                return Err(wrong(&at(setting), "is empty".into()));
+            }
+        }
+        if m.aggregates.is_empty() {
+            return Err(wrong(
+                &at("aggregates"),
+                "is empty; each aggregate is a series, for example [\"mean\", \"p95\"]".into(),
+            ));
+        }
+        if m.aggregates.iter().collect::<BTreeSet<_>>().len() != m.aggregates.len() {
+            return Err(wrong(&at("aggregates"), "names an aggregate twice".into()));
+        }
+        let detectors: BTreeSet<DetectorKind> = m.detectors.iter().copied().collect();
+        if detectors.len() != m.detectors.len() {
+            return Err(wrong(&at("detectors"), "names a detector twice".into()));
+        }
+        let forecast = m.forecast.as_ref().map(|f| ForecastParams::from_settings(f, window, &at, wrong)).transpose()?;
+        Ok(Self {
+            name: m.name.clone(),
+            field: m.field.clone(),
+            unit: m.unit.clone(),
+            aggregates: m.aggregates.clone(),
+            detectors: detectors.into_iter().collect(),
+            forecast,
+        })
+    }
+}
+
+impl ForecastParams {
+    fn from_settings(
+        f: &super::ForecastSettings,
+        window: Window,
+        at: &impl Fn(&str) -> String,
+        wrong: &impl Fn(&str, String) -> ConfigError,
+    ) -> Result<Self, ConfigError> {
+        let step = super::Span::from_millis(window.slide_ms);
+        let steps = |setting: &str, spans: &[super::Span], least: u32| -> Result<Vec<u32>, ConfigError> {
+            let mut steps = Vec::with_capacity(spans.len());
+            for span in spans {
+                let count = u32::try_from(span.as_millis() / window.slide_ms).unwrap_or(u32::MAX);
+                if span.as_millis() % window.slide_ms != 0 || count < least {
+                    return Err(wrong(
+                        &at(setting),
+                        format!("`{span}` is not a whole number, at least {least}, of steps of {step}"),
+                    ));
+                }
+                if steps.last().is_some_and(|&last| last >= count) {
+                    return Err(wrong(&at(setting), "must ascend".into()));
+                }
+                steps.push(count);
+            }
+            Ok(steps)
+        };
+        if f.seasons.len() > 2 {
+            return Err(wrong(
+                &at("forecast.seasons"),
+                "has more than two seasons; name at most a day and a week".into(),
+            ));
+        }
+        if f.horizons.len() > LIST_MAX {
+            return Err(wrong(&at("forecast.horizons"), format!("has more than {LIST_MAX} entries")));
+        }
+        if f.emit_every.as_millis() == 0 {
+            return Err(wrong(&at("forecast.emit_every"), "is 0; write for example \"1h\"".into()));
+        }
+        Ok(Self {
+            seasons: steps("forecast.seasons", &f.seasons, 2)?,
+            horizons: steps("forecast.horizons", &f.horizons, 1)?,
+            emit_every_ms: f.emit_every.as_millis(),
+        })
+    }
+}
+
+fn check_alert(a: &AlertSettings, wrong: &impl Fn(&str, String) -> ConfigError) -> Result<(), ConfigError> {
+    if a.votes == 0 || a.open_after == 0 || a.resolve_after == 0 || a.sustained_after == 0 {
+        return Err(wrong(
+            "alert",
+            "has a count of 0; votes, open_after, resolve_after and sustained_after start at 1".into(),
+        ));
+    }
+    if !(a.calm_below > 0.0 && a.calm_below <= 1.0) {
+        return Err(wrong("alert.calm_below", format!("is {}; it lies above 0 and at most at 1", a.calm_below)));
+    }
+    if !(a.open_at_once >= 1.0) {
+        return Err(wrong("alert.open_at_once", format!("is {}; it is at least 1", a.open_at_once)));
+    }
+    let [medium, high, critical] = a.severities;
+    if !(1.0 <= medium && medium <= high && high <= critical) {
+        return Err(wrong("alert.severities", "must ascend from at least 1".into()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ForecastSettings, MeasureSettings, Span};
+
+    fn settings() -> StreamSettings {
+        StreamSettings {
+            name: "calls".into(),
+            topic: "calls.v1".into(),
+            format: Format::Json,
+            schemas: vec![],
+            entity: vec!["service".into()],
+            event_time: "at".into(),
+            event_time_unit: TimeUnit::Millis,
+            window: WindowSettings::Tumbling(Span::from_millis(60_000)),
+            disorder: Span::default(),
+            lateness: Span::default(),
+            entities_max: 10,
+            seed: 0,
+            measures: vec![MeasureSettings {
+                name: "latency".into(),
+                field: "ms".into(),
+                unit: None,
+                aggregates: vec![Aggregate::Mean],
+                detectors: vec![DetectorKind::ZScore],
+                forecast: None,
+            }],
+            alert: AlertSettings::default(),
+        }
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut StreamSettings), expected: &str) {
+        let mut settings = settings();
+        change(&mut settings);
+        assert_eq!(settings.validate().unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_sound_declaration_is_taken() {
+        let config = settings().validate().unwrap();
+        assert_eq!(config.window, Window { size_ms: 60_000, slide_ms: 60_000 });
+        assert_eq!(config.series_count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let span = Span::from_millis;
+        check(
+            |s| s.entity.clear(),
+            "stream `calls`: `entity` names no field; name those that tell whose telemetry an event is",
+        );
+        check(|s| s.measures.clear(), "stream `calls`: `measure` has 0 entries; declare 1 to 64");
+        check(
+            |s| s.window = WindowSettings::Hopping([span(60_000), span(7_000)]),
+            "stream `calls`: `window` of 1m is not a whole number of slides of 7s",
+        );
+        check(
+            |s| s.window = WindowSettings::Tumbling(span(0)),
+            "stream `calls`: `window` has no length; write for example { tumbling = \"10s\" }",
+        );
+        check(|s| s.measures.push(s.measures[0].clone()), "stream `calls`: `measure.name` `latency` is declared twice");
+        check(
+            |s| {
+                s.measures[0].forecast =
+                    Some(ForecastSettings { seasons: vec![span(90_000)], horizons: vec![], emit_every: span(60_000) });
+            },
+            "stream `calls`: `measure.latency.forecast.seasons` `1m 30s` is not a whole number, at least 2, of steps of 1m",
+        );
+        check(
+            |s| s.alert.calm_below = f64::NAN,
+            "stream `calls`: `alert.calm_below` is NaN; it lies above 0 and at most at 1",
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! Detectors: how unusual is a window's value?
+//!
+//! Every detector answers on one scale: a score of 1.0 is its own threshold, 0 means nothing unusual (or that it is warming up), and
+//! a score is finite and not above [`SCORE_MAX`]. A value is scored before it is learnt: it never scores itself. Where a forecast
+//! stands, a detector looks at the residual, that is, at the value less the expected mean, in units of the error that is usual at
+//! that time; else at the value itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::forecast::Expectation;
+
+mod floor;
+pub mod iqr;
+pub mod isolation_forest;
+pub mod zscore;
+
+pub(crate) use floor::Grain;
+
+/// The greatest score: what lies further out is not told apart.
+pub const SCORE_MAX: f64 = 1_000.0;
+
+/// A window's value, and what was expected of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// The value, in units of the series. One that is not finite is neither scored nor learnt.
+    pub value: f64,
+    /// The forecast made before the value was known, where one is ready.
+    pub expected: Option<Expectation>,
+}
+
+impl Observation {
+    /// What a detector looks at: the standardised residual, or the value. `None` when it is not a finite number.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        let signal = match self.expected {
+            Some(expected) => Signal { basis: Basis::Residual, x: (self.value - expected.mean) / expected.sd },
+            None => Signal { basis: Basis::Value, x: self.value },
+        };
+        signal.x.is_finite().then_some(signal)
+    }
+}
+
+/// What a detector's statistics are about. When it changes (the forecast has become ready), they start anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Basis {
+    Value,
+    Residual,
+}
+
+/// A number to judge, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Signal {
+    pub(crate) basis: Basis,
+    pub(crate) x: f64,
+}
+
+/// A detector of one series. Its state is bounded, serialisable, and all that its answers depend on.
+pub trait Detector {
+    /// Which detector it is.
+    fn kind(&self) -> DetectorKind;
+
+    /// How unusual the value is, against what was learnt so far: 1.0 is the threshold, 0 while warming up or for a value that is
+    /// not finite.
+    fn score(&self, observation: &Observation) -> f64;
+
+    /// Learns the value. Call it after [`Self::score`], once per window that has a value.
+    fn learn(&mut self, observation: &Observation);
+
+    /// Whether too little is known to score.
+    fn warming_up(&self) -> bool;
+}
+
+/// The detectors there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DetectorKind {
+    /// [`zscore::ZScore`].
+    #[serde(rename = "z-score")]
+    ZScore,
+    /// [`iqr::Iqr`].
+    Iqr,
+    /// [`isolation_forest::ForestScore`].
+    IsolationForest,
+}
+
+impl DetectorKind {
+    /// The name that settings and records use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ZScore => "z-score",
+            Self::Iqr => "iqr",
+            Self::IsolationForest => "isolation-forest",
+        }
+    }
+}
+
+/// A score from a distance in units of the threshold: within `[0, SCORE_MAX]`, whatever the arithmetic gave.
+pub(crate) fn score_from(ratio: f64) -> f64 {
+    if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, SCORE_MAX) }
+}

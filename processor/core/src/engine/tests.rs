@@ -1,0 +1,258 @@
+//! The engine against plain reference code, and against itself after every kind of interruption.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tidewatch_schemas::record::State;
+
+use super::*;
+use crate::config::{
+    Aggregate, ForecastSettings, Format, MeasureSettings, Span, StreamSettings, TimeUnit, WindowSettings,
+};
+use crate::detect::DetectorKind;
+
+const SECOND: i64 = 1_000;
+
+fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
+    StreamSettings {
+        name: "calls".into(),
+        topic: "calls.v1".into(),
+        format: Format::Json,
+        schemas: vec![],
+        entity: vec!["service".into(), "instance".into()],
+        event_time: "at".into(),
+        event_time_unit: TimeUnit::Millis,
+        window: WindowSettings::Hopping([Span::from_millis(size_ms), Span::from_millis(slide_ms)]),
+        disorder: Span::from_millis(3 * SECOND),
+        lateness: Span::from_millis(2 * SECOND),
+        entities_max: 100,
+        seed: 7,
+        measures: vec![MeasureSettings {
+            name: "latency".into(),
+            field: "ms".into(),
+            unit: Some("ms".into()),
+            aggregates: vec![Aggregate::Mean, Aggregate::P95],
+            detectors: vec![DetectorKind::ZScore, DetectorKind::Iqr, DetectorKind::IsolationForest],
+            forecast: Some(ForecastSettings {
+                seasons: vec![Span::from_millis(4 * slide_ms)],
+                horizons: vec![Span::from_millis(slide_ms)],
+                emit_every: Span::from_millis(2 * slide_ms),
+            }),
+        }],
+        alert: Default::default(),
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Given {
+    event_time: i64,
+    entity: String,
+    value: f64,
+}
+
+fn run(engine: &mut Engine, first_offset: i64, events: &[Given]) -> (Effects, Vec<Ingested>) {
+    let mut effects = Effects::default();
+    let ingested = events
+        .iter()
+        .zip(first_offset..)
+        .map(|(e, offset)| {
+            engine.ingest(
+                &Event { offset, event_time: e.event_time, entity: &e.entity, values: &[e.value] },
+                &mut effects,
+            )
+        })
+        .collect();
+    (effects, ingested)
+}
+
+/// Events whose times wander forward with disorder, of a few entities.
+fn events(len: usize) -> impl Strategy<Value = Vec<Given>> {
+    prop::collection::vec((0i64..4 * SECOND, -6 * SECOND..6 * SECOND, 0u8..4, 0.0f64..100.0), 1..len).prop_map(
+        |steps| {
+            let mut now = 100 * SECOND;
+            steps
+                .into_iter()
+                .map(|(step, jitter, entity, value)| {
+                    now += step;
+                    Given { event_time: now + jitter, entity: format!("checkout/{entity}"), value }
+                })
+                .collect()
+        },
+    )
+}
+
+/// What a person with a spreadsheet would do: (entity, window start) -> values, and which events are late.
+fn reference(events: &[Given], size: i64, slide: i64) -> (BTreeMap<(i64, String), Vec<f64>>, Vec<bool>) {
+    let (mut windows, mut late) = (BTreeMap::<(i64, String), Vec<f64>>::new(), Vec::new());
+    let mut closed_until = i64::MIN;
+    for event in events {
+        let first = (event.event_time - size).div_euclid(slide) + 1;
+        let starts: Vec<i64> = (first..).map(|n| n * slide).take_while(|&s| s <= event.event_time).collect();
+        let open: Vec<i64> = starts.into_iter().filter(|start| start + size > closed_until).collect();
+        late.push(open.is_empty());
+        for start in open {
+            windows.entry((start + size, event.entity.clone())).or_default().push(event.value);
+        }
+        closed_until = closed_until.max(event.event_time - 5 * SECOND);
+    }
+    windows.retain(|&(end, _), _| end <= closed_until);
+    (windows, late)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn windows_equal_those_of_plain_reference_code(
+        events in events(200),
+        (size, slide) in prop::sample::select(vec![(10, 10), (10, 5), (12, 3), (7, 7), (60, 10)]),
+    ) {
+        let (size, slide) = (size * SECOND, slide * SECOND);
+        let mut engine = Engine::new(settings(size, slide).validate().unwrap(), 3);
+        let (effects, ingested) = run(&mut engine, 0, &events);
+        let (windows, late) = reference(&events, size, slide);
+
+        prop_assert_eq!(ingested.iter().map(|i| matches!(i, Ingested::Late(_))).collect::<Vec<_>>(), late);
+        prop_assert_eq!(effects.metrics.len(), windows.len());
+        let order: Vec<_> = effects.metrics.iter().map(|m| (m.window_end, m.entity.clone())).collect();
+        prop_assert!(order.iter().map(|(end, _)| end).is_sorted() , "windows close in the order of their ends");
+        for metric in &effects.metrics {
+            let values = &windows[&(metric.window_end, metric.entity.clone())];
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            prop_assert_eq!(metric.count, values.len() as i64);
+            prop_assert!((metric.mean - mean).abs() < 1e-9);
+            prop_assert_eq!(metric.min, values.iter().copied().fold(f64::MAX, f64::min));
+            prop_assert_eq!(metric.max, values.iter().copied().fold(f64::MIN, f64::max));
+            prop_assert_eq!(metric.window_end - metric.window_start, size);
+            prop_assert_eq!(metric.partition, 3);
+        }
+        let counts = engine.counts();
+        prop_assert_eq!(counts.scored + counts.late, events.len() as u64);
+    }
+
+    #[test]
+    fn restoring_anywhere_equals_never_having_stopped(events in events(150), cuts in prop::collection::btree_set(0usize..150, 0..6)) {
+        let config = StreamSettings { entities_max: 3, ..settings(10 * SECOND, 5 * SECOND) }.validate().unwrap();
+        let mut undisturbed = Engine::new(config.clone(), 0);
+        let (expected, _) = run(&mut undisturbed, 0, &events);
+
+        let mut topic: BTreeMap<Option<String>, State> = BTreeMap::new();
+        let mut engine = Engine::new(config.clone(), 0);
+        let mut got = Effects::default();
+        let mut from = 0;
+        for cut in cuts.into_iter().filter(|&cut| cut < events.len()).chain([events.len()]) {
+            let (mut effects, _) = run(&mut engine, from as i64, &events[from..cut]);
+            got.metrics.append(&mut effects.metrics);
+            got.forecasts.append(&mut effects.forecasts);
+            got.alerts.append(&mut effects.alerts);
+            from = cut;
+            for (key, state) in engine.snapshot(cut as i64) {
+                match state {
+                    Some(state) => topic.insert(key, state),
+                    None => topic.remove(&key),
+                };
+            }
+            let (restored, offset) = Engine::restore(config.clone(), 0, topic.values().cloned()).unwrap().unwrap();
+            prop_assert_eq!(offset, cut as i64);
+            engine = restored;
+        }
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(engine.counts(), undisturbed.counts());
+    }
+}
+
+/// Calm windows of one entity with a daily shape, then a fault; what alerts say of it.
+#[test]
+fn a_spike_opens_one_alert_and_its_end_resolves_it() {
+    let minute = 60 * SECOND;
+    let mut settings = settings(minute, minute);
+    settings.measures[0].forecast = Some(ForecastSettings {
+        seasons: vec![Span::from_millis(60 * minute)],
+        horizons: vec![],
+        emit_every: Span::from_millis(minute),
+    });
+    let mut engine = Engine::new(settings.validate().unwrap(), 0);
+    let faulty = 720..732;
+    let events: Vec<Given> = (0..900i64)
+        .flat_map(|window| {
+            let faulty = faulty.contains(&window);
+            (0..20i64).map(move |n| {
+                let noise = (((window * 20 + n) * 7_919) % 101) as f64 / 10.0;
+                let shape = 20.0 * ((window % 60) as f64 / 60.0 * std::f64::consts::TAU).sin();
+                let value = (100.0 + shape + noise) * if faulty { 2.0 } else { 1.0 };
+                Given {
+                    event_time: 1_000 * minute + window * minute + n * 3 * SECOND,
+                    entity: "checkout/eu%2F1".into(),
+                    value,
+                }
+            })
+        })
+        .collect();
+    let (effects, _) = run(&mut engine, 0, &events);
+
+    let start = |window: i64| (1_000 + window) * minute;
+    let mean: Vec<_> = effects.alerts.iter().filter(|a| a.aggregate == "mean").collect();
+    assert!(mean.len() >= 2, "opened and resolved at least: {:?}", effects.alerts);
+    let (first, last) = (mean[0], mean[mean.len() - 1]);
+    assert_eq!((first.state.as_str(), first.opened_at, first.sequence), ("opened", start(720), 0));
+    assert_eq!(last.state.as_str(), "resolved");
+    assert!(mean.iter().all(|a| a.alert_id == first.alert_id), "one alert");
+    assert_eq!(
+        first.labels,
+        BTreeMap::from([("service".into(), "checkout".into()), ("instance".into(), "eu/1".into())])
+    );
+    assert!(first.observed > first.upper.unwrap());
+    let id_distinct = effects.alerts.iter().map(|a| &a.alert_id).collect::<std::collections::BTreeSet<_>>().len();
+    assert!(id_distinct <= 2, "an alert per series at most: {:#?}", effects.alerts);
+}
+
+#[test]
+fn the_least_recently_seen_entity_makes_room_and_its_windows_close_first() {
+    let config = StreamSettings { entities_max: 2, ..settings(10 * SECOND, 10 * SECOND) }.validate().unwrap();
+    let mut engine = Engine::new(config, 0);
+    let given = |entity: &str| Given { event_time: 100 * SECOND, entity: entity.into(), value: 1.0 };
+    let (effects, _) = run(&mut engine, 0, &[given("a"), given("b"), given("a"), given("c")]);
+    assert_eq!(effects.metrics.iter().map(|m| (&*m.entity, m.count)).collect::<Vec<_>>(), [("b", 1)]);
+    assert_eq!((engine.entities(), engine.counts().evicted), (2, 1));
+    let changes = engine.snapshot(4);
+    let keys: Vec<_> = changes.iter().map(|(key, state)| (key.as_deref(), state.is_some())).collect();
+    assert_eq!(keys, [(Some("a"), true), (Some("b"), false), (Some("c"), true), (None, true)]);
+}
+
+#[test]
+fn an_event_is_late_only_when_its_last_window_has_closed() {
+    // disorder 3 s + lateness 2 s: the window [100 s, 110 s) closes when event time reaches 115 s
+    for (head, expected) in [(115 * SECOND - 1, false), (115 * SECOND, true)] {
+        let mut engine = Engine::new(settings(10 * SECOND, 10 * SECOND).validate().unwrap(), 0);
+        let given = |event_time| Given { event_time, entity: "a".into(), value: 1.0 };
+        let (_, ingested) = run(&mut engine, 0, &[given(100 * SECOND), given(head), given(110 * SECOND - 1)]);
+        assert_eq!(matches!(ingested[2], Ingested::Late(_)), expected, "event time at {head}");
+    }
+}
+
+#[test]
+fn state_that_does_not_fit_is_refused_with_what_to_do() {
+    let config = settings(10 * SECOND, 10 * SECOND).validate().unwrap();
+    let mut engine = Engine::new(config.clone(), 0);
+    run(&mut engine, 0, &[Given { event_time: 1, entity: "a".into(), value: 1.0 }]);
+    let records: Vec<State> = engine.snapshot(1).into_iter().filter_map(|(_, state)| state).collect();
+    let refused = |config: &Arc<StreamConfig>, records: Vec<State>| {
+        Engine::restore(config.clone(), 0, records).unwrap_err().to_string()
+    };
+
+    let mut newer = records.clone();
+    newer[0].format_version = 9;
+    assert_eq!(
+        refused(&config, newer),
+        "state of entity `a` of stream `calls` has format 9, this program reads up to 1: run the version that wrote it, or a later one"
+    );
+    let mut damaged = records.clone();
+    damaged[0].payload[3] ^= 1;
+    assert!(refused(&config, damaged).starts_with("state of entity `a` of stream `calls` is damaged"));
+    let other = settings(20 * SECOND, 20 * SECOND).validate().unwrap();
+    assert!(
+        refused(&other, records.clone()).starts_with("state of stream `calls` was written under another declaration")
+    );
+    assert!(refused(&config, records[..1].to_vec()).contains("lacks the partition's own record"));
+    assert!(Engine::restore(config, 0, []).unwrap().is_none());
+}
