@@ -1,0 +1,1 @@
+//! Framed messages into Arrow record batches.

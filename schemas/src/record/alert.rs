@@ -1,0 +1,120 @@
+//! One step in the life of an alert: opened, updated or resolved. Schema: `avsc/alert/`.
+
+use std::collections::BTreeMap;
+
+use super::{AnomalyKind, DetectorScore, record, symbols};
+
+/// One step in the life of an alert: opened, updated or resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// Identity of the alert; the same on all its steps.
+    pub alert_id: String,
+    /// Step of the alert's life.
+    pub state: AlertState,
+    /// Highest severity reached so far.
+    pub severity: Severity,
+    /// What the anomaly looks like.
+    pub kind: AnomalyKind,
+    /// Stream's name in the settings.
+    pub stream: String,
+    /// Entity's key.
+    pub entity: String,
+    /// Entity field to value.
+    pub labels: BTreeMap<String, String>,
+    /// Measure's name.
+    pub measure: String,
+    /// Aggregate's name.
+    pub aggregate: String,
+    /// Start of the first anomalous window.
+    pub opened_at: i64,
+    /// Start of the window of this step, inclusive.
+    pub window_start: i64,
+    /// End of the window of this step, exclusive.
+    pub window_end: i64,
+    /// Observed value, in the measure's unit.
+    pub observed: f64,
+    /// What the forecaster expected.
+    pub expected: Option<f64>,
+    /// Lower bound of the prediction interval.
+    pub lower: Option<f64>,
+    /// Upper bound of the prediction interval.
+    pub upper: Option<f64>,
+    /// Combined score of this window; 1.0 is the threshold.
+    pub score: f64,
+    /// Highest score since the alert opened.
+    pub peak_score: f64,
+    /// Each detector's score of this window.
+    pub detectors: Vec<DetectorScore>,
+    /// Anomalous windows so far.
+    pub windows: i32,
+    /// Step number; 0 is opened.
+    pub sequence: i32,
+    /// Input partition.
+    pub partition: i32,
+    /// Lowest input offset of this window.
+    pub first_offset: i64,
+    /// Highest input offset of this window.
+    pub last_offset: i64,
+    /// One sentence for a person.
+    pub summary: String,
+}
+
+record!(
+    "alert",
+    "tidewatch.alert.v1",
+    Alert {
+        alert_id,
+        state,
+        severity,
+        kind,
+        stream,
+        entity,
+        labels,
+        measure,
+        aggregate,
+        opened_at,
+        window_start,
+        window_end,
+        observed,
+        expected,
+        lower,
+        upper,
+        score,
+        peak_score,
+        detectors,
+        windows,
+        sequence,
+        partition,
+        first_offset,
+        last_offset,
+        summary
+    }
+);
+
+/// Step of the alert's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum AlertState {
+    /// The first anomalous window.
+    Opened,
+    /// A later window of an open alert.
+    Updated,
+    /// The series is back to normal.
+    Resolved,
+}
+
+symbols!(AlertState { Opened = "opened", Updated = "updated", Resolved = "resolved" });
+
+/// How far beyond the threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Severity {
+    /// Beyond the threshold.
+    Low,
+    /// Clearly beyond the threshold.
+    Medium,
+    /// Far beyond the threshold.
+    High,
+    /// So far beyond that a person should look now.
+    Critical,
+}
+
+symbols!(Severity { Low = "low", Medium = "medium", High = "high", Critical = "critical" });

@@ -1,0 +1,41 @@
+//! What a series is expected to do next, one point per horizon. Schema: `avsc/forecast/`.
+
+use super::{fields, record};
+
+/// What a series is expected to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// Stream's name in the settings.
+    pub stream: String,
+    /// Entity's key.
+    pub entity: String,
+    /// Measure's name.
+    pub measure: String,
+    /// Aggregate's name.
+    pub aggregate: String,
+    /// End of the last window the forecast knows.
+    pub issued_at: i64,
+    /// Probability that a value falls into the interval, such as 0.95.
+    pub level: f64,
+    /// One point per horizon, nearest first.
+    pub path: Vec<ForecastPoint>,
+}
+
+record!("forecast", "tidewatch.forecast.v1", Forecast { stream, entity, measure, aggregate, issued_at, level, path });
+
+/// One horizon's expectation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForecastPoint {
+    /// Start of the window that is forecast.
+    pub target_time: i64,
+    /// Distance from issued_at, milliseconds.
+    pub horizon_ms: i64,
+    /// Expected value, in the measure's unit.
+    pub expected: f64,
+    /// Lower bound of the prediction interval.
+    pub lower: f64,
+    /// Upper bound of the prediction interval.
+    pub upper: f64,
+}
+
+fields!(ForecastPoint { target_time, horizon_ms, expected, lower, upper });
