@@ -76,15 +76,21 @@ impl FaultKind {
     /// Why a magnitude cannot be used.
     pub(crate) fn magnitude_problem(self, magnitude: f64) -> Option<&'static str> {
         let (ok, problem) = match self {
-            Self::Spike => ((1.0..=1000.0).contains(&magnitude) && magnitude > 1.0, "a spike's factor is above 1 and at most 1000"),
+            Self::Spike => {
+                ((1.0..=1000.0).contains(&magnitude) && magnitude > 1.0, "a spike's factor is above 1 and at most 1000")
+            }
             Self::Dip => (magnitude > 0.0 && magnitude < 1.0, "a dip's factor is above 0 and below 1"),
-            Self::LevelShift | Self::Drift => {
-                (magnitude > 0.0 && magnitude <= 1000.0 && magnitude != 1.0, "the factor is above 0, at most 1000, and not 1")
+            Self::LevelShift | Self::Drift => (
+                magnitude > 0.0 && magnitude <= 1000.0 && magnitude != 1.0,
+                "the factor is above 0, at most 1000, and not 1",
+            ),
+            Self::Outlier => {
+                (magnitude > 1.0 && magnitude <= 1000.0, "an outlier's factor is above 1 and at most 1000")
             }
-            Self::Outlier => (magnitude > 1.0 && magnitude <= 1000.0, "an outlier's factor is above 1 and at most 1000"),
-            Self::SeasonalBreak => {
-                (magnitude > 0.0 && magnitude <= 2.0, "a seasonal break is above 0 and at most 2: 1 flattens the daily wave, 2 inverts it")
-            }
+            Self::SeasonalBreak => (
+                magnitude > 0.0 && magnitude <= 2.0,
+                "a seasonal break is above 0 and at most 2: 1 flattens the daily wave, 2 inverts it",
+            ),
         };
         (!ok).then_some(problem)
     }

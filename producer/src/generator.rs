@@ -70,30 +70,37 @@ impl Generator {
     pub(crate) fn new(scenario: &Scenario, seed: u64, partitions: i32) -> Self {
         let partitions = partitions.max(1);
         let faults = scenario.faults(seed);
-        let expected = Timeline::expected(&scenario.profile, scenario.start_ms, scenario.duration_ms, scenario.events as f64);
+        let expected =
+            Timeline::expected(&scenario.profile, scenario.start_ms, scenario.duration_ms, scenario.events as f64);
         let counts = apportion(scenario.events, &scenario.entities);
         let shared = Arc::new(expected.clone());
         let random = Random::new(seed);
-        let sources: Vec<Source> = scenario.entities.iter().zip(counts).enumerate().map(|(number, (entity, count))| {
-            let random = random.of(entity.stream.name()).of(&entity.key);
-            let (timeline, step, events) = if matches!(scenario.profile, Profile::Poisson(_)) {
-                let own = Timeline::poisson(&expected, entity.share, scenario.entities.len(), random.of("counts"));
-                let events = own.total() as u64;
-                (Arc::new(own), 1.0, events)
-            } else {
-                (Arc::clone(&shared), scenario.events as f64 / count.max(1) as f64, count)
-            };
-            Source {
-                partition: partition_for(entity.key.as_bytes(), partitions),
-                random,
-                timeline,
-                step,
-                events,
-                faults: faults.iter().filter(|fault| fault.entity == number).cloned().collect(),
-                spread: entity.spread(),
-                entity: entity.clone(),
-            }
-        }).collect();
+        let sources: Vec<Source> = scenario
+            .entities
+            .iter()
+            .zip(counts)
+            .enumerate()
+            .map(|(number, (entity, count))| {
+                let random = random.of(entity.stream.name()).of(&entity.key);
+                let (timeline, step, events) = if matches!(scenario.profile, Profile::Poisson(_)) {
+                    let own = Timeline::poisson(&expected, entity.share, scenario.entities.len(), random.of("counts"));
+                    let events = own.total() as u64;
+                    (Arc::new(own), 1.0, events)
+                } else {
+                    (Arc::clone(&shared), scenario.events as f64 / count.max(1) as f64, count)
+                };
+                Source {
+                    partition: partition_for(entity.key.as_bytes(), partitions),
+                    random,
+                    timeline,
+                    step,
+                    events,
+                    faults: faults.iter().filter(|fault| fault.entity == number).cloned().collect(),
+                    spread: entity.spread(),
+                    entity: entity.clone(),
+                }
+            })
+            .collect();
         let ends = Arc::new(sources.iter().map(|source| source.events).collect());
         let truth = faults.iter().map(|fault| fault.truth(&scenario.entities[fault.entity], seed)).collect();
         let plan = Plan {
@@ -130,7 +137,8 @@ impl Generator {
 
     /// A partition's events, in order, from the `resume_at`-th on (0: from the first).
     pub fn events(&self, place: StreamPartition, resume_at: u64) -> PartitionEvents {
-        let chosen: Vec<usize> = (0..self.plan.sources.len()).filter(|at| self.plan.sources[*at].place() == place).collect();
+        let chosen: Vec<usize> =
+            (0..self.plan.sources.len()).filter(|at| self.plan.sources[*at].place() == place).collect();
         let begins = cut::first(&self.plan, &chosen, &self.ends, resume_at);
         PartitionEvents::new(Arc::clone(&self.plan), &chosen, &begins, &self.ends)
     }

@@ -4,9 +4,9 @@
 //! The clock decides when an event is sent and what its `tidewatch-intended-ms` header says, never its key, value,
 //! partition or Kafka timestamp (the event time).
 
-mod worker;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use crate::generator::{Generator, StreamPartition};
 use crate::metrics;
@@ -140,7 +140,8 @@ pub(crate) fn publish_to<O: Outlet>(
         let shares = shares(&left, job.threads).into_iter().filter(|share| !share.is_empty());
         let threads: Vec<_> = shares
             .map(|places| {
-                let worker = worker::Worker { job, generator: &generator, clock, first_time, progress, stop, abandon: &abandon };
+                let worker =
+                    worker::Worker { job, generator: &generator, clock, first_time, progress, stop, abandon: &abandon };
                 scope.spawn(move || worker.run(&places, &mut open()?))
             })
             .collect();
@@ -150,7 +151,13 @@ pub(crate) fn publish_to<O: Outlet>(
         tally?.add_to(&mut summary);
     }
     summary.duration = started.elapsed();
-    tracing::info!(events = summary.events(), truth = summary.truth, failed = summary.failed, stopped = summary.stopped, "published");
+    tracing::info!(
+        events = summary.events(),
+        truth = summary.truth,
+        failed = summary.failed,
+        stopped = summary.stopped,
+        "published"
+    );
     Ok(summary)
 }
 
@@ -170,7 +177,8 @@ fn check(job: &PublishJob<'_>) -> Result<(), PublishError> {
 
 /// Events that each partition still lacks.
 fn left(generator: &Generator, resume_from: &BTreeMap<StreamPartition, u64>) -> BTreeMap<StreamPartition, u64> {
-    let rest = |place: &StreamPartition, events: u64| events.saturating_sub(resume_from.get(place).copied().unwrap_or(0));
+    let rest =
+        |place: &StreamPartition, events: u64| events.saturating_sub(resume_from.get(place).copied().unwrap_or(0));
     generator.partitions().into_iter().map(|(place, events)| (place, rest(&place, events))).collect()
 }
 

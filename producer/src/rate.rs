@@ -143,7 +143,8 @@ impl Timeline {
     pub fn time_of(&self, count: f64, slot: &mut usize) -> i64 {
         let last = self.cumulative.len() - 2;
         let here = (*slot).min(last);
-        let near = self.cumulative[here] <= count && here + 2 < self.cumulative.len() && count < self.cumulative[here + 2];
+        let near =
+            self.cumulative[here] <= count && here + 2 < self.cumulative.len() && count < self.cumulative[here + 2];
         *slot = if near {
             here + usize::from(count >= self.cumulative[here + 1])
         } else {

@@ -4,9 +4,9 @@
 //! named by its line, then skipped and counted, or (strict) ends the replay; it is never half sent.
 
 mod rows;
-mod timestamp;
 #[cfg(test)]
 mod tests;
+mod timestamp;
 
 use crate::metrics;
 use crate::outlet::{Digits, Outlet};
@@ -218,7 +218,10 @@ impl Replay<'_> {
                 Ok(false) => break,
                 Ok(true) => {}
                 Err(error) => {
-                    return Err(ReplayError::File { file: self.job.file.clone(), source: std::io::Error::other(error) });
+                    return Err(ReplayError::File {
+                        file: self.job.file.clone(),
+                        source: std::io::Error::other(error),
+                    });
                 }
             }
             let line = record.position().map_or(line, csv::Position::line);

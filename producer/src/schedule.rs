@@ -23,8 +23,12 @@ impl Pace {
     /// Why it cannot be used.
     pub fn problem(self) -> Option<String> {
         match self {
-            Self::Rate(rate) if !(rate.is_finite() && rate > 0.0) => Some(format!("a rate of {rate} events/s is not above 0")),
-            Self::Speed(speed) if !(speed.is_finite() && speed > 0.0) => Some(format!("a speed of {speed} is not above 0")),
+            Self::Rate(rate) if !(rate.is_finite() && rate > 0.0) => {
+                Some(format!("a rate of {rate} events/s is not above 0"))
+            }
+            Self::Speed(speed) if !(speed.is_finite() && speed > 0.0) => {
+                Some(format!("a speed of {speed} is not above 0"))
+            }
             _ => None,
         }
     }

@@ -98,11 +98,13 @@ fn reached(scenario: &Scenario, origin: usize, measure: Measure) -> Vec<(usize, 
     scenario.entities.iter().enumerate().filter_map(felt).collect()
 }
 
-/// Correlated faults first: they need room at many entities at once.
+/// Correlated faults first: they need room at many entities at once. Then the longest, for the same reason.
 fn place_random(scenario: &Scenario, rules: &RandomFaults, random: Random, faults: &mut Vec<Fault>) {
     let mut number = 0_u64;
+    let mut kinds: Vec<&RandomKind> = rules.kinds.iter().collect();
+    kinds.sort_by_key(|kind| (std::cmp::Reverse(kind.duration_ms[1]), kind.kind));
     for correlated in [true, false] {
-        for kind in &rules.kinds {
+        for kind in &kinds {
             let count = if correlated { kind.correlated } else { kind.count - kind.correlated };
             for _ in 0..count {
                 number += 1;
@@ -195,8 +197,7 @@ pub(crate) fn origins(scenario: &Scenario) -> Vec<usize> {
 }
 
 fn calls_of(scenario: &Scenario, service: usize) -> Vec<usize> {
-    let calls = |entity: &crate::scenario::Entity| {
-        entity.stream == StreamKind::ServiceCalls && entity.service == Some(service)
-    };
+    let calls =
+        |entity: &crate::scenario::Entity| entity.stream == StreamKind::ServiceCalls && entity.service == Some(service);
     scenario.entities.iter().enumerate().filter(|(_, entity)| calls(entity)).map(|(number, _)| number).collect()
 }

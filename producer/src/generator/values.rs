@@ -145,8 +145,7 @@ impl Moment<'_> {
 /// Sets what an event of this entity and index has of its own.
 pub(super) fn fill(source: &Source, index: u64, time_ms: i64, record: &mut EventRecord) {
     let shape = &source.entity.shape;
-    let moment =
-        Moment { source, index, time_ms, wave: shape.daily_wave(time_ms), weekly: shape.weekly(time_ms) };
+    let moment = Moment { source, index, time_ms, wave: shape.daily_wave(time_ms), weekly: shape.weekly(time_ms) };
     match record {
         EventRecord::ServiceCall(call) => fill_call(&moment, call),
         EventRecord::Infrastructure(pod) => fill_pod(&moment, pod),
@@ -161,7 +160,8 @@ fn fill_call(moment: &Moment<'_>, call: &mut ServiceCall) {
     let (for_duration, for_bytes) = source.random.normal_pair(index, NOISE);
     call.event_time = moment.time_ms;
     call.duration_ms = millis(moment.mean(Measure::DurationMs, base.main, 1.0) * lognormal(for_duration, base.noise));
-    call.bytes = (moment.mean(Measure::Bytes, base.size, SIZE_WAVE_SHARE) * lognormal(for_bytes, base.noise)).round() as i64;
+    call.bytes =
+        (moment.mean(Measure::Bytes, base.size, SIZE_WAVE_SHARE) * lognormal(for_bytes, base.noise)).round() as i64;
     let failed = source.random.uniform(index, ERROR) < moment.error_rate(Measure::Status);
     call.status = if failed { ERROR_CODES[source.random.below(4, index, ERROR_CODE) as usize] } else { 200 };
     call.trace_id = moment.id();
@@ -186,7 +186,8 @@ fn fill_beacon(moment: &Moment<'_>, beacon: &mut Beacon) {
     let Moment { source, index, .. } = *moment;
     let base = &source.entity.base;
     beacon.event_time = moment.time_ms;
-    beacon.load_ms = millis(moment.mean(Measure::LoadMs, base.main, 1.0) * source.random.lognormal(base.noise, index, NOISE));
+    beacon.load_ms =
+        millis(moment.mean(Measure::LoadMs, base.main, 1.0) * source.random.lognormal(base.noise, index, NOISE));
     let errors = base.error_rate * moment.adjustment(Measure::Errors).factor;
     beacon.errors = source.random.poisson(errors, index, ERROR) as i32;
     let browser = BROWSERS[source.random.below(4, index, BROWSER) as usize];

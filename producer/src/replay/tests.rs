@@ -43,7 +43,11 @@ fn a_recorded_series_becomes_json() {
     assert_eq!(
         messages,
         [
-            (key.clone(), r#"{"machine":"press/1","timestamp":1388577600000,"value":21.5}"#.to_owned(), 1_388_577_600_000),
+            (
+                key.clone(),
+                r#"{"machine":"press/1","timestamp":1388577600000,"value":21.5}"#.to_owned(),
+                1_388_577_600_000
+            ),
             (key, r#"{"machine":"press/1","timestamp":1388577900000,"value":1000.0}"#.to_owned(), 1_388_577_900_000),
         ]
     );
@@ -64,7 +68,10 @@ fn columns_are_chosen_by_name() {
     let (_, mut messages) = run(&job).unwrap();
     messages.sort();
     assert_eq!(messages[0].1, r#"{"site":"eu","timestamp":10000,"load":2.0,"cpu":1.0}"#);
-    assert_eq!(messages[1], ("us%2F1".to_owned(), r#"{"site":"us/1","timestamp":11000,"load":4.0}"#.to_owned(), 11_000));
+    assert_eq!(
+        messages[1],
+        ("us%2F1".to_owned(), r#"{"site":"us/1","timestamp":11000,"load":4.0}"#.to_owned(), 11_000)
+    );
     for (_, json, _) in messages {
         serde_json::from_str::<serde_json::Value>(&json).unwrap();
     }

@@ -7,7 +7,7 @@
 const FIRST_MS: f64 = 1e11;
 
 /// `None` if it is none of the known forms.
-pub fn parse(text: &str) -> Option<i64> {
+pub(super) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+' | b'e' | b'E'));
     if numeric && let Ok(number) = text.parse::<f64>() {
@@ -40,7 +40,9 @@ mod tests {
         check("2014-01-01 12:00:00.250", Some(noon + 250));
         check("2014-01-01T12:00:00", Some(noon));
         check("-1", Some(-1000));
-        for bad in ["", "yesterday", "2014-13-01 00:00:00", "01/02/2014", "12:00", "NaN", "inf", "1e30", "2014-01-01 25:00:00"] {
+        for bad in
+            ["", "yesterday", "2014-13-01 00:00:00", "01/02/2014", "12:00", "NaN", "inf", "1e30", "2014-01-01 25:00:00"]
+        {
             check(bad, None);
         }
     }

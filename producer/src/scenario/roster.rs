@@ -30,14 +30,16 @@ pub(super) fn entities(file: &File) -> Vec<Entity> {
             StreamKind::Beacons => {
                 for site in &file.site {
                     let service = site.service.as_deref().and_then(number);
-                    entities.extend(site.pages.iter().enumerate().map(|(page, name)| of_page(site, service, page, name)));
+                    entities
+                        .extend(site.pages.iter().enumerate().map(|(page, name)| of_page(site, service, page, name)));
                 }
             }
             StreamKind::Checks => {
                 for check in &file.check {
                     let service = check.service.as_deref().and_then(number);
                     let locations = check.locations.iter().enumerate();
-                    entities.extend(locations.map(|(at, (name, region))| of_location(check, service, at, name, *region)));
+                    entities
+                        .extend(locations.map(|(at, (name, region))| of_location(check, service, at, name, *region)));
                 }
             }
         }
@@ -59,11 +61,8 @@ pub(super) fn instance_name(service: &Service, instance: usize) -> (String, Regi
 fn of_instance(stream: StreamKind, service: &Service, number: usize, instance: usize) -> Entity {
     let (name, region) = instance_name(service, instance);
     let calls = stream == StreamKind::ServiceCalls;
-    let fields = if calls {
-        [service.name.clone(), name]
-    } else {
-        [format!("node-{name}"), format!("{}-{name}", service.name)]
-    };
+    let fields =
+        if calls { [service.name.clone(), name] } else { [format!("node-{name}"), format!("{}-{name}", service.name)] };
     Entity {
         service: Some(number),
         release: service.release.clone(),
@@ -82,7 +81,13 @@ fn of_instance(stream: StreamKind, service: &Service, number: usize, instance: u
 fn of_page(site: &Site, service: Option<usize>, page: usize, name: &str) -> Entity {
     Entity {
         service,
-        base: Base { main: site.load_ms, size: NO_SIZE, disk_ratio: 0.0, error_rate: site.error_rate, noise: site.noise },
+        base: Base {
+            main: site.load_ms,
+            size: NO_SIZE,
+            disk_ratio: 0.0,
+            error_rate: site.error_rate,
+            noise: site.noise,
+        },
         shape: shape(site.daily_amplitude, site.weekly_amplitude, site.region),
         ..entity(StreamKind::Beacons, [site.name.clone(), name.to_owned()], site.region, &site.tenants, page)
     }

@@ -79,26 +79,66 @@ fn the_right_one_is_accepted() {
 #[test]
 fn texts_that_are_no_scenario() {
     check("events = 1000", "events = ", "line 9: string values must be quoted, expected literal string");
-    check("events = 1000", "evnts = 1000", "line 9: unknown field `evnts`, expected one of `profile`, `events`, `events_per_second`, `from`, `to`, `amplitude`, `period`, `peak`, `every`, `length`, `factor`");
+    check(
+        "events = 1000",
+        "evnts = 1000",
+        "line 9: unknown field `evnts`, expected one of `profile`, `events`, `events_per_second`, `from`, `to`, `amplitude`, `period`, `peak`, `every`, `length`, `factor`",
+    );
     check("events = 1000", "events = \"many\"", "line 9: invalid type: string \"many\", expected u64");
-    check("\"service-calls\"", "\"calls\"", "line 12: unknown variant `calls`, expected one of `service-calls`, `infrastructure`, `beacons`, `checks`");
+    check(
+        "\"service-calls\"",
+        "\"calls\"",
+        "line 12: unknown variant `calls`, expected one of `service-calls`, `infrastructure`, `beacons`, `checks`",
+    );
 }
 
 #[test]
 fn impossible_rates_and_times() {
-    check("2026-01-05T00:00:00Z", "yesterday", "scenario.start: \"yesterday\" is not a date; write it like \"2026-01-05T00:00:00Z\"");
-    check("2026-01-05T00:00:00Z", "1969-01-05T00:00:00Z", "scenario.start: event times must lie between 1970 and 2200; move the start or shorten the duration");
-    check("\"4d\"", "\"4 dogs\"", "scenario.duration: \"4 dogs\" is not a duration; write it like \"4d 12h\" or \"90s\"");
+    check(
+        "2026-01-05T00:00:00Z",
+        "yesterday",
+        "scenario.start: \"yesterday\" is not a date; write it like \"2026-01-05T00:00:00Z\"",
+    );
+    check(
+        "2026-01-05T00:00:00Z",
+        "1969-01-05T00:00:00Z",
+        "scenario.start: event times must lie between 1970 and 2200; move the start or shorten the duration",
+    );
+    check(
+        "\"4d\"",
+        "\"4 dogs\"",
+        "scenario.duration: \"4 dogs\" is not a duration; write it like \"4d 12h\" or \"90s\"",
+    );
     check("\"4d\"", "\"0s\"", "scenario.duration: is shorter than a second; make it longer");
     check("events = 1000", "events = 0", "rate.events: 0 is not between 1 and 1000000000000");
     check("events = 1000", "", "rate: says nothing of how many; give either events or events_per_second");
-    check("events = 1000", "events = 1\nevents_per_second = 1.0", "rate.events_per_second: contradicts rate.events; keep one of the two");
-    check("events = 1000", "events_per_second = nan", "rate.events_per_second: NaN gives NaN events over the scenario; at least 1 and at most 1000000000000 are needed");
-    check("events = 1000", "events = 1\namplitude = 0.5", "rate.amplitude: is not a parameter of this profile; remove it or change rate.profile");
+    check(
+        "events = 1000",
+        "events = 1\nevents_per_second = 1.0",
+        "rate.events_per_second: contradicts rate.events; keep one of the two",
+    );
+    check(
+        "events = 1000",
+        "events_per_second = nan",
+        "rate.events_per_second: NaN gives NaN events over the scenario; at least 1 and at most 1000000000000 are needed",
+    );
+    check(
+        "events = 1000",
+        "events = 1\namplitude = 0.5",
+        "rate.amplitude: is not a parameter of this profile; remove it or change rate.profile",
+    );
     check("\"constant\"", "\"sine\"", "rate.amplitude: is missing; this profile needs it");
     check("\"constant\"", "\"sine\"\namplitude = 1.5", "rate.amplitude: 1.5 is not between 0 and 1");
-    check("\"constant\"", "\"ramp\"\nfrom = 0.0\nto = 0.0", "rate.to: the ramp is zero at both ends; raise one of them");
-    check("\"constant\"", "\"burst\"\nevery = \"1h\"\nlength = \"2h\"\nfactor = 3.0", "rate.length: is not shorter than rate.every; a burst must end before the next");
+    check(
+        "\"constant\"",
+        "\"ramp\"\nfrom = 0.0\nto = 0.0",
+        "rate.to: the ramp is zero at both ends; raise one of them",
+    );
+    check(
+        "\"constant\"",
+        "\"burst\"\nevery = \"1h\"\nlength = \"2h\"\nfactor = 3.0",
+        "rate.length: is not shorter than rate.every; a burst must end before the next",
+    );
 }
 
 #[test]
@@ -106,40 +146,128 @@ fn impossible_entities() {
     check("share = 1.0", "share = -1.0", "stream[0].share: -1 is not above 0");
     check("\"checks\"", "\"service-calls\"", "stream[1].kind: service-calls is there twice; keep one");
     check("\"checks\"", "\"beacons\"", "stream[1]: has no entities; declare a [[site]]");
-    check("share = 1.0", "share = 1.0\nservices = [\"db\"]", "stream[0].services: unknown service \"db\"; known are web, cart");
+    check(
+        "share = 1.0",
+        "share = 1.0\nservices = [\"db\"]",
+        "stream[0].services: unknown service \"db\"; known are web, cart",
+    );
     check("name = \"cart\"", "name = \"web\"", "service[1].name: \"web\" is there twice; choose another name");
     check("instances = 2", "instances = 0", "service[1].instances: 0 is not between 1 and 1000");
     check("\"EMEA\", \"AMER\"", "\"EMEA\", \"EMEA\"", "service[1].regions: names a region twice; name each once");
     check("latency_ms = 50", "latency_ms = -5", "service[1].latency_ms: -5 is not above 0 and at most 1e12");
-    check("latency_ms = 50", "latency_ms = 50\nnoise = nan", "service[1].noise: NaN is not between 0 and 2 (the sigma of a value's logarithm)");
-    check("depends_on = [\"cart\"]", "depends_on = [\"crat\"]", "service[0].depends_on[0]: unknown service \"crat\"; known are web, cart");
-    check("name = \"cart\"", "name = \"cart\"\ndepends_on = [\"web\"]", "service[0].depends_on: depends on itself: web -> cart -> web; remove one of these dependencies");
-    check("response_ms = 20", "response_ms = 20\nservice = \"db\"", "check[0].service: unknown service \"db\"; known are web, cart");
+    check(
+        "latency_ms = 50",
+        "latency_ms = 50\nnoise = nan",
+        "service[1].noise: NaN is not between 0 and 2 (the sigma of a value's logarithm)",
+    );
+    check(
+        "depends_on = [\"cart\"]",
+        "depends_on = [\"crat\"]",
+        "service[0].depends_on[0]: unknown service \"crat\"; known are web, cart",
+    );
+    check(
+        "name = \"cart\"",
+        "name = \"cart\"\ndepends_on = [\"web\"]",
+        "service[0].depends_on: depends on itself: web -> cart -> web; remove one of these dependencies",
+    );
+    check(
+        "response_ms = 20",
+        "response_ms = 20\nservice = \"db\"",
+        "check[0].service: unknown service \"db\"; known are web, cart",
+    );
 }
 
 #[test]
 fn impossible_faults() {
-    check("service = \"cart\"", "service = \"crat\"", "fault[0].service: unknown service \"crat\"; known are web, cart");
-    check("service = \"cart\"", "service = \"cart\"\ninstance = \"apac-1\"", "fault[0].instance: unknown instance \"apac-1\" of \"cart\"; known are amer-1, emea-1");
-    check("service = \"cart\"", "entity = \"cart/1\"", "fault[0].entity: service-calls has no entity \"cart/1\"; keys look like \"cart/amer-1\"");
+    check(
+        "service = \"cart\"",
+        "service = \"crat\"",
+        "fault[0].service: unknown service \"crat\"; known are web, cart",
+    );
+    check(
+        "service = \"cart\"",
+        "service = \"cart\"\ninstance = \"apac-1\"",
+        "fault[0].instance: unknown instance \"apac-1\" of \"cart\"; known are amer-1, emea-1",
+    );
+    check(
+        "service = \"cart\"",
+        "entity = \"cart/1\"",
+        "fault[0].entity: service-calls has no entity \"cart/1\"; keys look like \"cart/amer-1\"",
+    );
     check("service = \"cart\"", "", "fault[0]: names nobody; give service (and instance) or entity");
-    check("service = \"cart\"", "service = \"cart\"\nstream = \"checks\"", "fault[0].service: service \"cart\" has no entities in checks; add it to the stream");
-    check("service = \"cart\"", "service = \"cart\"\nmeasure = \"load_ms\"", "fault[0].measure: service-calls has no measure \"load_ms\"; use one of duration_ms, bytes, status");
-    check("\"3d 4h\"", "\"4d\"", "fault[0].onset: \"4d\" is outside of the scenario; it begins at 0s and is 4days long");
-    check("\"3d 4h\"", "\"2026-01-04T00:00:00Z\"", "fault[0].onset: \"2026-01-04T00:00:00Z\" is outside of the scenario; it begins at 0s and is 4days long");
-    check("\"3d 4h\"", "\"soon\"", "fault[0].onset: \"soon\" is neither an offset like \"3d 4h\" nor a date like \"2026-01-08T04:00:00Z\"");
+    check(
+        "service = \"cart\"",
+        "service = \"cart\"\nstream = \"checks\"",
+        "fault[0].service: service \"cart\" has no entities in checks; add it to the stream",
+    );
+    check(
+        "service = \"cart\"",
+        "service = \"cart\"\nmeasure = \"load_ms\"",
+        "fault[0].measure: service-calls has no measure \"load_ms\"; use one of duration_ms, bytes, status",
+    );
+    check(
+        "\"3d 4h\"",
+        "\"4d\"",
+        "fault[0].onset: \"4d\" is outside of the scenario; it begins at 0s and is 4days long",
+    );
+    check(
+        "\"3d 4h\"",
+        "\"2026-01-04T00:00:00Z\"",
+        "fault[0].onset: \"2026-01-04T00:00:00Z\" is outside of the scenario; it begins at 0s and is 4days long",
+    );
+    check(
+        "\"3d 4h\"",
+        "\"soon\"",
+        "fault[0].onset: \"soon\" is neither an offset like \"3d 4h\" nor a date like \"2026-01-08T04:00:00Z\"",
+    );
     check("\"30m\"", "\"0s\"", "fault[0].duration: is zero: the fault would end at its onset; make it longer");
     check("\"30m\"", "\"-30m\"", "fault[0].duration: \"-30m\" is not a duration; write it like \"4d 12h\" or \"90s\"");
-    check("\"30m\"", "\"2d\"", "fault[0].duration: the fault ends after the scenario; make it shorter or its onset earlier");
-    check("magnitude = 3.0", "magnitude = 0.0", "fault[0].magnitude: 0 is impossible; a spike's factor is above 1 and at most 1000");
-    check("magnitude = 3.0", "magnitude = nan", "fault[0].magnitude: NaN is impossible; a spike's factor is above 1 and at most 1000");
-    check("kind = \"spike\"", "kind = \"dip\"", "fault[0].magnitude: 3 is impossible; a dip's factor is above 0 and below 1");
-    check("kind = \"spike\"", "kind = \"drift\"\ncorrelated = true\nmeasure = \"bytes\"", "fault[0].correlated: dependants feel a spike, dip, level_shift or drift of duration_ms or status only; remove it");
-    check("service = \"cart\"", "service = \"web\"\ncorrelated = true", "fault[0].correlated: nobody depends on this service; remove it or name the service in another's depends_on");
-    check("kind = \"spike\"", "kind = \"outlier\"\nmeasure = \"status\"", "fault[0].measure: status has no companion that an outlier could move the other way; use duration_ms, bytes, cpu_ratio or memory_bytes");
-    check("magnitude = 3.0", "\nmagnitude = 2.0\n[random_faults]\nafter = \"5d\"", "random_faults.after: \"5d\" is outside of the scenario; it begins at 0s and is 4days long");
+    check(
+        "\"30m\"",
+        "\"2d\"",
+        "fault[0].duration: the fault ends after the scenario; make it shorter or its onset earlier",
+    );
+    check(
+        "magnitude = 3.0",
+        "magnitude = 0.0",
+        "fault[0].magnitude: 0 is impossible; a spike's factor is above 1 and at most 1000",
+    );
+    check(
+        "magnitude = 3.0",
+        "magnitude = nan",
+        "fault[0].magnitude: NaN is impossible; a spike's factor is above 1 and at most 1000",
+    );
+    check(
+        "kind = \"spike\"",
+        "kind = \"dip\"",
+        "fault[0].magnitude: 3 is impossible; a dip's factor is above 0 and below 1",
+    );
+    check(
+        "kind = \"spike\"",
+        "kind = \"drift\"\ncorrelated = true\nmeasure = \"bytes\"",
+        "fault[0].correlated: dependants feel a spike, dip, level_shift or drift of duration_ms or status only; remove it",
+    );
+    check(
+        "service = \"cart\"",
+        "service = \"web\"\ncorrelated = true",
+        "fault[0].correlated: nobody depends on this service; remove it or name the service in another's depends_on",
+    );
+    check(
+        "kind = \"spike\"",
+        "kind = \"outlier\"\nmeasure = \"status\"",
+        "fault[0].measure: status has no companion that an outlier could move the other way; use duration_ms, bytes, cpu_ratio or memory_bytes",
+    );
+    check(
+        "magnitude = 3.0",
+        "\nmagnitude = 2.0\n[random_faults]\nafter = \"5d\"",
+        "random_faults.after: \"5d\" is outside of the scenario; it begins at 0s and is 4days long",
+    );
     let seasonal = "magnitude = 1.0";
-    check("kind = \"spike\"", "kind = \"seasonal_break\"", "fault[0].magnitude: 3 is impossible; a seasonal break is above 0 and at most 2: 1 flattens the daily wave, 2 inverts it");
+    check(
+        "kind = \"spike\"",
+        "kind = \"seasonal_break\"",
+        "fault[0].magnitude: 3 is impossible; a seasonal break is above 0 and at most 2: 1 flattens the daily wave, 2 inverts it",
+    );
     let flat = RIGHT.replace("kind = \"spike\"", "kind = \"seasonal_break\"").replace("magnitude = 3.0", seasonal);
     let error = Scenario::from_toml(&flat, "a.toml").unwrap_err();
     assert_eq!(error.field, "fault[0].kind");
@@ -152,11 +280,26 @@ fn impossible_random_faults() {
         check("magnitude = 3.0", &tail, wanted);
     };
     let spike = |count: u32, rest: &str| format!("[random_faults.spike]\ncount = {count}\n{rest}");
-    random(&spike(1, "magnitude = [4.0, 2.0]\nduration = [\"1h\", \"2h\"]"), "random_faults.spike.magnitude: is from above to below; swap the two");
-    random(&spike(1, "magnitude = [2.0, 3.0]\nduration = [\"3h\", \"2h\"]"), "random_faults.spike.duration: is zero or from longer to shorter; write it like [\"20m\", \"40m\"]");
-    random(&spike(1, "magnitude = [2.0, 3.0]\nduration = [\"1h\", \"5d\"]"), "random_faults.spike.duration: does not fit between after and quiet_tail; shorten it");
-    random(&spike(99, "magnitude = [2.0, 3.0]\nduration = [\"1h\", \"2h\"]"), "random_faults.spike.count: 99 faults and their gaps do not fit; lower it or random_faults.min_gap");
-    random(&spike(1, "correlated = 2\nmagnitude = [2.0, 3.0]\nduration = [\"1h\", \"2h\"]"), "random_faults.spike.correlated: 2 is more than count; lower it");
+    random(
+        &spike(1, "magnitude = [4.0, 2.0]\nduration = [\"1h\", \"2h\"]"),
+        "random_faults.spike.magnitude: is from above to below; swap the two",
+    );
+    random(
+        &spike(1, "magnitude = [2.0, 3.0]\nduration = [\"3h\", \"2h\"]"),
+        "random_faults.spike.duration: is zero or from longer to shorter; write it like [\"20m\", \"40m\"]",
+    );
+    random(
+        &spike(1, "magnitude = [2.0, 3.0]\nduration = [\"1h\", \"5d\"]"),
+        "random_faults.spike.duration: does not fit between after and quiet_tail; shorten it",
+    );
+    random(
+        &spike(99, "magnitude = [2.0, 3.0]\nduration = [\"1h\", \"2h\"]"),
+        "random_faults.spike.count: 99 faults and their gaps do not fit; lower it or random_faults.min_gap",
+    );
+    random(
+        &spike(1, "correlated = 2\nmagnitude = [2.0, 3.0]\nduration = [\"1h\", \"2h\"]"),
+        "random_faults.spike.correlated: 2 is more than count; lower it",
+    );
 }
 
 #[test]
@@ -181,7 +324,10 @@ fn the_demo_has_what_it_promises_for_any_seed() {
     let scenario = Scenario::shipped("demo").unwrap();
     assert_eq!(scenario.duration_ms, 108 * 3_600_000);
     assert_eq!(scenario.entities().len(), 40);
-    assert_eq!(scenario.profile, Profile::Poisson(Wave { amplitude: 0.25, period_ms: 86_400_000, peak_ms: 14 * 3_600_000 }));
+    assert_eq!(
+        scenario.profile,
+        Profile::Poisson(Wave { amplitude: 0.25, period_ms: 86_400_000, peak_ms: 14 * 3_600_000 })
+    );
     let windows = scenario.duration_ms / 300_000;
     for entity in scenario.entities() {
         let in_window = entity.share * scenario.events as f64 / windows as f64;
@@ -198,7 +344,10 @@ fn the_demo_has_what_it_promises_for_any_seed() {
                 *roots.entry(fault.kind).or_default() += 1;
             }
             let tail_ms = scenario.end_ms() - 4 * 3_600_000;
-            assert!(fault.onset_ms >= scenario.start_ms + 60 * 3_600_000 && fault.end_ms <= tail_ms + 3_600_000, "seed {seed}: {fault:?}");
+            assert!(
+                fault.onset_ms >= scenario.start_ms + 60 * 3_600_000 && fault.end_ms <= tail_ms + 3_600_000,
+                "seed {seed}: {fault:?}"
+            );
         }
         let wanted = [7, 5, 4, 3, 4, 3];
         assert_eq!(roots, FaultKind::ALL.into_iter().zip(wanted).collect(), "seed {seed}");
