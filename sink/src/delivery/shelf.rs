@@ -1,0 +1,364 @@
+//! The storage side of Delivery: claims and files on an object store, with bounded retries.
+//!
+//! Invariant: after [`Shelf::place`] returned `Visible`, all files of the roll and their claim are
+//! complete and, on a local folder, on the disk. Before that the claim alone decides what the roll
+//! is, and any writer may finish it any number of times with the same result.
+
+use std::collections::BTreeSet;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use super::claim::{CLAIM_VERSION, Claim, claim_path, claims_folder};
+use crate::config::{OutputLocation, RetrySettings};
+use crate::metrics;
+
+/// Why storage could not take a roll. Everything here ends the role; nothing was committed for it.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// An operation failed as often as it may.
+    #[error(
+        "cannot {operation} {path} in `sink.output` = \"{output}\" after {attempts} tries: {reason}; make the folder writable and free space on it, what was not written is read again"
+    )]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// Path under the output.
+        path: String,
+        /// The configured output.
+        output: String,
+        /// Tries made.
+        attempts: u32,
+        /// The innermost reason.
+        reason: String,
+    },
+    /// The output cannot be opened at all.
+    #[error("cannot use `sink.output` = \"{output}\": {reason}")]
+    Unusable {
+        /// The configured output.
+        output: String,
+        /// The innermost reason.
+        reason: String,
+    },
+    /// A claim is not what this version writes.
+    #[error(
+        "the claim {path} in `sink.output` = \"{output}\" is unreadable: {reason}; restore it, or use another `sink.output` and `sink.group_id` to write everything again"
+    )]
+    BrokenClaim {
+        /// Path under the output.
+        path: String,
+        /// The configured output.
+        output: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The topic's records are not those that the claim was made for.
+    #[error(
+        "`sink.output` = \"{output}\" already claims offsets {first_offset} to {last_offset} of {topic} partition {partition} with {claimed} records, but the topic has {found} there; if the topic was made anew or its records expired, use another `sink.output` and `sink.group_id`"
+    )]
+    Contradiction {
+        /// The configured output.
+        output: String,
+        /// Kafka topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// First claimed offset.
+        first_offset: i64,
+        /// Last claimed offset.
+        last_offset: i64,
+        /// Records claimed.
+        claimed: u64,
+        /// Records found.
+        found: u64,
+    },
+}
+
+/// A roll ready to be stored.
+#[derive(Debug)]
+pub(crate) struct EncodedRoll {
+    /// Names, sizes and offsets.
+    pub(crate) claim: Claim,
+    /// The files' bytes, in the claim's order.
+    pub(crate) contents: Vec<Vec<u8>>,
+}
+
+/// What became of a roll.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// All its files are there.
+    Visible,
+    /// Another writer claimed the same first offset with another last one: its cut is the right one.
+    ClaimedUntil(i64),
+}
+
+/// Where a partition goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resume {
+    /// The next offset that is not visible.
+    pub(crate) next_offset: i64,
+    /// When a claimed roll is unfinished: the offset at which it must be cut.
+    pub(crate) unfinished_last: Option<i64>,
+}
+
+/// An output and how patiently it is written.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    store: Arc<dyn ObjectStore>,
+    /// Set when the store is a local folder: what is on it is synced, leftovers are swept.
+    root: Option<PathBuf>,
+    shown: String,
+    retry: RetrySettings,
+}
+
+impl Shelf {
+    /// Opens the output and writes and removes one small file, so that a folder that cannot be
+    /// written to is told at start and not after the first roll.
+    pub(crate) async fn open(location: &OutputLocation, retry: RetrySettings) -> Result<Self, StorageError> {
+        let OutputLocation::Folder(folder) = location;
+        let shown = folder.display().to_string();
+        let unusable = |reason: String| StorageError::Unusable { output: shown.clone(), reason };
+        std::fs::create_dir_all(folder).map_err(|e| unusable(e.to_string()))?;
+        let root = folder.canonicalize().map_err(|e| unusable(e.to_string()))?;
+        let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| unusable(innermost(&e)))?;
+        let probe = Path::from("_tidewatch").join(format!("probe-{}", std::process::id()).as_str());
+        store.put(&probe, PutPayload::from_static(b"writable")).await.map_err(|e| unusable(innermost(&e)))?;
+        store.delete(&probe).await.map_err(|e| unusable(innermost(&e)))?;
+        Ok(Self { store: Arc::new(store), root: Some(root), shown, retry })
+    }
+
+    /// A shelf on any store, for tests.
+    #[cfg(test)]
+    pub(crate) fn on(store: Arc<dyn ObjectStore>, retry: RetrySettings) -> Self {
+        Self { store, root: None, shown: "test".to_owned(), retry }
+    }
+
+    /// Where a partition goes on: behind the newest claim, at its start when it is unfinished, or at
+    /// the committed offset when that is further (an earlier output holds what came before).
+    ///
+    /// A commit behind the claim proves that its files were all there once, so that files which a
+    /// person removed since are not made again. `None`: nothing is known, the group's policy decides.
+    pub(crate) async fn resume(&self, topic: &str, partition: i32, committed: Option<i64>) -> Result<Option<Resume>, StorageError> {
+        let Some(claim) = self.newest_claim(topic, partition).await? else {
+            return Ok(committed.map(|next_offset| Resume { next_offset, unfinished_last: None }));
+        };
+        let behind = claim.last_offset + 1;
+        if let Some(committed) = committed
+            && committed >= behind
+        {
+            return Ok(Some(Resume { next_offset: committed, unfinished_last: None }));
+        }
+        Ok(Some(if self.is_complete(&claim).await? {
+            Resume { next_offset: behind, unfinished_last: None }
+        } else {
+            Resume { next_offset: claim.first_offset, unfinished_last: Some(claim.last_offset) }
+        }))
+    }
+
+    /// The claim with the highest first offset. Only this one can be unfinished: a writer claims the
+    /// next roll after it saw the one before complete.
+    pub(crate) async fn newest_claim(&self, topic: &str, partition: i32) -> Result<Option<Claim>, StorageError> {
+        let folder = claims_folder(topic, partition);
+        let listing = self.retried("list", &folder, || self.store.list_with_delimiter(Some(&folder))).await?;
+        let mut claims: Vec<_> = listing.objects.into_iter().filter(|o| o.location.as_ref().ends_with(".json")).collect();
+        claims.sort_by(|a, b| a.location.cmp(&b.location));
+        while let Some(newest) = claims.pop() {
+            if newest.size > 0 {
+                return self.read_claim(&newest.location, topic, partition).await.map(Some);
+            }
+            // Power was lost before the claim reached the disk, so none of its files was begun.
+            self.retried("remove", &newest.location, || self.store.delete(&newest.location)).await?;
+        }
+        Ok(None)
+    }
+
+    /// Makes a roll visible: claim, files, disk. Repeating it is harmless.
+    pub(crate) async fn place(&self, roll: &EncodedRoll) -> Result<Placed, StorageError> {
+        let ours = &roll.claim;
+        let path = claim_path(&ours.topic, ours.partition, ours.first_offset);
+        let json = serde_json::to_vec_pretty(ours).expect("a claim is plain data");
+        let mut present = BTreeSet::new();
+        if !self.create(&path, json).await? {
+            let theirs = self.read_claim(&path, &ours.topic, ours.partition).await?;
+            if theirs.last_offset != ours.last_offset {
+                return Ok(Placed::ClaimedUntil(theirs.last_offset));
+            }
+            self.check_same_records(&theirs, ours)?;
+            self.sweep_leftovers(&theirs);
+            for file in &theirs.files {
+                if self.size(&Path::from(file.path.as_str())).await? == Some(file.bytes) {
+                    present.insert(file.path.clone());
+                }
+            }
+        }
+        self.sync([path])?;
+        for (file, bytes) in ours.files.iter().zip(&roll.contents) {
+            if !present.contains(&file.path) {
+                let path = Path::from(file.path.as_str());
+                self.retried("write", &path, || self.store.put(&path, PutPayload::from(bytes.clone()))).await?;
+            }
+        }
+        self.sync(ours.files.iter().map(|file| Path::from(file.path.as_str())))?;
+        Ok(Placed::Visible)
+    }
+
+    fn check_same_records(&self, theirs: &Claim, ours: &Claim) -> Result<(), StorageError> {
+        let rows = |claim: &Claim| claim.files.iter().map(|f| (f.path.clone(), f.rows)).collect::<Vec<_>>();
+        if theirs.records == ours.records && rows(theirs) == rows(ours) {
+            return Ok(());
+        }
+        Err(self.contradiction(theirs, ours.records))
+    }
+
+    /// The error for a claimed range whose records are not in the topic any more.
+    pub(crate) fn contradiction(&self, claim: &Claim, found: u64) -> StorageError {
+        StorageError::Contradiction {
+            output: self.shown.clone(),
+            topic: claim.topic.clone(),
+            partition: claim.partition,
+            first_offset: claim.first_offset,
+            last_offset: claim.last_offset,
+            claimed: claim.records,
+            found,
+        }
+    }
+
+    /// The error for a claim that was there at start and is not any more.
+    pub(crate) fn claim_vanished(&self, topic: &str, partition: i32) -> StorageError {
+        StorageError::BrokenClaim {
+            path: claims_folder(topic, partition).to_string(),
+            output: self.shown.clone(),
+            reason: "it was removed while it was being finished".to_owned(),
+        }
+    }
+
+    async fn is_complete(&self, claim: &Claim) -> Result<bool, StorageError> {
+        for file in &claim.files {
+            if self.size(&Path::from(file.path.as_str())).await? != Some(file.bytes) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn size(&self, path: &Path) -> Result<Option<u64>, StorageError> {
+        self.retried("look at", path, || async {
+            match self.store.head(path).await {
+                Ok(meta) => Ok(Some(meta.size)),
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// True when the object is new, false when it was there.
+    async fn create(&self, path: &Path, bytes: Vec<u8>) -> Result<bool, StorageError> {
+        let payload = PutPayload::from(bytes);
+        self.retried("claim", path, || async {
+            let options = PutOptions::from(PutMode::Create);
+            match self.store.put_opts(path, payload.clone(), options).await {
+                Ok(_) => Ok(true),
+                Err(StoreError::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn read_claim(&self, path: &Path, topic: &str, partition: i32) -> Result<Claim, StorageError> {
+        let bytes = self.retried("read", path, || async { self.store.get(path).await?.bytes().await }).await?;
+        let broken = |reason: String| StorageError::BrokenClaim {
+            path: path.to_string(),
+            output: self.shown.clone(),
+            reason,
+        };
+        let claim: Claim = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
+        if claim.version != CLAIM_VERSION {
+            return Err(broken(format!("version {} where this program writes {CLAIM_VERSION}", claim.version)));
+        }
+        if claim.topic != topic || claim.partition != partition || claim.first_offset > claim.last_offset {
+            return Err(broken(format!("it speaks of {} partition {}", claim.topic, claim.partition)));
+        }
+        Ok(claim)
+    }
+
+    /// One operation with the bounded, doubling waits of `sink.retry`.
+    async fn retried<T, F>(&self, operation: &'static str, path: &Path, run: impl Fn() -> F) -> Result<T, StorageError>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let mut failed = 0;
+        loop {
+            let error = match run().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            failed += 1;
+            if failed >= self.retry.attempts {
+                return Err(StorageError::Refused {
+                    operation,
+                    path: path.to_string(),
+                    output: self.shown.clone(),
+                    attempts: failed,
+                    reason: innermost(&error),
+                });
+            }
+            metrics::storage_retry();
+            let wait = self.retry.wait_after(failed);
+            tracing::warn!(operation, path = %path, failed, wait_ms = wait.as_millis() as u64, reason = innermost(&error), "storage refused, trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Forces objects of a local folder, and the folders that name them, to the disk; other stores
+    /// are durable when `put` returns.
+    fn sync(&self, paths: impl IntoIterator<Item = Path>) -> Result<(), StorageError> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let mut folders = BTreeSet::new();
+        for path in paths {
+            let file = root.join(path.as_ref());
+            self.sync_one(&file)?;
+            folders.extend(file.ancestors().skip(1).take_while(|dir| dir.starts_with(root)).map(FsPath::to_path_buf));
+        }
+        folders.iter().try_for_each(|folder| self.sync_one(folder))
+    }
+
+    fn sync_one(&self, path: &FsPath) -> Result<(), StorageError> {
+        std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(|error| StorageError::Refused {
+            operation: "sync",
+            path: path.display().to_string(),
+            output: self.shown.clone(),
+            attempts: 1,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Removes the staging files (`<name>#<n>`) that a killed writer left beside the files of a
+    /// claim: a reader given the folder would stumble over them. A failure here harms nobody.
+    fn sweep_leftovers(&self, claim: &Claim) {
+        let Some(root) = &self.root else { return };
+        for file in &claim.files {
+            let path = root.join(&file.path);
+            let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let prefix = format!("{}#", name.to_string_lossy());
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// The last error of a chain: object_store wraps "no space left on device" three times.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,313 @@
+//! The result topics of one processor worker, inside Kafka transactions: alerts, metrics, forecasts,
+//! late records, dead letters, state and the input offsets they came from commit together or not at all.
+//!
+//! Invariant: the bytes, key, partition, timestamp and headers of a record are functions of the record
+//! and the intended send time given with it; nothing here looks at a clock.
+
+use std::collections::BTreeMap;
+
+use tidewatch_schemas::catalogue::Topics;
+use tidewatch_schemas::record::{Alert, DeadLetter, Forecast, Late, State, WindowMetric};
+use tidewatch_schemas::wire::{self, Framing};
+use tidewatch_schemas::{Record, Schema};
+use tidewatch_topic_io::{GroupMetadata, KafkaError, OffsetCommit, Outgoing, TransactionalWriter};
+
+use crate::metrics;
+
+/// Header that carries the intended send time of the event behind a record: epoch ms, decimal ASCII.
+pub const INTENDED_HEADER: &str = "tidewatch-intended-ms";
+
+/// How values are framed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ValueFraming {
+    /// Avro single-object encoding: the schema's fingerprint in front. Needs no registry.
+    #[default]
+    SingleObject,
+    /// Confluent wire format: the registry's id of each schema, by the schema's name (`alert`).
+    Confluent(BTreeMap<String, u32>),
+}
+
+impl ValueFraming {
+    /// A schema without a registered id is framed by its fingerprint: still readable by us.
+    fn of(&self, schema: &Schema) -> Framing {
+        match self {
+            Self::SingleObject => Framing::SingleObject,
+            Self::Confluent(ids) => ids
+                .get(schema.name())
+                .map_or(Framing::SingleObject, |&schema_id| Framing::Confluent { schema_id }),
+        }
+    }
+}
+
+/// The kinds of record that a cycle writes: the `kind` label of the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OutputKind {
+    /// Alerts.
+    Alert,
+    /// Enriched windows.
+    Metric,
+    /// Forecast paths.
+    Forecast,
+    /// Late events.
+    Late,
+    /// Dead letters.
+    DeadLetter,
+    /// State records and their tombstones.
+    State,
+}
+
+impl OutputKind {
+    /// All kinds, in the order of their discriminants.
+    pub const ALL: [Self; 6] = [Self::Alert, Self::Metric, Self::Forecast, Self::Late, Self::DeadLetter, Self::State];
+
+    /// Spelling in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alert => "alerts",
+            Self::Metric => "metrics",
+            Self::Forecast => "forecasts",
+            Self::Late => "late",
+            Self::DeadLetter => "dead-letters",
+            Self::State => "state",
+        }
+    }
+}
+
+/// Records per kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u64; OutputKind::ALL.len()]);
+
+impl Counts {
+    /// Records of one kind.
+    pub fn of(&self, kind: OutputKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    fn add(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// Where one kind of record goes.
+#[derive(Clone, Debug)]
+struct Destination {
+    topic: String,
+    framing: Framing,
+}
+
+/// The transactional face of the result topics.
+#[derive(Debug)]
+pub struct TransactionalTopics {
+    writer: TransactionalWriter,
+    destinations: [Destination; OutputKind::ALL.len()],
+    source: String,
+    value: Vec<u8>,
+    open: Counts,
+    committed: Counts,
+}
+
+impl TransactionalTopics {
+    /// Over a writer of its own transactional id; `role` becomes the `ce_source` header `tidewatch/<role>`.
+    pub fn new(writer: TransactionalWriter, topics: &Topics, framing: &ValueFraming, role: &str) -> Self {
+        let destination = |topic: &str, schema: &Schema| Destination { topic: topic.to_owned(), framing: framing.of(schema) };
+        let destinations = [
+            destination(&topics.alerts, Alert::schema()),
+            destination(&topics.metrics, WindowMetric::schema()),
+            destination(&topics.forecasts, Forecast::schema()),
+            destination(&topics.late, Late::schema()),
+            destination(&topics.dead_letters, DeadLetter::schema()),
+            destination(&topics.state, State::schema()),
+        ];
+        let source = format!("tidewatch/{role}");
+        Self { writer, destinations, source, value: Vec::new(), open: Counts::default(), committed: Counts::default() }
+    }
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// As [`TransactionalWriter::begin`].
+    pub fn begin(&mut self) -> Result<(), KafkaError> {
+        self.open = Counts::default();
+        self.writer.begin()
+    }
+
+    /// Sends a step of an alert; `intended_ms` is that of the event that closed its window.
+    ///
+    /// # Errors
+    /// As [`TransactionalWriter::send`]; so for all senders below.
+    pub fn alert(&mut self, alert: &Alert, intended_ms: Option<i64>) -> Result<(), KafkaError> {
+        let id = format!("{}:{}", alert.alert_id, alert.sequence);
+        self.keyed(OutputKind::Alert, alert, &alert.entity, alert.window_start, intended_ms, Some(&id))
+    }
+
+    /// Sends an enriched window.
+    pub fn metric(&mut self, metric: &WindowMetric, intended_ms: Option<i64>) -> Result<(), KafkaError> {
+        self.keyed(OutputKind::Metric, metric, &metric.entity, metric.window_start, intended_ms, None)
+    }
+
+    /// Sends a forecast.
+    pub fn forecast(&mut self, forecast: &Forecast, intended_ms: Option<i64>) -> Result<(), KafkaError> {
+        self.keyed(OutputKind::Forecast, forecast, &forecast.entity, forecast.issued_at, intended_ms, None)
+    }
+
+    /// Sends an event that came too late.
+    pub fn late(&mut self, late: &Late) -> Result<(), KafkaError> {
+        self.keyed(OutputKind::Late, late, &late.entity, late.event_time, None, None)
+    }
+
+    /// Sends a record that could not be read. It keeps its key; without one, the letters of an input
+    /// partition stay together in one partition. Its record timestamp is the original's, or 0 where
+    /// that is none that Kafka takes.
+    pub fn dead_letter(&mut self, letter: &DeadLetter) -> Result<(), KafkaError> {
+        self.value.clear();
+        wire::encode(letter, self.destinations[OutputKind::DeadLetter as usize].framing, &mut self.value);
+        let origin = format!("{}-{}", letter.topic, letter.partition);
+        let timestamp_ms = letter.timestamp_ms.filter(|ms| *ms >= 0).unwrap_or(0);
+        self.send(OutputKind::DeadLetter, DeadLetter::TYPE, Envelope {
+            key: letter.key.as_deref().unwrap_or(origin.as_bytes()),
+            timestamp_ms: Some(timestamp_ms),
+            ..Envelope::default()
+        })
+    }
+
+    /// Sends a state record to the state topic's partition of the same number as the input's, or a
+    /// tombstone for `None`. The key is the processor's: it decides what replaces what.
+    pub fn state(&mut self, partition: i32, key: &[u8], state: Option<&State>) -> Result<(), KafkaError> {
+        self.value.clear();
+        if let Some(state) = state {
+            wire::encode(state, self.destinations[OutputKind::State as usize].framing, &mut self.value);
+        }
+        let envelope = Envelope { key, partition: Some(partition), tombstone: state.is_none(), ..Envelope::default() };
+        self.send(OutputKind::State, State::TYPE, envelope)
+    }
+
+    /// Commits what was sent together with the input offsets it came from.
+    ///
+    /// # Errors
+    /// As [`TransactionalWriter::commit`]; the error's disposition says whether to abort or to start over.
+    pub fn commit(&mut self, offsets: &[OffsetCommit<'_>], group: &GroupMetadata) -> Result<(), KafkaError> {
+        self.writer.commit(offsets, group)?;
+        self.count_committed();
+        Ok(())
+    }
+
+    /// Commits what was sent; no input offsets belong to it.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn commit_records(&mut self) -> Result<(), KafkaError> {
+        self.writer.commit_records()?;
+        self.count_committed();
+        Ok(())
+    }
+
+    fn count_committed(&mut self) {
+        for kind in OutputKind::ALL {
+            metrics::records_sent(kind.as_str(), self.open.of(kind));
+        }
+        self.committed.add(std::mem::take(&mut self.open));
+    }
+
+    /// Takes back what was sent since [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// As [`TransactionalWriter::abort`].
+    pub fn abort(&mut self) -> Result<(), KafkaError> {
+        self.open = Counts::default();
+        self.writer.abort()
+    }
+
+    /// Replaces the Kafka client after an error that [`needs_new_writer`](KafkaError::needs_new_writer);
+    /// what was sent since [`begin`](Self::begin) is lost or committed: read the committed offsets.
+    ///
+    /// # Errors
+    /// As [`TransactionalWriter::reopen`].
+    pub fn reopen(&mut self) -> Result<(), KafkaError> {
+        self.open = Counts::default();
+        self.writer.reopen()
+    }
+
+    /// Whether a transaction is open.
+    pub fn is_open(&self) -> bool {
+        self.writer.is_open()
+    }
+
+    /// Records sent in the open transaction.
+    pub fn open_counts(&self) -> Counts {
+        self.open
+    }
+
+    /// Records of all transactions committed here.
+    pub fn committed_counts(&self) -> Counts {
+        self.committed
+    }
+
+    fn keyed<R: Record>(&mut self, kind: OutputKind, record: &R, entity: &str, timestamp_ms: i64, intended_ms: Option<i64>, id: Option<&str>) -> Result<(), KafkaError> {
+        self.value.clear();
+        wire::encode(record, self.destinations[kind as usize].framing, &mut self.value);
+        let envelope = Envelope { key: entity.as_bytes(), timestamp_ms: Some(timestamp_ms), intended_ms, id, ..Envelope::default() };
+        self.send(kind, R::TYPE, envelope)
+    }
+
+    /// Sends the value in the buffer; a partition that is not given is that of the key.
+    fn send(&mut self, kind: OutputKind, ce_type: &str, envelope: Envelope<'_>) -> Result<(), KafkaError> {
+        let intended = envelope.intended_ms.map(|ms| ms.to_string());
+        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(5);
+        headers.push(("ce_specversion", b"1.0"));
+        headers.push(("ce_type", ce_type.as_bytes()));
+        headers.push(("ce_source", self.source.as_bytes()));
+        headers.extend(envelope.id.map(|id| ("ce_id", id.as_bytes())));
+        headers.extend(intended.as_deref().map(|ms| (INTENDED_HEADER, ms.as_bytes())));
+        self.writer.send(Outgoing {
+            topic: &self.destinations[kind as usize].topic,
+            partition: envelope.partition,
+            key: Some(envelope.key),
+            value: (!envelope.tombstone).then_some(self.value.as_slice()),
+            headers: &headers,
+            timestamp_ms: envelope.timestamp_ms,
+        })?;
+        self.open.0[kind as usize] += 1;
+        Ok(())
+    }
+}
+
+/// What surrounds a value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Envelope<'a> {
+    key: &'a [u8],
+    partition: Option<i32>,
+    tombstone: bool,
+    timestamp_ms: Option<i64>,
+    intended_ms: Option<i64>,
+    id: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn framing_follows_the_registry_where_it_knows_the_schema() {
+        let ids = BTreeMap::from([("alert".to_owned(), 7)]);
+        let framing = ValueFraming::Confluent(ids);
+        assert_eq!(framing.of(Alert::schema()), Framing::Confluent { schema_id: 7 });
+        assert_eq!(framing.of(Late::schema()), Framing::SingleObject);
+        assert_eq!(ValueFraming::default().of(Alert::schema()), Framing::SingleObject);
+    }
+
+    #[test]
+    fn counts_add_up_by_kind() {
+        let mut total = Counts::default();
+        let mut cycle = Counts::default();
+        for (place, kind) in OutputKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+            cycle.0[kind as usize] = place as u64;
+        }
+        total.add(cycle);
+        total.add(cycle);
+        assert_eq!(total.of(OutputKind::State), 10);
+        assert_eq!(total.of(OutputKind::Alert), 0);
+    }
+}
