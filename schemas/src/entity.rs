@@ -63,7 +63,8 @@ mod tests {
         #[test]
         fn split_undoes_join(values in prop::collection::vec("[a-f%/2F5]{0,8}", 1..5)) {
             let refs: Vec<&str> = values.iter().map(String::as_str).collect();
-            prop_assert_eq!(split(&join(&refs)), values);
+            let key = join(&refs);
+            prop_assert_eq!(split(&key), refs);
         }
     }
 }
