@@ -48,10 +48,11 @@ fn lower_bound(bin: i32) -> f64 {
         s -= (((A * s + B) * s + C) * s - target) / ((3.0 * A * s + 2.0 * B) * s + C);
     }
     let exponent = exponent as i32;
-    if exponent > 1023 {
-        return f64::MAX;
+    match exponent {
+        ..-1022 => f64::MIN_POSITIVE,
+        1024.. => f64::MAX,
+        _ => f64::from_bits((exponent + 1023) as u64 * (1 << 52)) * (1.0 + s.clamp(0.0, 1.0)),
     }
-    f64::from_bits((exponent.max(-1022) + 1023) as u64 * (1 << 52)) * (1.0 + s.clamp(0.0, 1.0))
 }
 
 /// The number that stands for all of a bin: within the relative accuracy of both bounds.

@@ -22,6 +22,17 @@ use super::{Basis, Detector, DetectorKind, Grain, Observation, Signal, score_fro
 /// Distance of the quartiles of the normal distribution, in standard deviations.
 const NORMAL_IQR: f64 = 1.348_979_500_392_163_6;
 
+/// Rate of the moving average, and its deviation in those of independent values: `sqrt(r / (2 - r))`.
+const RUN_RATE: f64 = 0.1;
+const RUN_SD_LEAST: f64 = 0.229_415_733_870_561_76;
+/// Interquartile ranges beyond a quartile at which a value is clipped before it joins the moving average.
+const RUN_CLIP: f64 = 1.5;
+/// One moving average in so many is kept, and so many are needed.
+const RUN_STRIDE: u32 = 4;
+const RUNS_LEAST: usize = 24;
+/// Least standard deviation of a residual in units of its usual error.
+const RESIDUAL_SD_LEAST: f64 = 0.1;
+
 /// Parameters of an [`Iqr`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IqrParams {
@@ -39,25 +50,36 @@ impl Default for IqrParams {
     }
 }
 
-/// Tukey's fences over a sliding window.
+/// The last values of a signal, also in ascending order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Iqr {
-    params: IqrParams,
-    basis: Option<Basis>,
-    grain: Grain,
-    recent: VecDeque<f64>,
+struct Recent {
+    length_max: u32,
+    by_age: VecDeque<f64>,
     sorted: Vec<f64>,
 }
 
-impl Iqr {
-    /// A detector that knows nothing. A window of less than four values is taken as four.
-    #[must_use]
-    pub fn new(params: IqrParams) -> Self {
-        let params = IqrParams { window: params.window.max(4), ..params };
-        Self { params, basis: None, grain: Grain::default(), recent: VecDeque::new(), sorted: Vec::new() }
+impl Recent {
+    const fn new(length_max: u32) -> Self {
+        Self { length_max, by_age: VecDeque::new(), sorted: Vec::new() }
     }
 
-    /// The `p`-quantile of the window, `0 <= p <= 1`; 0 while it is empty.
+    fn push(&mut self, x: f64) {
+        if self.by_age.len() >= self.length_max as usize
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            let at = self.position(oldest);
+            self.sorted.remove(at);
+        }
+        let at = self.position(x);
+        self.sorted.insert(at, x);
+        self.by_age.push_back(x);
+    }
+
+    fn position(&self, x: f64) -> usize {
+        self.sorted.partition_point(|s| s.total_cmp(&x).is_lt())
+    }
+
+    /// The `p`-quantile, `0 <= p <= 1`; 0 while there is nothing.
     fn quantile(&self, p: f64) -> f64 {
         let Some(last) = self.sorted.len().checked_sub(1) else { return 0.0 };
         let at = p * last as f64;
@@ -66,19 +88,61 @@ impl Iqr {
         low * (1.0 - share) + high * share
     }
 
-    fn fence_score(&self, signal: Signal) -> f64 {
+    /// Distance of `x` beyond the nearer quartile, in units of the quartiles' distance, which is at least `least`.
+    fn beyond(&self, x: f64, least: f64) -> f64 {
         let (q1, q3) = (self.quantile(0.25), self.quantile(0.75));
-        let least_sd = match signal.basis {
-            Basis::Value => self.grain.with(signal.x).least_sd(self.quantile(0.5)),
-            // A residual is in units of its usual error, which has a floor of its own.
-            Basis::Residual => 0.1,
-        };
-        let beyond = (q1 - signal.x).max(signal.x - q3);
-        score_from(beyond / (self.params.k * (q3 - q1).max(NORMAL_IQR * least_sd)))
+        (q1 - x).max(x - q3) / (q3 - q1).max(least)
+    }
+}
+
+/// Tukey's fences over a sliding window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Iqr {
+    params: IqrParams,
+    basis: Option<Basis>,
+    grain: Grain,
+    seen: u32,
+    points: Recent,
+    /// The moving average, and every [`RUN_STRIDE`]-th of its last values.
+    run: f64,
+    runs: Recent,
+}
+
+impl Iqr {
+    /// A detector that knows nothing. A window of less than four values is taken as four.
+    #[must_use]
+    pub fn new(params: IqrParams) -> Self {
+        let params = IqrParams { window: params.window.max(4), ..params };
+        let runs = Recent::new((params.window / RUN_STRIDE).max(RUNS_LEAST as u32));
+        Self { points: Recent::new(params.window), runs, params, basis: None, grain: Grain::default(), seen: 0, run: 0.0 }
     }
 
-    fn position(&self, x: f64) -> usize {
-        self.sorted.partition_point(|s| s.total_cmp(&x).is_lt())
+    /// Least distance of the quartiles of the values.
+    fn least_iqr(&self, signal: Signal) -> f64 {
+        NORMAL_IQR
+            * match signal.basis {
+                Basis::Value => self.grain.with(signal.x).least_sd(self.points.quantile(0.5)),
+                // A residual is in units of its usual error, which has a floor of its own.
+                Basis::Residual => RESIDUAL_SD_LEAST,
+            }
+    }
+
+    fn point_score(&self, signal: Signal) -> f64 {
+        score_from(self.points.beyond(signal.x, self.least_iqr(signal)) / self.params.k)
+    }
+
+    /// The moving average once a value belongs to it.
+    fn run_with(&self, signal: Signal) -> f64 {
+        let (q1, q3) = (self.points.quantile(0.25), self.points.quantile(0.75));
+        let reach = RUN_CLIP * (q3 - q1).max(self.least_iqr(signal));
+        self.run + RUN_RATE * (signal.x.clamp(q1 - reach, q3 + reach) - self.run)
+    }
+
+    fn run_score(&self, signal: Signal) -> f64 {
+        if self.runs.sorted.len() < RUNS_LEAST {
+            return 0.0;
+        }
+        score_from(self.runs.beyond(self.run_with(signal), RUN_SD_LEAST * self.least_iqr(signal)) / self.params.k)
     }
 }
 
@@ -89,7 +153,7 @@ impl Detector for Iqr {
 
     fn score(&self, observation: &Observation) -> f64 {
         match observation.signal() {
-            Some(signal) if self.basis == Some(signal.basis) && !self.warming_up() => self.fence_score(signal),
+            Some(signal) if self.basis == Some(signal.basis) && !self.warming_up() => self.point_score(signal).max(self.run_score(signal)),
             _ => 0.0,
         }
     }
@@ -99,19 +163,17 @@ impl Detector for Iqr {
         if self.basis != Some(signal.basis) {
             *self = Self { basis: Some(signal.basis), grain: self.grain, ..Self::new(self.params) };
         }
-        if self.recent.len() == self.params.window as usize
-            && let Some(oldest) = self.recent.pop_front()
-        {
-            let at = self.position(oldest);
-            self.sorted.remove(at);
+        let x = signal.x;
+        self.run = if self.points.sorted.is_empty() { x } else { self.run_with(signal) };
+        if self.seen % RUN_STRIDE == 0 && self.points.sorted.len() >= self.params.warm_up as usize / 2 {
+            self.runs.push(self.run);
         }
-        let at = self.position(signal.x);
-        self.sorted.insert(at, signal.x);
-        self.recent.push_back(signal.x);
+        self.points.push(x);
+        self.seen = self.seen.wrapping_add(1);
         self.grain = self.grain.with(observation.value);
     }
 
     fn warming_up(&self) -> bool {
-        self.recent.len() < self.params.warm_up.min(self.params.window) as usize
+        self.points.sorted.len() < self.params.warm_up.min(self.params.window) as usize
     }
 }

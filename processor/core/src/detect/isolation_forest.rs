@@ -92,7 +92,7 @@ impl OnlineIsolationForest {
     /// Rows in the window.
     #[must_use]
     pub fn len(&self) -> usize {
-        if self.dims == 0 { 0 } else { self.rows.len() / self.dims }
+        self.rows.len().checked_div(self.dims).unwrap_or(0)
     }
 
     /// Whether no row has been learnt.

@@ -26,9 +26,9 @@ use super::{Basis, Detector, DetectorKind, Grain, Observation, Signal, score_fro
 /// Rate of the run chart's moving average: it sees about the last twenty values.
 const RUN_RATE: f64 = 0.1;
 /// Deviations of the moving average that are its threshold.
-const RUN_THRESHOLD: f64 = 5.0;
+const RUN_THRESHOLD: f64 = 4.0;
 /// Deviations beyond which the run chart does not count.
-const RUN_CLIP: f64 = 2.0;
+const RUN_CLIP: f64 = 3.0;
 /// Deviations of the moving average of independent values, in theirs: `sqrt(r / (2 - r))`.
 const RUN_SD_LEAST: f64 = 0.229_415_733_870_561_76;
 /// Deviations beyond which a value is learnt as if it were there.

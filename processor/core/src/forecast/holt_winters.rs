@@ -49,11 +49,13 @@ const SHARE_LEAST: f64 = 0.2;
 const SHARE_PRIOR: f64 = 6.0;
 /// Rate of the level until a season is known.
 const FIRST_LEVEL_RATE: f64 = 0.3;
-/// Rates of the mean absolute error and of the remainder's autocovariances: the last 200 and 300 windows.
+/// Rates of the mean absolute error and of the remainder's autocovariances: the last 200 and 600 windows.
 const SCALE_RATE: f64 = 1.0 / 200.0;
-const AUTOCOVARIANCE_RATE: f64 = 1.0 / 300.0;
+const AUTOCOVARIANCE_RATE: f64 = 1.0 / 600.0;
+/// Usual errors to which a remainder is clipped before its autocovariances are learnt: a fault that lasts is not autocorrelation.
+const AUTOCOVARIANCE_CLIP: f64 = 2.0;
 /// Autocorrelations above are taken as this.
-const AUTOCORRELATION_MAX: f64 = 0.95;
+const AUTOCORRELATION_MAX: f64 = 0.98;
 /// Standard deviation of a normal distribution in mean absolute deviations: `sqrt(pi / 2)`.
 const SD_PER_MEAN_ABSOLUTE: f64 = 1.253_314_137_315_500_3;
 /// Usual errors to which an error is clipped before it is learnt, and beyond which it is an outlier.
@@ -82,7 +84,7 @@ pub struct DampedTrend {
 pub struct HoltWintersParams {
     /// Lengths of the seasons in windows, the shortest first; may be empty. A length below 2 is passed over.
     pub seasons: Vec<u32>,
-    /// Rate at which the level follows the values once a season is known: small, so that a drift over hours is seen as one. Default 0.02.
+    /// Rate at which the level follows the values once a season is known: small, so that a drift over hours is seen as one. Default 0.01.
     pub level_rate: f64,
     /// Rate at which the level follows the values of a series without seasons. Default 0.1.
     pub level_rate_plain: f64,
@@ -98,7 +100,7 @@ impl Default for HoltWintersParams {
     fn default() -> Self {
         Self {
             seasons: Vec::new(),
-            level_rate: 0.02,
+            level_rate: 0.01,
             level_rate_plain: 0.1,
             season_rate: 0.1,
             trend: None,
@@ -352,13 +354,14 @@ impl HoltWinters {
             first.add(self.window, Some(expected + clipped - known));
         }
         if !outlier {
-            for (season, gain) in self.seasons.iter_mut().zip(season_gains(&self.params, self.settled)) {
-                let gain = gain / season.windows_per_bucket();
-                season.nudge(self.window, gain * clipped);
+            for (season, &span) in self.seasons.iter_mut().zip(&self.params.seasons) {
+                // Fast while it is young.
+                let gain = self.params.season_rate.max(1.0 / (2.0 + f64::from(self.settled / span)));
+                season.nudge(self.window, gain / season.windows_per_bucket() * clipped);
             }
         }
         let remainder = expected + clipped - self.level - self.seasonal(self.window);
-        let reach = 4.0 * sd;
+        let reach = AUTOCOVARIANCE_CLIP * sd;
         self.autocorrelation.learn(self.remainder.clamp(-reach, reach), remainder.clamp(-reach, reach));
         self.remainder = remainder;
     }
@@ -389,12 +392,6 @@ impl HoltWinters {
         let next = self.params.seasons.get(self.seasons.len()).copied();
         self.first = next.map(|span| FirstCycle::new(span, BUCKETS_OTHER));
     }
-}
-
-/// Rate of each season, per season: fast while it is young.
-fn season_gains(params: &HoltWintersParams, settled: u32) -> impl Iterator<Item = f64> + use<> {
-    let rate = params.season_rate;
-    params.seasons.clone().into_iter().map(move |span| rate.max(1.0 / (2.0 + f64::from(settled / span))))
 }
 
 /// `x^n`, by squaring, with the same bits on every machine.
