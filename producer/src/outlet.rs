@@ -3,7 +3,7 @@
 //! Invariant: the publisher and the replay know Kafka through this trait only.
 
 use std::time::Duration;
-use tidewatch_topic_io::{KafkaError, Outgoing, Writer};
+use tidewatch_topic_io::{Admin, KafkaConfig, KafkaError, Outgoing, Writer};
 
 /// How long Kafka may take to acknowledge what is still under way at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,6 +30,20 @@ impl Outlet for Writer {
     fn failed(&self) -> u64 {
         Self::failed(self)
     }
+}
+
+/// Connects, and finds the topics there and with as many partitions as wanted (`None`: any number): an entity's events
+/// would go to another partition otherwise.
+pub(crate) fn check_topics(kafka: &KafkaConfig, topics: &[(&str, Option<i32>)]) -> Result<(), KafkaError> {
+    let admin = Admin::connect(kafka)?;
+    for (topic, wanted) in topics {
+        let found = admin.partitions(topic)?;
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
+            let (found, wanted) = (found.max(0) as usize, wanted.max(0) as usize);
+            return Err(KafkaError::PartitionCount { topic: (*topic).to_owned(), found, wanted });
+        }
+    }
+    Ok(())
 }
 
 /// Decimal digits of a time in ms without an allocation: the header that carries the intended send time.

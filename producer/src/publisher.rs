@@ -10,7 +10,7 @@ mod worker;
 
 use crate::generator::{Generator, StreamPartition};
 use crate::metrics;
-use crate::outlet::{Digits, Outlet};
+use crate::outlet::{Digits, Outlet, check_topics};
 use crate::progress::Progress;
 use crate::scenario::Scenario;
 use crate::schedule::{Clock, Pace, now_ms};
@@ -50,7 +50,9 @@ pub struct PublishJob<'a> {
     pub topics: &'a Topics,
     /// How to reach Kafka.
     pub kafka: &'a KafkaConfig,
-    /// Events that each partition has already; then truth is not published again.
+    /// Publish the truth about these events first. A resumed job has it published already, if its limit is the same.
+    pub truth: bool,
+    /// Events that each partition has already.
     pub resume_from: BTreeMap<StreamPartition, u64>,
 }
 
@@ -101,16 +103,24 @@ pub enum PublishError {
         /// Why.
         source: KafkaError,
     },
-    /// The client could not be made.
-    #[error("no connection to publish by")]
-    Connect(#[source] KafkaError),
+    /// No connection, or not the topics that are needed.
+    #[error(transparent)]
+    Connect(KafkaError),
     /// A publishing thread ended by a panic: a bug.
     #[error("a publishing thread panicked")]
     Panicked,
 }
 
 /// Publishes to Kafka; returns when all is acknowledged, or soon after `stop` is set.
+///
+/// The topics must be there, the inputs with `job.partitions` each. Kafka's timestamps are event times: topics need a
+/// retention that does not drop old ones (`retention.ms` -1 for a scenario of the past).
 pub fn publish(job: &PublishJob<'_>, progress: &Progress, stop: &AtomicBool) -> Result<PublishSummary, PublishError> {
+    check(job)?;
+    let streams = job.scenario.streams();
+    let mut topics: Vec<_> = streams.iter().map(|stream| (stream.topic(job.topics), Some(job.partitions))).collect();
+    topics.push((&job.topics.truth, None));
+    check_topics(job.kafka, &topics).map_err(PublishError::Connect)?;
     publish_to(job, progress, stop, &|| Writer::new(job.kafka).map_err(PublishError::Connect))
 }
 
@@ -128,7 +138,7 @@ pub(crate) fn publish_to<O: Outlet>(
         generator = generator.limited(events);
     }
     let mut summary = PublishSummary { positions: job.resume_from.clone(), ..PublishSummary::default() };
-    if job.resume_from.is_empty() {
+    if job.truth {
         summary.truth = publish_truth(job, &generator, &mut open()?)?;
     }
     let left = left(&generator, &job.resume_from);

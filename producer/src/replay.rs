@@ -9,7 +9,7 @@ mod tests;
 mod timestamp;
 
 use crate::metrics;
-use crate::outlet::{Digits, Outlet};
+use crate::outlet::{Digits, Outlet, check_topics};
 use crate::progress::Progress;
 use crate::publisher::{INTENDED, SOURCE};
 use crate::schedule::{Clock, Pace};
@@ -135,6 +135,9 @@ pub enum ReplayError {
         /// What is wrong with it.
         problem: String,
     },
+    /// No connection, or not the topic that is needed.
+    #[error(transparent)]
+    Connect(KafkaError),
     /// Kafka did not take something.
     #[error("publishing to {topic} failed")]
     Kafka {
@@ -149,7 +152,8 @@ pub enum ReplayError {
 pub fn replay(job: &ReplayJob<'_>, progress: &Progress, stop: &AtomicBool) -> Result<ReplaySummary, ReplayError> {
     // The file's faults come before the broker's: they need no connection to be seen.
     let reader = open(job)?;
-    let mut outlet = Writer::new(job.kafka).map_err(|source| kafka(job, source))?;
+    check_topics(job.kafka, &[(&job.topic, Some(job.partitions))]).map_err(ReplayError::Connect)?;
+    let mut outlet = Writer::new(job.kafka).map_err(ReplayError::Connect)?;
     Replay { job, reader, progress, stop }.run(&mut outlet)
 }
 

@@ -1,4 +1,5 @@
 //! A scenario: which entities there are, how their telemetry moves, and what goes wrong when. A TOML file, checked.
+//! The file's reference is `SCENARIOS.md` in this crate.
 //!
 //! Invariant: a `Scenario` is valid, and nothing in it depends on a seed; with a seed it becomes a
 //! [`Generator`](crate::generator::Generator). Every error is one line with the file, the field, and what to do.

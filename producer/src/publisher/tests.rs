@@ -22,6 +22,7 @@ fn job() -> PublishJob<'static> {
         framing: Framing::SingleObject,
         topics: &TOPICS,
         kafka: &KAFKA,
+        truth: true,
         resume_from: BTreeMap::new(),
     }
 }
@@ -81,7 +82,7 @@ fn a_stop_and_a_resumption_change_nothing_either() {
     let first = publish_to(&two, &progress, &stop, &|| Ok(Stopping(memory.clone(), &stop, 0))).unwrap();
     assert!(first.stopped);
     assert!(first.events() < 3000, "{} events before the stop", first.events());
-    let rest = PublishJob { resume_from: first.positions.clone(), ..two };
+    let rest = PublishJob { truth: false, resume_from: first.positions.clone(), ..two };
     let second = run(&rest, &memory);
     assert!(!second.stopped);
     assert_eq!(first.events() + second.events(), 3000);

@@ -1,6 +1,6 @@
 //! A scenario file as it is written: names and texts, nothing checked but keys and types.
 //!
-//! Invariant: unknown keys are refused; every key is documented where its checked counterpart is (`scenario.rs`).
+//! Invariant: unknown keys are refused; every key is documented in `SCENARIOS.md`.
 
 use crate::fault::FaultKind;
 use crate::stream::{Measure, Region, StreamKind};

@@ -310,6 +310,24 @@ fn a_file_that_is_not_there_names_what_there_is() {
 }
 
 #[test]
+fn the_reference_is_a_scenario_and_its_comments_hold() {
+    let reference = include_str!("../../SCENARIOS.md");
+    let example = reference.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    let scenario = Scenario::from_toml(example, "SCENARIOS.md").unwrap();
+    assert_eq!(scenario.streams(), StreamKind::ALL);
+    for kind in FaultKind::ALL {
+        let row = format!("| `{}` |", kind.name());
+        let line = reference.lines().find(|line| line.starts_with(&row)).unwrap();
+        assert!(line.ends_with(&format!("| {} |", kind.default_magnitude())), "{line}");
+    }
+    for stream in StreamKind::ALL {
+        let line = reference.lines().find(|line| line.starts_with(&format!("| `{}` |", stream.name()))).unwrap();
+        assert!(line.contains(&format!("| {} |", stream.entity_fields().join(", "))), "{line}");
+        assert!(stream.measures().iter().all(|measure| line.contains(&format!("`{}`", measure.field()))), "{line}");
+    }
+}
+
+#[test]
 fn every_shipped_scenario_parses() {
     for name in Scenario::shipped_names() {
         let scenario = Scenario::from_toml(Scenario::shipped_toml(name).unwrap(), name).unwrap();
