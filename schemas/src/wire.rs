@@ -114,7 +114,8 @@ pub fn decode_version<R: Record>(datum: &[u8], writer: &Schema) -> Result<R, Dec
     R::decode(&resolved.ok_or(DecodeError::Resolution(writer.version()))?)
 }
 
-fn resolve(mut datum: &[u8], writer: &apache_avro::Schema, reader: &apache_avro::Schema) -> Option<Vec<u8>> {
+/// A datum of an older version as one of the current version.
+pub(crate) fn resolve(mut datum: &[u8], writer: &apache_avro::Schema, reader: &apache_avro::Schema) -> Option<Vec<u8>> {
     let value = crate::json::read_datum(&mut datum, writer, Some(reader)).ok()?;
     if !datum.is_empty() {
         return None;

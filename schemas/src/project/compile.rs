@@ -60,11 +60,25 @@ pub(super) fn parse(json: &str) -> Result<Schema, PlanError> {
 }
 
 pub(super) fn compile(schema: &Schema, fields: &[&str], missing: Missing) -> Result<AvroPlan, PlanError> {
+    compile_with(schema, fields, missing, Compiler::default())
+}
+
+#[cfg(feature = "arrow")]
+pub(super) fn compile_checking(schema: &Schema) -> Result<AvroPlan, PlanError> {
+    compile_with(schema, &[], Missing::Absent, Compiler { check_strings: true, ..Compiler::default() })
+}
+
+fn compile_with<'s>(
+    schema: &'s Schema,
+    fields: &[&str],
+    missing: Missing,
+    mut compiler: Compiler<'s>,
+) -> Result<AvroPlan, PlanError> {
     let Schema::Record(top) = schema else {
         return Err(PlanError::NotARecord(describe(schema)));
     };
     let wanted = Wanted::new(fields.iter().copied());
-    let mut compiler = Compiler { found: vec![false; fields.len()], ..Compiler::default() };
+    compiler.found = vec![false; fields.len()];
     compiler.define(schema, None);
     let mut ops = Vec::new();
     compiler.emit(schema, None, Some(&wanted), "", &mut ops)?;
@@ -88,6 +102,8 @@ struct Compiler<'s> {
     routines: Vec<Box<[Op]>>,
     routine_of: HashMap<String, usize>,
     found: Vec<bool>,
+    /// Whether strings that are skipped are checked too.
+    check_strings: bool,
 }
 
 impl<'s> Compiler<'s> {
@@ -189,22 +205,27 @@ impl<'s> Compiler<'s> {
                 ops.push(Op::SkipBlocks(item));
             }
             Schema::Map(map) => {
-                let mut item = vec![Op::SkipBytes];
+                let mut item = vec![self.skip_string()];
                 self.emit_skip(&map.types, namespace, &mut item)?;
                 ops.push(Op::SkipBlocks(item.into()));
             }
             Schema::Null => {}
-            Schema::Boolean => skip_fixed(1, ops),
+            Schema::Boolean => ops.push(Op::CheckBoolean),
             Schema::Float => skip_fixed(4, ops),
             Schema::Double => skip_fixed(8, ops),
             Schema::Enum(symbols) => ops.push(Op::SkipEnum(symbols.symbols.len())),
             other => match scalar(other) {
                 Some(Scalar::Fixed(len)) => skip_fixed(len, ops),
-                Some(Scalar::String | Scalar::Bytes) => ops.push(Op::SkipBytes),
+                Some(Scalar::String) => ops.push(self.skip_string()),
+                Some(Scalar::Bytes) => ops.push(Op::SkipBytes),
                 _ => ops.push(Op::SkipVarint),
             },
         }
         Ok(())
+    }
+
+    fn skip_string(&self) -> Op {
+        if self.check_strings { Op::CheckString } else { Op::SkipBytes }
     }
 
     fn skip_of(&mut self, schema: &'s Schema, namespace: Option<&'s str>) -> Result<Box<[Op]>, PlanError> {

@@ -38,6 +38,10 @@ pub(super) enum Op {
     SkipVarint,
     /// Skips bytes behind their length.
     SkipBytes,
+    /// Skips a string, checking that it is UTF-8.
+    CheckString,
+    /// Skips a boolean, checking that it is one.
+    CheckBoolean,
     /// Skips an enum, checking the symbol.
     SkipEnum(usize),
     /// Takes the branch that the datum names.
@@ -71,6 +75,12 @@ impl AvroPlan {
         compile::compile(&compile::parse(writer_schema_json)?, fields, missing)
     }
 
+    /// A plan that reads nothing and checks everything: a datum that passes can be read by any reader.
+    #[cfg(feature = "arrow")]
+    pub(crate) fn checking(schema: &apache_avro::Schema) -> Result<Self, PlanError> {
+        compile::compile_checking(schema)
+    }
+
     /// Reads the wanted fields of one whole datum; `out[i]` belongs to field `i`.
     ///
     /// After an error `out` holds no particular values.
@@ -102,6 +112,8 @@ impl AvroPlan {
                 Op::SkipFixed(len) => drop(cursor.take(*len)?),
                 Op::SkipVarint => drop(cursor.long()?),
                 Op::SkipBytes => drop(cursor.bytes()?),
+                Op::CheckBoolean => drop(cursor.boolean()?),
+                Op::CheckString => drop(cursor.string()?),
                 Op::SkipEnum(symbols) => {
                     let index = cursor.index()?;
                     if usize::try_from(index).map_or(true, |i| i >= *symbols) {

@@ -21,7 +21,13 @@ fn check(schema: &str, fields: &[&str], datum: &[u8], expected: Result<&[Value<'
 
 /// `{"type": "record", "name": "R", "fields": [...]}` with a type for each name.
 fn record(fields: &[(&str, &str)]) -> String {
-    let fields: Vec<_> = fields.iter().map(|(name, kind)| format!(r#"{{"name": "{name}", "type": {kind}}}"#)).collect();
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|(name, kind)| {
+            let quote = if kind.starts_with(['{', '[']) { "" } else { "\"" };
+            format!(r#"{{"name": "{name}", "type": {quote}{kind}{quote}}}"#)
+        })
+        .collect();
     format!(r#"{{"type": "record", "name": "R", "fields": [{}]}}"#, fields.join(","))
 }
 
