@@ -88,9 +88,12 @@ pub(crate) mod memory {
         pub(crate) headers: BTreeMap<String, Vec<u8>>,
     }
 
-    /// Messages by topic and partition; clones share them.
+    /// Messages by topic and partition.
+    pub(crate) type Log = BTreeMap<(String, Option<i32>), Vec<Arrived>>;
+
+    /// A log; clones share it.
     #[derive(Clone, Debug, Default)]
-    pub(crate) struct Memory(pub(crate) Arc<Mutex<BTreeMap<(String, Option<i32>), Vec<Arrived>>>>);
+    pub(crate) struct Memory(pub(crate) Arc<Mutex<Log>>);
 
     impl Outlet for Memory {
         fn send(&mut self, message: Outgoing<'_>) -> Result<(), KafkaError> {

@@ -160,7 +160,8 @@ mod tests {
             (0..DRAWS).map(pair).map(|(a, b)| (a - 0.5) * (b - 0.5) * 12.0).sum::<f64>() / DRAWS as f64
         };
         let bound = 4.0 / (DRAWS as f64).sqrt();
-        let pairs: [(&str, &dyn Fn(u64) -> (f64, f64)); 3] = [
+        type Pair<'a> = (&'a str, &'a dyn Fn(u64) -> (f64, f64));
+        let pairs: [Pair<'_>; 3] = [
             ("indices", &|i| (random.uniform(i, 0), random.uniform(i + 1, 0))),
             ("channels", &|i| (random.uniform(i, 0), random.uniform(i, 1))),
             ("names", &|i| (random.of("a").uniform(i, 0), random.of("b").uniform(i, 0))),

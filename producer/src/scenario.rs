@@ -2,7 +2,7 @@
 //! The file's reference is `SCENARIOS.md` in this crate.
 //!
 //! Invariant: a `Scenario` is valid, and nothing in it depends on a seed; with a seed it becomes a
-//! [`Generator`](crate::generator::Generator). Every error is one line with the file, the field, and what to do.
+//! [`Generator`]. Every error is one line with the file, the field, and what to do.
 
 mod raw;
 mod roster;

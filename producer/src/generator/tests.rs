@@ -131,7 +131,7 @@ fn check_fault(fault: &str, stream: &str, entity: &str, changed: &[&str]) {
     let text = Scenario::shipped_toml("smoke").unwrap();
     let sound = &text[..text.find("[[fault]]").unwrap()].replace("20_000", "4_000");
     let broken = format!("{sound}\n[[fault]]\nonset = \"1d 3h\"\nduration = \"6h\"\n{fault}\n");
-    let sound = Scenario::from_toml(&sound, "sound").unwrap().generator(9, 1);
+    let sound = Scenario::from_toml(sound, "sound").unwrap().generator(9, 1);
     let broken = Scenario::from_toml(&broken, "broken").unwrap().generator(9, 1);
     let truth: Vec<_> = broken.truth().collect();
     assert_eq!(truth.len(), 1, "{fault}");

@@ -1,15 +1,13 @@
 //! Publishing into memory: the same partitions whatever the threads, stops and paces.
 
 use super::*;
-use crate::outlet::memory::{Arrived, Memory};
+use crate::outlet::memory::{Arrived, Log, Memory};
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 
 static SMOKE: LazyLock<Scenario> = LazyLock::new(|| Scenario::shipped("smoke").unwrap());
 static TOPICS: LazyLock<Topics> = LazyLock::new(Topics::default);
 static KAFKA: LazyLock<KafkaConfig> = LazyLock::new(KafkaConfig::default);
-
-type Log = BTreeMap<(String, Option<i32>), Vec<Arrived>>;
 
 fn job() -> PublishJob<'static> {
     PublishJob {

@@ -22,7 +22,10 @@ fn job(folder: &tempfile::TempDir, csv: &[u8]) -> ReplayJob<'static> {
     }
 }
 
-fn run(job: &ReplayJob<'_>) -> Result<(ReplaySummary, Vec<(String, String, i64)>), ReplayError> {
+/// Key, value, timestamp.
+type Sent = (String, String, i64);
+
+fn run(job: &ReplayJob<'_>) -> Result<(ReplaySummary, Vec<Sent>), ReplayError> {
     let (progress, stop) = (Progress::new(), AtomicBool::new(false));
     let mut memory = Memory::default();
     let reader = open(job)?;
