@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::outlet::{Digits, Outlet, check_topics};
 use crate::progress::Progress;
 use crate::scenario::Scenario;
-use crate::schedule::{Clock, Pace, now_ms};
+use crate::schedule::{Clock, Lateness, Pace, now_ms};
 use crate::stream::StreamKind;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -71,8 +71,8 @@ pub struct PublishSummary {
     pub failed: u64,
     /// Whether it was stopped before its end.
     pub stopped: bool,
-    /// By how much an event was behind its schedule at most.
-    pub behind_max: Duration,
+    /// By how much events were behind their schedule; empty without one.
+    pub behind: Lateness,
     /// How long it took.
     pub duration: Duration,
 }

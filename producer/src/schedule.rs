@@ -3,6 +3,7 @@
 //! Invariant: the intended time is a function of (pace, event), never of when earlier events went out; so a slow receiver
 //! shows as lateness against the schedule instead of slowing the schedule (no coordinated omission).
 
+use hdrhistogram::Histogram;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A waiting thread looks this often whether it is to stop.
@@ -44,6 +45,38 @@ impl Pace {
         };
         // Beyond 30,000 years it is the same to everybody; non-finite input must not panic.
         Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e12)))
+    }
+}
+
+/// How far behind schedule events were sent, microseconds, to two digits; an hour or more counts as an hour.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lateness(Histogram<u64>);
+
+const LATENESS_US_MAX: u64 = 3_600_000_000;
+
+impl Default for Lateness {
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, LATENESS_US_MAX, 2).expect("these bounds are possible"))
+    }
+}
+
+impl Lateness {
+    /// By how much the share `quantile` (0..1) of the events was behind at most; zero without events.
+    pub fn at(&self, quantile: f64) -> Duration {
+        Duration::from_micros(self.0.value_at_quantile(quantile))
+    }
+
+    /// By how much the worst was behind.
+    pub fn max(&self) -> Duration {
+        Duration::from_micros(self.0.max())
+    }
+
+    pub(crate) fn record(&mut self, behind: Duration) {
+        self.0.saturating_record(u64::try_from(behind.as_micros()).unwrap_or(LATENESS_US_MAX));
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("both have the same bounds");
     }
 }
 
@@ -100,6 +133,17 @@ pub(crate) fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lateness_is_measured_over_all_threads() {
+        let (mut one, mut other) = (Lateness::default(), Lateness::default());
+        assert_eq!((one.at(0.99), one.max()), (Duration::ZERO, Duration::ZERO));
+        (1..=99).for_each(|ms| one.record(Duration::from_millis(ms)));
+        other.record(Duration::from_secs(100_000));
+        one.add(&other);
+        assert!((one.at(0.5).as_secs_f64() / 0.05 - 1.0).abs() < 0.02, "{:?}", one.at(0.5));
+        assert!((one.max().as_secs_f64() / 3600.0 - 1.0).abs() < 0.02, "{:?}", one.max());
+    }
 
     #[test]
     fn intended_times_depend_on_the_event_alone() {

@@ -7,7 +7,7 @@ use crate::generator::{GeneratedEvent, Generator, PartitionEvents, StreamPartiti
 use crate::metrics;
 use crate::outlet::{Digits, Outlet};
 use crate::progress::Progress;
-use crate::schedule::Clock;
+use crate::schedule::{Clock, Lateness};
 use crate::stream::StreamKind;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -28,7 +28,7 @@ pub(super) struct Tally {
     bytes: u64,
     failed: u64,
     stopped: bool,
-    behind_max: Duration,
+    behind: Lateness,
 }
 
 impl Tally {
@@ -42,7 +42,7 @@ impl Tally {
         summary.bytes += self.bytes;
         summary.failed += self.failed;
         summary.stopped |= self.stopped;
-        summary.behind_max = summary.behind_max.max(self.behind_max);
+        summary.behind.add(&self.behind);
     }
 }
 
@@ -92,7 +92,9 @@ impl Worker<'_> {
                 break;
             };
             behind = sending.behind;
-            tally.behind_max = tally.behind_max.max(behind);
+            if intended.is_some() {
+                tally.behind.record(behind);
+            }
             let lane = &mut lanes[at];
             let Some(event) = lane.events.next_event() else { continue };
             value.clear();
