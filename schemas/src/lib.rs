@@ -8,7 +8,7 @@
 //! - [`project`]: a few fields of *anybody's* Avro or JSON records, by a plan compiled once.
 //! - [`schema`]: the released schemas, by name, version and fingerprint.
 //! - [`json`]: any of our records as JSON, for people.
-//! - [`columns`](mod@columns) (feature `arrow`): framed messages into Arrow record batches.
+//! - `columns` (feature `arrow`): framed messages into Arrow record batches.
 
 pub mod catalogue;
 #[cfg(feature = "arrow")]
