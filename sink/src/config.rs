@@ -364,8 +364,8 @@ mod tests {
         check_refused(|s| s.topics.push(TopicKind::Alerts), "`sink.topics` lists `alerts` twice");
         check_refused(|s| s.group_id.clear(), "`sink.group_id` is empty, it names the consumer group");
         check_refused(
-            |s| s.retry.backoff = Duration::from_secs(3600),
-            "`sink.retry` = 25s is out of range, use attempts and waits",
+            |s| s.retry.attempts = 100,
+            "`sink.retry` = 7m 56s 200ms is out of range, use attempts and waits that add up to at most 120s, so that the consumer group does not drop this member",
         );
     }
 

@@ -49,8 +49,8 @@ pub(crate) struct PartitionBuffer {
     values: Vec<u8>,
     /// Offset below which everything is visible or waits here.
     next_offset: i64,
-    /// The last offset of a roll that is claimed and not finished.
-    claimed_last: Option<i64>,
+    /// First and last offset of a roll that is claimed and not finished.
+    claimed: Option<(i64, i64)>,
     oldest: Option<Instant>,
 }
 
@@ -87,14 +87,15 @@ pub(crate) enum Cut {
     Wait,
     /// Write the first `n` rows.
     Rows(usize),
-    /// A claimed roll has none of its rows in the topic any more.
-    ClaimWithoutRows,
+    /// The claimed roll's first or last record is not in the topic any more; so many others are.
+    ClaimContradicted(usize),
 }
 
 impl PartitionBuffer {
     /// Empty, at a position; `claimed_last` is the end of an unfinished claim that starts there.
     pub(crate) fn new(kind: TopicKind, topic: String, partition: i32, next_offset: i64, claimed_last: Option<i64>) -> Self {
-        Self { kind, topic, partition, rows: Vec::new(), values: Vec::new(), next_offset, claimed_last, oldest: None }
+        let claimed = claimed_last.map(|last| (next_offset, last));
+        Self { kind, topic, partition, rows: Vec::new(), values: Vec::new(), next_offset, claimed, oldest: None }
     }
 
     /// Takes a record, unless it was taken before; says whether it was new.
@@ -128,20 +129,19 @@ impl PartitionBuffer {
 
     /// Whether the cut was decided by a claim: then memory pressure and time cannot change it.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.claimed_last.is_some()
+        self.claimed.is_some()
     }
 
     /// The rule: a claim decides alone; else rows, bytes, age or `flush`, whichever comes first.
     pub(crate) fn cut(&self, limits: &RollSettings, now: Instant, flush: bool) -> Cut {
         let Some(newest) = self.rows.last() else { return Cut::Wait };
-        if let Some(last) = self.claimed_last {
+        if let Some((first, last)) = self.claimed {
             if newest.offset < last {
                 return Cut::Wait;
             }
-            return match self.rows.partition_point(|row| row.offset <= last) {
-                0 => Cut::ClaimWithoutRows,
-                rows => Cut::Rows(rows),
-            };
+            let rows = self.rows.partition_point(|row| row.offset <= last);
+            let whole = rows > 0 && self.rows[0].offset == first && self.rows[rows - 1].offset == last;
+            return if whole { Cut::Rows(rows) } else { Cut::ClaimContradicted(rows) };
         }
         let age = self.oldest.map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
         let due = flush
@@ -164,7 +164,7 @@ impl PartitionBuffer {
 
     /// Another writer claimed the roll that starts with our first row until `last`.
     pub(crate) fn follow_claim(&mut self, last: i64) {
-        self.claimed_last = Some(last);
+        self.claimed = self.rows.first().map(|row| (row.offset, last));
     }
 
     /// Lets go of the first `rows` rows, now visible.
@@ -178,7 +178,7 @@ impl PartitionBuffer {
         for row in &mut self.rows {
             row.value = row.value.take().map(|v| v.start - kept_from..v.end - kept_from);
         }
-        self.claimed_last = None;
+        self.claimed = None;
         self.oldest = (!self.rows.is_empty()).then_some(now);
         gone
     }
@@ -191,7 +191,7 @@ mod tests {
     const LIMITS: RollSettings = RollSettings { rows: 3, bytes: 100, interval: Duration::from_secs(60) };
 
     fn buffer(offsets: &[i64], value_len: usize, claimed_last: Option<i64>, now: Instant) -> PartitionBuffer {
-        let mut buffer = PartitionBuffer::new(TopicKind::Late, "t".to_owned(), 0, 0, claimed_last);
+        let mut buffer = PartitionBuffer::new(TopicKind::Late, "t".to_owned(), 0, 1, claimed_last);
         for &offset in offsets {
             let value = vec![offset as u8; value_len];
             buffer.push(Arrival { offset, timestamp_ms: None, value: Some(&value), intended_ms: None }, None, now);
@@ -217,7 +217,9 @@ mod tests {
         check_cut(&[1, 2, 5, 7], 1, Some(8), 99, true, Cut::Wait);
         check_cut(&[1, 2, 5, 7], 1, Some(7), 0, false, Cut::Rows(4));
         check_cut(&[1, 2, 5, 7], 1, Some(5), 0, false, Cut::Rows(3));
-        check_cut(&[7], 1, Some(5), 0, false, Cut::ClaimWithoutRows);
+        check_cut(&[7], 1, Some(5), 0, false, Cut::ClaimContradicted(0));
+        check_cut(&[1, 2, 7], 1, Some(5), 0, false, Cut::ClaimContradicted(2));
+        check_cut(&[2, 5, 7], 1, Some(5), 0, false, Cut::ClaimContradicted(2));
     }
 
     #[test]

@@ -108,7 +108,7 @@ async fn settle_one(shelf: &Shelf, limits: &RollSettings, buffer: &mut Partition
         let rows = match buffer.cut(limits, now, flush) {
             Cut::Wait => return Ok(()),
             Cut::Rows(rows) => rows,
-            Cut::ClaimWithoutRows => return Err(claim_without_rows(shelf, buffer).await?.into()),
+            Cut::ClaimContradicted(rows) => return Err(contradicted(shelf, buffer, rows).await?.into()),
         };
         let roll = encode(&buffer.roll(rows))?;
         match shelf.place(&roll).await? {
@@ -132,7 +132,7 @@ async fn settle_one(shelf: &Shelf, limits: &RollSettings, buffer: &mut Partition
     }
 }
 
-async fn claim_without_rows(shelf: &Shelf, buffer: &PartitionBuffer) -> Result<StorageError, StorageError> {
+async fn contradicted(shelf: &Shelf, buffer: &PartitionBuffer, rows: usize) -> Result<StorageError, StorageError> {
     let claim = shelf.newest_claim(&buffer.topic, buffer.partition).await?;
-    Ok(claim.map_or_else(|| shelf.claim_vanished(&buffer.topic, buffer.partition), |claim| shelf.contradiction(&claim, 0)))
+    Ok(claim.map_or_else(|| shelf.claim_vanished(&buffer.topic, buffer.partition), |claim| shelf.contradiction(&claim, rows as u64)))
 }

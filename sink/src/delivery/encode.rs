@@ -10,6 +10,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
+use tidewatch_schemas::columns::ColumnDecoder;
 
 use super::buffer::{Roll, Row};
 use super::claim::{CLAIM_VERSION, Claim, ClaimedFile, FileKind, data_path, date_of};
@@ -82,13 +83,13 @@ fn failed(roll: &Roll<'_>, format: &'static str, error: Box<dyn std::error::Erro
 type Failure = Box<dyn std::error::Error>;
 
 fn parquet(roll: &Roll<'_>, rows: &[&Row]) -> Result<Vec<u8>, Failure> {
-    let mut decoder = ColumnDecoder::new(roll.kind.schema())?;
+    let mut decoder = ColumnDecoder::new(roll.kind.schema(), BATCH_ROWS)?;
     let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
     for chunk in rows.chunks(BATCH_ROWS) {
         for row in chunk {
             decoder.push(roll.value(row).unwrap_or_default())?;
         }
-        let batch = with_origin(decoder.flush()?, roll.partition, chunk)?;
+        let batch = with_origin(decoder.flush()?.ok_or("no rows came out")?, roll.partition, chunk)?;
         let writer = match &mut writer {
             Some(writer) => writer,
             none => none.insert(ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties()))?),
@@ -96,28 +97,6 @@ fn parquet(roll: &Roll<'_>, rows: &[&Row]) -> Result<Vec<u8>, Failure> {
         writer.write(&batch)?;
     }
     Ok(writer.ok_or("a file without rows")?.into_inner()?)
-}
-
-/// The framed values as one binary column, until `tidewatch_schemas::columns` gives the fields.
-#[derive(Default)]
-struct ColumnDecoder {
-    values: arrow::array::BinaryBuilder,
-}
-
-impl ColumnDecoder {
-    fn new(_: &tidewatch_schemas::Schema) -> Result<Self, Failure> {
-        Ok(Self::default())
-    }
-
-    fn push(&mut self, framed: &[u8]) -> Result<(), Failure> {
-        self.values.append_value(framed);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<RecordBatch, Failure> {
-        let values: ArrayRef = Arc::new(self.values.finish());
-        Ok(RecordBatch::try_from_iter([("value", values)])?)
-    }
 }
 
 fn properties() -> WriterProperties {

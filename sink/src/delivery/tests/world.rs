@@ -320,15 +320,6 @@ fn rows_of(batch: &arrow::array::RecordBatch) -> Vec<(i32, i64, i64, String)> {
     let partitions = column("_partition").as_primitive::<Int32Type>();
     let offsets = column("_offset").as_primitive::<Int64Type>();
     let times = column("_timestamp").as_primitive::<arrow::datatypes::TimestampMillisecondType>();
-    if batch.column_by_name("value").is_some() {
-        let values = column("value").as_binary::<i32>();
-        let name = |n: usize| {
-            let json = tidewatch_schemas::json::to_json(values.value(n)).unwrap();
-            let name = json.get("alert_id").or(json.get("entity")).unwrap();
-            name.as_str().unwrap().to_owned()
-        };
-        return (0..batch.num_rows()).map(|n| (partitions.value(n), offsets.value(n), times.value(n), name(n))).collect();
-    }
     let name = if batch.column_by_name("alert_id").is_some() { "alert_id" } else { "entity" };
     let names = arrow::compute::cast(column(name), &arrow::datatypes::DataType::Utf8).unwrap();
     let names = names.as_string::<i32>();
