@@ -59,7 +59,9 @@ fn check_kind<R: Record + samples::Draw>() {
         let told = json::to_json(&framed).unwrap();
         // As values, not as text: whether keys are sorted is a feature of serde_json that any crate may turn on.
         let golden_json = golden(version, "json", || format!("{told:#}\n"));
-        assert_eq!(told, serde_json::from_str::<serde_json::Value>(&golden_json).unwrap());
+        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        // Both sides go through text: serde_json's parser may be one unit in the last place off.
+        assert_eq!(parse(&told.to_string()), parse(&golden_json));
         let record: R = wire::decode(&framed).unwrap();
         if version.version() == R::schema().version() {
             let mut again = Vec::new();

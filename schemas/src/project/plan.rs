@@ -164,7 +164,7 @@ impl AvroPlan {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn read<'a>(scalar: &'a Scalar, cursor: &mut Cursor<'a>) -> Result<Value<'a>, DecodeError> {
     Ok(match scalar {
         Scalar::Boolean => Value::Bool(cursor.boolean()?),
