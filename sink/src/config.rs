@@ -64,11 +64,7 @@ pub struct RollSettings {
 
 impl Default for RollSettings {
     fn default() -> Self {
-        Self {
-            rows: 100_000,
-            bytes: 32 << 20,
-            interval: Duration::from_secs(60),
-        }
+        Self { rows: 100_000, bytes: 32 << 20, interval: Duration::from_secs(60) }
     }
 }
 
@@ -88,11 +84,7 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self {
-            attempts: 6,
-            backoff: Duration::from_millis(200),
-            backoff_max: Duration::from_secs(5),
-        }
+        Self { attempts: 6, backoff: Duration::from_millis(200), backoff_max: Duration::from_secs(5) }
     }
 }
 
@@ -100,9 +92,7 @@ impl RetrySettings {
     /// The wait after the `failed`-th failure (1 = the first).
     pub(crate) fn wait_after(&self, failed: u32) -> Duration {
         let doublings = failed.saturating_sub(1).min(20);
-        self.backoff
-            .saturating_mul(1 << doublings)
-            .min(self.backoff_max)
+        self.backoff.saturating_mul(1 << doublings).min(self.backoff_max)
     }
 
     /// The sum of all waits: must stay well under `max.poll.interval.ms`, or the group drops us.
@@ -225,7 +215,8 @@ impl SinkSettings {
             return Err(duration_range("sink.roll.interval", self.roll.interval, "100ms to 1day"));
         }
         if self.retry.longest_total() > Duration::from_secs(120) {
-            let range = "attempts and waits that add up to at most 120s, so that the consumer group does not drop this member";
+            let range =
+                "attempts and waits that add up to at most 120s, so that the consumer group does not drop this member";
             return Err(duration_range("sink.retry", self.retry.longest_total(), range));
         }
         Ok(DeliveryConfig {
@@ -277,10 +268,9 @@ impl OutputLocation {
                 Ok(Self::Folder(PathBuf::from(path)))
             }
             Some(("file", _)) => Err(ConfigError::FileUrl { output: output.to_owned() }),
-            Some((scheme, _)) => Err(ConfigError::UnsupportedScheme {
-                output: output.to_owned(),
-                scheme: scheme.to_owned(),
-            }),
+            Some((scheme, _)) => {
+                Err(ConfigError::UnsupportedScheme { output: output.to_owned(), scheme: scheme.to_owned() })
+            }
         }
     }
 }
@@ -327,9 +317,7 @@ mod tests {
     use super::*;
 
     fn check_output(text: &str, expected: Result<&str, &str>) {
-        let found = OutputLocation::parse(text)
-            .map(|location| location.to_string())
-            .map_err(|e| e.to_string());
+        let found = OutputLocation::parse(text).map(|location| location.to_string()).map_err(|e| e.to_string());
         assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
     }
 
@@ -339,11 +327,15 @@ mod tests {
         check_output("file:///var/tidewatch", Ok("/var/tidewatch"));
         check_output(
             "s3://bucket/x",
-            Err("`sink.output` = \"s3://bucket/x\": storage `s3://` is not supported, use a folder or file:///absolute/path"),
+            Err(
+                "`sink.output` = \"s3://bucket/x\": storage `s3://` is not supported, use a folder or file:///absolute/path",
+            ),
         );
         check_output(
             "file://host/x",
-            Err("`sink.output` = \"file://host/x\": a file URL needs an absolute path on this machine without % escapes, like file:///var/tidewatch"),
+            Err(
+                "`sink.output` = \"file://host/x\": a file URL needs an absolute path on this machine without % escapes, like file:///var/tidewatch",
+            ),
         );
         check_output("", Err("`sink.output` is empty, it names the folder that receives the files"));
     }
@@ -360,7 +352,10 @@ mod tests {
         let config = SinkSettings::default().validate(KafkaConfig::default(), &Topics::default()).unwrap();
         assert_eq!(config.topics.len(), 5);
         check_refused(|s| s.roll.rows = 0, "`sink.roll.rows` = 0 is out of range, use 1 to 10000000 rows");
-        check_refused(|s| s.roll.interval = Duration::ZERO, "`sink.roll.interval` = 0s is out of range, use 100ms to 1day");
+        check_refused(
+            |s| s.roll.interval = Duration::ZERO,
+            "`sink.roll.interval` = 0s is out of range, use 100ms to 1day",
+        );
         check_refused(|s| s.topics.push(TopicKind::Alerts), "`sink.topics` lists `alerts` twice");
         check_refused(|s| s.group_id.clear(), "`sink.group_id` is empty, it names the consumer group");
         check_refused(

@@ -20,7 +20,11 @@ const SENT: &str = "tidewatch_sink_records_sent_total";
 /// Tells the recorder every name, unit and help text; called once by the composition root.
 pub fn describe() {
     describe_counter!(ROWS, Unit::Count, "Rows visible in files, by kind");
-    describe_counter!(REJECTED, Unit::Count, "Records of a result topic that could not be read and were kept as raw JSON lines, by kind");
+    describe_counter!(
+        REJECTED,
+        Unit::Count,
+        "Records of a result topic that could not be read and were kept as raw JSON lines, by kind"
+    );
     describe_counter!(FILES, Unit::Count, "Files made visible, by kind");
     describe_counter!(BYTES, Unit::Bytes, "Bytes of files made visible, by kind");
     describe_gauge!(LAG, Unit::Count, "Offsets between the reader's position and the end of its partitions");

@@ -32,9 +32,9 @@ impl ValueFraming {
     fn of(&self, schema: &Schema) -> Framing {
         match self {
             Self::SingleObject => Framing::SingleObject,
-            Self::Confluent(ids) => ids
-                .get(schema.name())
-                .map_or(Framing::SingleObject, |&schema_id| Framing::Confluent { schema_id }),
+            Self::Confluent(ids) => {
+                ids.get(schema.name()).map_or(Framing::SingleObject, |&schema_id| Framing::Confluent { schema_id })
+            }
         }
     }
 }
@@ -111,7 +111,8 @@ pub struct TransactionalTopics {
 impl TransactionalTopics {
     /// Over a writer of its own transactional id; `role` becomes the `ce_source` header `tidewatch/<role>`.
     pub fn new(writer: TransactionalWriter, topics: &Topics, framing: &ValueFraming, role: &str) -> Self {
-        let destination = |topic: &str, schema: &Schema| Destination { topic: topic.to_owned(), framing: framing.of(schema) };
+        let destination =
+            |topic: &str, schema: &Schema| Destination { topic: topic.to_owned(), framing: framing.of(schema) };
         let destinations = [
             destination(&topics.alerts, Alert::schema()),
             destination(&topics.metrics, WindowMetric::schema()),
@@ -165,11 +166,15 @@ impl TransactionalTopics {
         wire::encode(letter, self.destinations[OutputKind::DeadLetter as usize].framing, &mut self.value);
         let origin = format!("{}-{}", letter.topic, letter.partition);
         let timestamp_ms = letter.timestamp_ms.filter(|ms| *ms >= 0).unwrap_or(0);
-        self.send(OutputKind::DeadLetter, DeadLetter::TYPE, Envelope {
-            key: letter.key.as_deref().unwrap_or(origin.as_bytes()),
-            timestamp_ms: Some(timestamp_ms),
-            ..Envelope::default()
-        })
+        self.send(
+            OutputKind::DeadLetter,
+            DeadLetter::TYPE,
+            Envelope {
+                key: letter.key.as_deref().unwrap_or(origin.as_bytes()),
+                timestamp_ms: Some(timestamp_ms),
+                ..Envelope::default()
+            },
+        )
     }
 
     /// Sends a state record to the state topic's partition of the same number as the input's, or a
@@ -244,10 +249,24 @@ impl TransactionalTopics {
         self.committed
     }
 
-    fn keyed<R: Record>(&mut self, kind: OutputKind, record: &R, entity: &str, timestamp_ms: i64, intended_ms: Option<i64>, id: Option<&str>) -> Result<(), KafkaError> {
+    fn keyed<R: Record>(
+        &mut self,
+        kind: OutputKind,
+        record: &R,
+        entity: &str,
+        timestamp_ms: i64,
+        intended_ms: Option<i64>,
+        id: Option<&str>,
+    ) -> Result<(), KafkaError> {
         self.value.clear();
         wire::encode(record, self.destinations[kind as usize].framing, &mut self.value);
-        let envelope = Envelope { key: entity.as_bytes(), timestamp_ms: Some(timestamp_ms), intended_ms, id, ..Envelope::default() };
+        let envelope = Envelope {
+            key: entity.as_bytes(),
+            timestamp_ms: Some(timestamp_ms),
+            intended_ms,
+            id,
+            ..Envelope::default()
+        };
         self.send(kind, R::TYPE, envelope)
     }
 

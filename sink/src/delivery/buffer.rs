@@ -93,7 +93,13 @@ pub(crate) enum Cut {
 
 impl PartitionBuffer {
     /// Empty, at a position; `claimed_last` is the end of an unfinished claim that starts there.
-    pub(crate) fn new(kind: TopicKind, topic: String, partition: i32, next_offset: i64, claimed_last: Option<i64>) -> Self {
+    pub(crate) fn new(
+        kind: TopicKind,
+        topic: String,
+        partition: i32,
+        next_offset: i64,
+        claimed_last: Option<i64>,
+    ) -> Self {
         let claimed = claimed_last.map(|last| (next_offset, last));
         Self { kind, topic, partition, rows: Vec::new(), values: Vec::new(), next_offset, claimed, oldest: None }
     }
@@ -203,7 +209,10 @@ mod tests {
         let start = Instant::now();
         let buffer = buffer(offsets, value_len, claimed_last, start);
         let found = buffer.cut(&LIMITS, start + Duration::from_secs(age_s), flush);
-        assert_eq!(found, expected, "{offsets:?} of {value_len} bytes, claimed {claimed_last:?}, {age_s} s, flush {flush}");
+        assert_eq!(
+            found, expected,
+            "{offsets:?} of {value_len} bytes, claimed {claimed_last:?}, {age_s} s, flush {flush}"
+        );
     }
 
     #[test]

@@ -69,7 +69,14 @@ pub(crate) enum FileKind {
 
 /// A data file's name: `<folder>/date=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.<extension>`,
 /// where the offsets are the roll's, the same in all files of the roll.
-pub(crate) fn data_path(file: FileKind, kind: TopicKind, date: &str, topic: &str, partition: i32, offsets: (i64, i64)) -> Path {
+pub(crate) fn data_path(
+    file: FileKind,
+    kind: TopicKind,
+    date: &str,
+    topic: &str,
+    partition: i32,
+    offsets: (i64, i64),
+) -> Path {
     let (folder, extension) = match file {
         FileKind::Parquet => (kind.as_str(), "parquet"),
         FileKind::AlertLines => (super::ALERT_LINES_FOLDER, "jsonl"),
@@ -110,7 +117,8 @@ mod tests {
 
     #[test]
     fn names_are_as_documented() {
-        let path = data_path(FileKind::Parquet, TopicKind::DeadLetters, "2026-03-01", "tidewatch.dead-letters.v1", 3, (7, 42));
+        let path =
+            data_path(FileKind::Parquet, TopicKind::DeadLetters, "2026-03-01", "tidewatch.dead-letters.v1", 3, (7, 42));
         assert_eq!(
             path.as_ref(),
             "dead-letters/date=2026-03-01/tidewatch.dead-letters.v1-3-00000000000000000007-00000000000000000042.parquet"

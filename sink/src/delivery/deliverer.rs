@@ -61,7 +61,13 @@ impl Deliverer {
     }
 
     /// Takes a partition over and says where to read on; `None` leaves it to the group's start policy.
-    pub(crate) async fn assign(&mut self, kind: TopicKind, topic: &str, partition: i32, committed: Option<i64>) -> Result<Option<i64>, StorageError> {
+    pub(crate) async fn assign(
+        &mut self,
+        kind: TopicKind,
+        topic: &str,
+        partition: i32,
+        committed: Option<i64>,
+    ) -> Result<Option<i64>, StorageError> {
         let resume = self.shelf.resume(topic, partition, committed).await?;
         let start = resume.as_ref().map(|resume| resume.next_offset);
         let claimed_last = resume.and_then(|resume| resume.unfinished_last);
@@ -76,7 +82,13 @@ impl Deliverer {
     }
 
     /// Takes a record. `None`: it is not ours or was taken before. `Err` text: it will be kept raw.
-    pub(crate) fn absorb(&mut self, topic: &str, partition: i32, arrival: Arrival<'_>, now: Instant) -> Option<Result<Seen, String>> {
+    pub(crate) fn absorb(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        arrival: Arrival<'_>,
+        now: Instant,
+    ) -> Option<Result<Seen, String>> {
         let buffer = self.buffers.get_mut(&(topic.to_owned(), partition))?;
         let seen = inspect(buffer.kind, arrival.value);
         buffer.push(arrival, seen.as_ref().err().cloned(), now).then_some(seen)
@@ -84,12 +96,18 @@ impl Deliverer {
 
     /// Writes what is due, or with `flush` everything that no unfinished claim holds back. Stops at
     /// the first error; what was stored before it is in `stored` all the same.
-    pub(crate) async fn settle(&mut self, now: Instant, flush: bool, stored: &mut Vec<Stored>) -> Result<(), SettleError> {
+    pub(crate) async fn settle(
+        &mut self,
+        now: Instant,
+        flush: bool,
+        stored: &mut Vec<Stored>,
+    ) -> Result<(), SettleError> {
         for buffer in self.buffers.values_mut() {
             settle_one(&self.shelf, &self.roll, buffer, now, flush, stored).await?;
         }
         while self.buffered_bytes() as u64 > self.buffer_bytes {
-            let largest = self.buffers.values_mut().filter(|b| b.len() > 0 && !b.is_claimed()).max_by_key(|b| b.bytes());
+            let largest =
+                self.buffers.values_mut().filter(|b| b.len() > 0 && !b.is_claimed()).max_by_key(|b| b.bytes());
             // What a claim holds back is bounded by the roll that claimed it.
             let Some(buffer) = largest else { break };
             settle_one(&self.shelf, &self.roll, buffer, now, true, stored).await?;
@@ -103,7 +121,14 @@ impl Deliverer {
     }
 }
 
-async fn settle_one(shelf: &Shelf, limits: &RollSettings, buffer: &mut PartitionBuffer, now: Instant, flush: bool, stored: &mut Vec<Stored>) -> Result<(), SettleError> {
+async fn settle_one(
+    shelf: &Shelf,
+    limits: &RollSettings,
+    buffer: &mut PartitionBuffer,
+    now: Instant,
+    flush: bool,
+    stored: &mut Vec<Stored>,
+) -> Result<(), SettleError> {
     loop {
         let rows = match buffer.cut(limits, now, flush) {
             Cut::Wait => return Ok(()),
@@ -134,5 +159,8 @@ async fn settle_one(shelf: &Shelf, limits: &RollSettings, buffer: &mut Partition
 
 async fn contradicted(shelf: &Shelf, buffer: &PartitionBuffer, rows: usize) -> Result<StorageError, StorageError> {
     let claim = shelf.newest_claim(&buffer.topic, buffer.partition).await?;
-    Ok(claim.map_or_else(|| shelf.claim_vanished(&buffer.topic, buffer.partition), |claim| shelf.contradiction(&claim, rows as u64)))
+    Ok(claim.map_or_else(
+        || shelf.claim_vanished(&buffer.topic, buffer.partition),
+        |claim| shelf.contradiction(&claim, rows as u64),
+    ))
 }

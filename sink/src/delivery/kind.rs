@@ -22,13 +22,7 @@ pub enum TopicKind {
 
 impl TopicKind {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [
-        Self::Metrics,
-        Self::Forecasts,
-        Self::Alerts,
-        Self::Late,
-        Self::DeadLetters,
-    ];
+    pub const ALL: [Self; 5] = [Self::Metrics, Self::Forecasts, Self::Alerts, Self::Late, Self::DeadLetters];
 
     /// The spelling in settings, in folder names and in the `kind` label of metrics.
     pub const fn as_str(self) -> &'static str {

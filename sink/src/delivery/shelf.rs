@@ -141,7 +141,12 @@ impl Shelf {
     ///
     /// A commit behind the claim proves that its files were all there once, so that files which a
     /// person removed since are not made again. `None`: nothing is known, the group's policy decides.
-    pub(crate) async fn resume(&self, topic: &str, partition: i32, committed: Option<i64>) -> Result<Option<Resume>, StorageError> {
+    pub(crate) async fn resume(
+        &self,
+        topic: &str,
+        partition: i32,
+        committed: Option<i64>,
+    ) -> Result<Option<Resume>, StorageError> {
         let Some(claim) = self.newest_claim(topic, partition).await? else {
             return Ok(committed.map(|next_offset| Resume { next_offset, unfinished_last: None }));
         };
@@ -163,7 +168,8 @@ impl Shelf {
     pub(crate) async fn newest_claim(&self, topic: &str, partition: i32) -> Result<Option<Claim>, StorageError> {
         let folder = claims_folder(topic, partition);
         let listing = self.retried("list", &folder, || self.store.list_with_delimiter(Some(&folder))).await?;
-        let mut claims: Vec<_> = listing.objects.into_iter().filter(|o| o.location.as_ref().ends_with(".json")).collect();
+        let mut claims: Vec<_> =
+            listing.objects.into_iter().filter(|o| o.location.as_ref().ends_with(".json")).collect();
         claims.sort_by(|a, b| a.location.cmp(&b.location));
         while let Some(newest) = claims.pop() {
             if newest.size > 0 {
@@ -271,11 +277,8 @@ impl Shelf {
 
     async fn read_claim(&self, path: &Path, topic: &str, partition: i32) -> Result<Claim, StorageError> {
         let bytes = self.retried("read", path, || async { self.store.get(path).await?.bytes().await }).await?;
-        let broken = |reason: String| StorageError::BrokenClaim {
-            path: path.to_string(),
-            output: self.shown.clone(),
-            reason,
-        };
+        let broken =
+            |reason: String| StorageError::BrokenClaim { path: path.to_string(), output: self.shown.clone(), reason };
         let claim: Claim = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
         if claim.version != CLAIM_VERSION {
             return Err(broken(format!("version {} where this program writes {CLAIM_VERSION}", claim.version)));
@@ -361,4 +364,86 @@ fn innermost(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::claim::ClaimedFile;
+
+    const QUICK: RetrySettings =
+        RetrySettings { attempts: 2, backoff: std::time::Duration::ZERO, backoff_max: std::time::Duration::ZERO };
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    fn roll(offsets: (i64, i64), path: &str) -> EncodedRoll {
+        let files = vec![ClaimedFile { path: path.to_owned(), bytes: 3, rows: 1 }];
+        let (first_offset, last_offset) = offsets;
+        let claim = Claim {
+            version: CLAIM_VERSION,
+            topic: "t".to_owned(),
+            partition: 0,
+            first_offset,
+            last_offset,
+            records: 1,
+            files,
+        };
+        EncodedRoll { claim, contents: vec![b"abc".to_vec()] }
+    }
+
+    fn open(folder: &FsPath) -> Result<Shelf, StorageError> {
+        run(Shelf::open(&OutputLocation::Folder(folder.to_path_buf()), QUICK))
+    }
+
+    #[test]
+    fn a_killed_writers_leftovers_are_swept_when_its_roll_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = open(folder.path()).unwrap();
+        assert_eq!(run(shelf.place(&roll((1, 4), "late/a.parquet"))).unwrap(), Placed::Visible);
+        let file = folder.path().join("late/a.parquet");
+        std::fs::write(&file, "a").unwrap();
+        std::fs::write(folder.path().join("late/a.parquet#1"), "half").unwrap();
+        let resume = run(shelf.resume("t", 0, None)).unwrap().unwrap();
+        assert_eq!(resume, Resume { next_offset: 1, unfinished_last: Some(4) }, "a file cut short is not complete");
+        assert_eq!(run(shelf.place(&roll((1, 4), "late/a.parquet"))).unwrap(), Placed::Visible);
+        assert_eq!(std::fs::read(&file).unwrap(), b"abc");
+        assert_eq!(std::fs::read_dir(folder.path().join("late")).unwrap().count(), 1);
+        assert_eq!(run(shelf.place(&roll((1, 9), "late/b.parquet"))).unwrap(), Placed::ClaimedUntil(4));
+    }
+
+    #[test]
+    fn storage_that_refuses_is_one_line_naming_the_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = open(folder.path()).unwrap();
+        std::fs::write(folder.path().join("late"), "a file where a folder is wanted").unwrap();
+        let error = run(shelf.place(&roll((1, 4), "late/a.parquet"))).unwrap_err().to_string();
+        let expected =
+            format!("cannot write late/a.parquet in `sink.output` = \"{}\" after 2 tries: ", folder.path().display());
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+        let resume = run(shelf.resume("t", 0, None)).unwrap_err().to_string();
+        assert!(resume.starts_with("cannot look at late/a.parquet"), "{resume}");
+    }
+
+    #[test]
+    fn an_empty_claim_is_removed_and_a_broken_or_newer_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = open(folder.path()).unwrap();
+        run(shelf.place(&roll((1, 4), "late/a.parquet"))).unwrap();
+        let claim = folder.path().join(claim_path("t", 0, 5).as_ref());
+        std::fs::write(&claim, "").unwrap();
+        let resume = run(shelf.resume("t", 0, None)).unwrap().unwrap();
+        assert_eq!(resume, Resume { next_offset: 5, unfinished_last: None });
+        assert!(!claim.exists());
+        std::fs::write(&claim, "{}").unwrap();
+        let error = run(shelf.resume("t", 0, None)).unwrap_err().to_string();
+        assert!(error.contains("is unreadable: missing field"), "{error}");
+        let mut newer = roll((5, 6), "late/b.parquet").claim;
+        newer.version = CLAIM_VERSION + 1;
+        std::fs::write(&claim, serde_json::to_vec(&newer).unwrap()).unwrap();
+        let error = run(shelf.resume("t", 0, None)).unwrap_err().to_string();
+        assert!(error.contains("version 2 where this program writes 1"), "{error}");
+    }
 }

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tidewatch_topic_io::{Admin, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaError, Message, OffsetCommit, StartAt, StartWithout};
+use tidewatch_topic_io::{
+    Admin, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaError, Message, OffsetCommit, StartAt,
+    StartWithout,
+};
 use tokio::runtime::Runtime;
 
 use super::buffer::Arrival;
@@ -102,7 +105,9 @@ impl Trouble {
                 self.since = None;
                 Ok(Some(value))
             }
-            Err(DeliveryError::Kafka(error)) if passes(&error) && self.since.get_or_insert_with(Instant::now).elapsed() < TROUBLE_MAX => {
+            Err(DeliveryError::Kafka(error))
+                if passes(&error) && self.since.get_or_insert_with(Instant::now).elapsed() < TROUBLE_MAX =>
+            {
                 tracing::warn!(%error, "kafka: trying again");
                 Ok(None)
             }
@@ -133,7 +138,8 @@ struct Shell<'a> {
 impl<'a> Shell<'a> {
     /// Storage first: a folder that cannot be written to is told before any group is joined.
     fn start(config: &DeliveryConfig, progress: &'a Progress) -> Result<Self, DeliveryError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(DeliveryError::Runtime)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(DeliveryError::Runtime)?;
         let shelf = runtime.block_on(Shelf::open(&config.output, config.retry))?;
         let admin = Admin::connect(&config.kafka)?;
         for topic in &config.topics {
@@ -182,7 +188,12 @@ impl<'a> Shell<'a> {
                 GroupEvent::Assigned(partitions) => {
                     self.joined = true;
                     for p in partitions {
-                        tracing::info!(topic = p.topic, partition = p.partition, start_offset = p.start_offset, "delivery reads a partition");
+                        tracing::info!(
+                            topic = p.topic,
+                            partition = p.partition,
+                            start_offset = p.start_offset,
+                            "delivery reads a partition"
+                        );
                     }
                 }
                 GroupEvent::Revoked(partitions) | GroupEvent::Lost(partitions) => {
@@ -214,7 +225,13 @@ impl<'a> Shell<'a> {
                     self.progress.add_alert_opened(severity);
                     self.tally.alert_opened(severity);
                 }
-                Err(error) => tracing::warn!(topic, partition, offset, error, "a record of a result topic cannot be read and is kept raw"),
+                Err(error) => tracing::warn!(
+                    topic,
+                    partition,
+                    offset,
+                    error,
+                    "a record of a result topic cannot be read and is kept raw"
+                ),
             }
         }
         Ok(())
@@ -238,7 +255,13 @@ impl<'a> Shell<'a> {
             self.tally.stored(roll, now_ms);
             let share = took / stored.len() as u32;
             metrics::roll_visible(roll.kind, roll.rows, roll.rejected, roll.files, roll.bytes, share);
-            tracing::debug!(topic = roll.topic, partition = roll.partition, rows = roll.rows, next_offset = roll.next_offset, "a roll is visible");
+            tracing::debug!(
+                topic = roll.topic,
+                partition = roll.partition,
+                rows = roll.rows,
+                next_offset = roll.next_offset,
+                "a roll is visible"
+            );
         }
     }
 

@@ -155,7 +155,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// A zombie: two writers believe they own the same partitions, with different bounds, at any
     /// interleaving of their steps.

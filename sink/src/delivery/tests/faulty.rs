@@ -9,8 +9,8 @@ use futures_core::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// Which side of the operation's effect.
@@ -25,7 +25,10 @@ pub(super) enum Moment {
 pub(super) enum Plan {
     Healthy,
     /// Operation `at` is the last one; all later ones fail.
-    DieAt { at: u64, moment: Moment },
+    DieAt {
+        at: u64,
+        moment: Moment,
+    },
     /// Every n-th operation fails after its effect and works when tried again.
     FailEvery(u64),
 }
@@ -89,7 +92,11 @@ impl ObjectStore for FaultyStore {
         self.under_fate(self.inner.put_opts(location, payload, options)).await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.inner.put_multipart_opts(location, options).await
     }
 

@@ -6,7 +6,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, types::{Int32Type, Int64Type}};
+use arrow::array::{
+    AsArray,
+    types::{Int32Type, Int64Type},
+};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -118,11 +121,22 @@ impl World {
     }
 
     /// Settles and commits; how many rolls became visible.
-    pub(super) fn settle(&mut self, deliverer: &mut Deliverer, now: Instant, flush: bool) -> Result<usize, SettleError> {
+    pub(super) fn settle(
+        &mut self,
+        deliverer: &mut Deliverer,
+        now: Instant,
+        flush: bool,
+    ) -> Result<usize, SettleError> {
         self.settle_under(deliverer, now, flush, &Fate::new(Plan::Healthy)).map(|(rolls, _)| rolls)
     }
 
-    fn settle_under(&mut self, deliverer: &mut Deliverer, now: Instant, flush: bool, fate: &Fate) -> Result<(usize, bool), SettleError> {
+    fn settle_under(
+        &mut self,
+        deliverer: &mut Deliverer,
+        now: Instant,
+        flush: bool,
+        fate: &Fate,
+    ) -> Result<(usize, bool), SettleError> {
         let mut stored = Vec::new();
         let result = self.runtime.block_on(deliverer.settle(now, flush, &mut stored));
         let mut alive = true;
@@ -305,7 +319,8 @@ impl World {
         }
         expected.sort();
         assert_eq!(found, expected);
-        let mut lines: Vec<String> = self.alert_lines().iter().map(|line| line["alert_id"].as_str().unwrap().to_owned()).collect();
+        let mut lines: Vec<String> =
+            self.alert_lines().iter().map(|line| line["alert_id"].as_str().unwrap().to_owned()).collect();
         let mut alerts: Vec<String> = self.logs[0].iter().filter(|r| !r.spoilt).map(|r| r.name.clone()).collect();
         lines.sort();
         alerts.sort();
