@@ -35,7 +35,8 @@ impl Observation {
             Some(expected) => Signal { basis: Basis::Residual, x: (self.value - expected.mean) / expected.sd },
             None => Signal { basis: Basis::Value, x: self.value },
         };
-        signal.x.is_finite().then_some(signal)
+        // Squares of what lies beyond would overflow; no measurement does.
+        signal.x.is_finite().then(|| Signal { x: signal.x.clamp(-1e150, 1e150), ..signal })
     }
 }
 
@@ -97,4 +98,25 @@ impl DetectorKind {
 /// A score from a distance in units of the threshold: within `[0, SCORE_MAX]`, whatever the arithmetic gave.
 pub(crate) fn score_from(ratio: f64) -> f64 {
     if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, SCORE_MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_named_alike_everywhere() {
+        use DetectorKind::{Iqr, IsolationForest, ZScore};
+        use serde::de::value::{Error, StrDeserializer};
+        for kind in [ZScore, Iqr, IsolationForest] {
+            let read = DetectorKind::deserialize(StrDeserializer::<Error>::new(kind.as_str()));
+            assert_eq!(read, Ok(kind));
+        }
+    }
+
+    #[test]
+    fn scores_are_finite_whatever_the_arithmetic_gave() {
+        let given = [f64::NAN, f64::INFINITY, -1.0, 0.5, 1e300];
+        assert_eq!(given.map(score_from), [0.0, SCORE_MAX, 0.0, 0.5, SCORE_MAX]);
+    }
 }

@@ -206,7 +206,10 @@ mod tests {
         for q in [0.0, 0.01, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0] {
             let exact = sorted[(q * (sorted.len() - 1) as f64) as usize];
             let estimate = sketch.quantile(q).unwrap();
-            assert!((estimate - exact).abs() <= RELATIVE_ACCURACY * exact.abs() * (1.0 + 1e-9), "q {q}: {estimate} for {exact}");
+            assert!(
+                (estimate - exact).abs() <= RELATIVE_ACCURACY * exact.abs() * (1.0 + 1e-9),
+                "q {q}: {estimate} for {exact}"
+            );
         }
     }
 

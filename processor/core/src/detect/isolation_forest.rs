@@ -9,11 +9,11 @@
 //!
 //! With the depth of a leaf of height `h` counted as `depth + log4(h / eta)`, the score is `2^(-E(depth) / log4(n / eta))`, in (0, 1].
 //!
-//! [`ForestScore`] looks further: a point outside the support of a bin on its way would, with a chance of `e / (e + width)` for a
-//! distance of `e`, be set apart by the very next cut; its expected depth is shortened by that. Without it, nothing beyond the
-//! outermost leaf is told apart.
+//! [`ForestScore`] puts that on the one score scale. It looks further, too: a point outside the support of a bin on its way would, with
+//! a chance of `e / (e + width)` for a distance of `e`, be set apart by the very next cut; its expected depth is shortened by that.
+//! Without it, nothing beyond the outermost leaf is told apart.
 //!
-//! Cost: a walk down each tree; about 1 us per score and 3 us per learnt row at 32 trees. Memory: `4 omega dims` bytes for the rows
+//! Cost: a walk down each tree; about 2 us per score and 4 us per learnt row at 32 trees and up to 9 dimensions. Memory: `4 omega dims` bytes for the rows
 //! and about `16 + 8 dims` bytes for each of at most `2 omega / eta` bins of each tree. Rows with a component that is not finite are
 //! not learnt; they are scored as if that component were where most points are. A constant dimension is not cut.
 
@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SCORE_MAX, score_from};
+use super::score_from;
 use tree::Tree;
 
 mod tree;
@@ -84,7 +84,12 @@ impl OnlineIsolationForest {
     /// A forest that has seen nothing, for rows of `dims` numbers. Parameters of 0 are taken as 1.
     #[must_use]
     pub fn new(params: ForestParams, dims: usize) -> Self {
-        let params = ForestParams { trees: params.trees.max(1), leaf: params.leaf.max(1), window: params.window.max(1), ..params };
+        let params = ForestParams {
+            trees: params.trees.max(1),
+            leaf: params.leaf.max(1),
+            window: params.window.max(1),
+            ..params
+        };
         let trees = (0..params.trees).map(|_| Tree::new(dims)).collect();
         Self { params, dims, random: SplitMix64(params.seed), trees, rows: VecDeque::new() }
     }
@@ -130,6 +135,11 @@ impl OnlineIsolationForest {
         libm::exp2(-sum / (self.trees.len() as f64 * norm))
     }
 
+    /// How far a row lies beyond the box around the rows of the window, in widths of the box: the greatest of its dimensions'; 0 inside.
+    fn beyond(&self, row: &[f64]) -> f64 {
+        self.trees.first().map_or(0.0, |tree| tree.beyond(&stored(row)))
+    }
+
     /// Learns a row, and forgets the oldest one when the window is full. A row with a component that is not finite is passed over.
     ///
     /// # Panics
@@ -163,43 +173,70 @@ fn path_length(count: u32, leaf: u32) -> f64 {
     if count <= leaf { 0.0 } else { 0.5 * libm::log2(f64::from(count) / f64::from(leaf)) }
 }
 
-/// A forest with a threshold of its own.
+/// Deviations of the score that are the threshold, and the least distance from the mean that is.
+const THRESHOLD: f64 = 10.0;
+const REACH_LEAST: f64 = 0.05;
+/// Anomalous rows in a row after which they are believed.
+const BELIEVE_AFTER: u32 = 12;
+
+/// A forest with a threshold of its own: `(s - m) / (10 d) (1 + b)`, with `s` the row's score, `m` and `d` the decayed mean and standard
+/// deviation of the scores of the rows before (over about a window), and `b` how far the row lies beyond the box around the
+/// remembered rows, in widths of that box.
+///
+/// It warms up over half a window. An anomalous row is not learnt, so that a fault does not become part of what is usual; after twelve
+/// anomalous rows in a row they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForestScore {
     forest: OnlineIsolationForest,
-    warm_up: u32,
     seen: u32,
+    scored: u32,
     mean: f64,
     variance: f64,
+    streak: u32,
 }
 
 impl ForestScore {
     /// A forest that has seen nothing, for rows of `dims` numbers.
     #[must_use]
     pub fn new(params: ForestParams, dims: usize) -> Self {
-        Self { forest: OnlineIsolationForest::new(params, dims), warm_up: params.window / 2, seen: 0, mean: 0.0, variance: 0.0 }
+        let forest = OnlineIsolationForest::new(params, dims);
+        Self { forest, seen: 0, scored: 0, mean: 0.0, variance: 0.0, streak: 0 }
     }
 
     /// The row's score: 1.0 is the threshold, 0 while warming up.
+    ///
+    /// # Panics
+    /// When the row has not as many numbers as the forest has dimensions.
     #[must_use]
     pub fn score(&self, row: &[f64]) -> f64 {
-        if self.warming_up() {
-            return 0.0;
-        }
-        let raw = self.forest.score_outside(row);
-        let reach = (6.0 * self.variance.sqrt()).clamp(0.05, 1.0);
-        score_from((raw - self.mean) / reach).min(SCORE_MAX)
+        if self.warming_up() { 0.0 } else { self.calibrated(row, self.forest.score_outside(row)) }
     }
 
-    /// Learns a row; after [`Self::score`].
+    fn calibrated(&self, row: &[f64], raw: f64) -> f64 {
+        let reach = (THRESHOLD * self.variance.sqrt()).max(REACH_LEAST);
+        score_from((raw - self.mean) / reach * (1.0 + self.forest.beyond(row)))
+    }
+
+    /// Learns a row; after [`Self::score`]. A row with a component that is not finite is passed over.
+    ///
+    /// # Panics
+    /// When the row has not as many numbers as the forest has dimensions.
     pub fn learn(&mut self, row: &[f64]) {
         if row.iter().any(|x| !x.is_finite()) {
             return;
         }
+        let raw = self.forest.score_outside(row);
+        let anomalous = !self.warming_up() && self.calibrated(row, raw) >= 1.0;
+        self.streak = if anomalous { self.streak + 1 } else { 0 };
+        if anomalous && self.streak < BELIEVE_AFTER {
+            return;
+        }
+        self.streak = 0;
         self.seen = self.seen.saturating_add(1);
-        if self.forest.len() > 2 * self.forest.params.leaf as usize {
-            let raw = self.forest.score_outside(row);
-            let rate = (1.0 / f64::from(self.forest.params.window)).max(1.0 / f64::from(self.seen));
+        // The first scores, of a forest of few bins, say nothing about the later ones.
+        if self.forest.len() >= 4 * self.forest.params.leaf as usize {
+            self.scored = self.scored.saturating_add(1);
+            let rate = (1.0 / f64::from(self.forest.params.window)).max(1.0 / f64::from(self.scored));
             let delta = raw - self.mean;
             self.mean += rate * delta;
             self.variance = (1.0 - rate) * (self.variance + rate * delta * delta);
@@ -210,6 +247,9 @@ impl ForestScore {
     /// Whether too few rows have been seen for a threshold.
     #[must_use]
     pub fn warming_up(&self) -> bool {
-        self.seen < self.warm_up
+        self.seen < self.forest.params.window / 2
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@
 //! Smoothing", J. Forecasting 29, 2010; growth with the horizon: R. J. Hyndman et al., "Forecasting with Exponential Smoothing", 2008;
 //! tracking: I. Gibbs, E. Candès, "Adaptive Conformal Inference Under Distribution Shift", NeurIPS 2021.
 //!
-//! Cost: constant per window, about 100 ns with two seasons. Memory: 8 bytes for each of at most 96 buckets of the first season, 168
+//! Cost: constant per window, about 300 ns with two seasons. Memory: 8 bytes for each of at most 96 buckets of the first season, 168
 //! of every other one, and 24 of the errors' share: 2.5 kB with a day and a week. Warm-up: the first forecast after 12 values, by level
 //! and remainder alone; each season joins once it has been seen whole, the shortest first, the next one from then on.
 //!
@@ -31,42 +31,25 @@
 use serde::{Deserialize, Serialize};
 
 use self::cycle::{Cycle, FirstCycle};
+use self::errors::{Autocorrelation, ErrorScale};
 use super::{Expectation, Forecaster};
 use crate::detect::Grain;
 
 mod cycle;
+mod errors;
 
 /// Values before the first forecast.
 const READY: u32 = 12;
 /// Most buckets of the first season, and of the others.
 const BUCKETS_FIRST: u32 = 96;
 const BUCKETS_OTHER: u32 = 168;
-/// Most buckets of the errors' share by time of season.
-const BUCKETS_SHARE: u32 = 24;
-/// A share never goes below this.
-const SHARE_LEAST: f64 = 0.2;
-/// Windows that the prior share of 1 weighs.
-const SHARE_PRIOR: f64 = 6.0;
 /// Rate of the level until a season is known.
 const FIRST_LEVEL_RATE: f64 = 0.3;
-/// Rates of the mean absolute error and of the remainder's autocovariances: the last 200 and 600 windows.
-const SCALE_RATE: f64 = 1.0 / 200.0;
-const AUTOCOVARIANCE_RATE: f64 = 1.0 / 600.0;
 /// Usual errors to which a remainder is clipped before its autocovariances are learnt: a fault that lasts is not autocorrelation.
 const AUTOCOVARIANCE_CLIP: f64 = 2.0;
-/// Autocorrelations above are taken as this.
-const AUTOCORRELATION_MAX: f64 = 0.98;
-/// Standard deviation of a normal distribution in mean absolute deviations: `sqrt(pi / 2)`.
-const SD_PER_MEAN_ABSOLUTE: f64 = 1.253_314_137_315_500_3;
 /// Usual errors to which an error is clipped before it is learnt, and beyond which it is an outlier.
 const CLIP: f64 = 3.0;
 const OUTLIER: f64 = 5.0;
-/// The 97.5 % quantile of the normal distribution, where the interval's quantiles start; they stay within the bounds.
-const QUANTILE_START: f64 = 1.959_963_984_540_054;
-const QUANTILE_BOUNDS: (f64, f64) = (0.5, 20.0);
-const QUANTILE_RATE: f64 = 0.02;
-/// Share of the values that may lie beyond each end of the interval.
-const TAIL: f64 = 0.025;
 /// Magnitudes beyond are taken as this, so that no square overflows.
 const MAGNITUDE_MAX: f64 = 1e150;
 
@@ -117,93 +100,6 @@ struct Streak {
     least: f64,
 }
 
-/// How large errors usually are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct ErrorScale {
-    seen: u32,
-    mean_absolute: f64,
-    share: Option<Cycle>,
-    share_visits: Vec<f64>,
-    quantile_low: f64,
-    quantile_high: f64,
-}
-
-impl ErrorScale {
-    fn new(season: Option<u32>) -> Self {
-        let share = season.map(|span| Cycle::new(span, BUCKETS_SHARE, 1.0));
-        let share_visits = vec![SHARE_PRIOR; season.map_or(0, |span| span.min(BUCKETS_SHARE)) as usize];
-        Self { seen: 0, mean_absolute: 0.0, share, share_visits, quantile_low: QUANTILE_START, quantile_high: QUANTILE_START }
-    }
-
-    fn sd(&self, window: i64) -> f64 {
-        let share = self.share.as_ref().map_or(1.0, |share| share.at(window).max(SHARE_LEAST));
-        SD_PER_MEAN_ABSOLUTE * self.mean_absolute * share
-    }
-
-    fn learn(&mut self, window: i64, error: f64) {
-        let magnitude = error.abs();
-        self.seen = self.seen.saturating_add(1);
-        if self.seen > READY {
-            self.learn_share(window, magnitude);
-        }
-        let share = self.share.as_ref().map_or(1.0, |share| share.at(window).max(SHARE_LEAST));
-        let level = (magnitude / share).min(if self.seen > READY { 6.0 * self.mean_absolute } else { f64::INFINITY });
-        // A scale that has been 0 has to be able to grow again.
-        let level = if self.mean_absolute > 0.0 { level } else { magnitude / share };
-        self.mean_absolute += SCALE_RATE.max(1.0 / f64::from(self.seen)) * (level - self.mean_absolute);
-    }
-
-    fn learn_share(&mut self, window: i64, magnitude: f64) {
-        let Some(share) = &mut self.share else { return };
-        if self.mean_absolute <= 0.0 {
-            return;
-        }
-        let relative = (magnitude / self.mean_absolute).min(4.0);
-        let place = share.place(window);
-        let visits_max = 10.0 * share.windows_per_bucket().max(1.0);
-        for (bucket, part) in place.buckets.into_iter().zip(place.shares) {
-            let visits = &mut self.share_visits[bucket];
-            *visits = (*visits + part).min(visits_max.max(2.0 * SHARE_PRIOR));
-            let value = &mut share.values_mut()[bucket];
-            *value += part / *visits * (relative - *value);
-        }
-    }
-
-    /// Judges the interval that was issued.
-    fn track(&mut self, value: f64, issued: &Expectation) {
-        let step = |outside: bool| 1.0 + QUANTILE_RATE * if outside { 1.0 - TAIL } else { -TAIL };
-        let (least, most) = QUANTILE_BOUNDS;
-        self.quantile_low = (self.quantile_low * step(value < issued.lower)).clamp(least, most);
-        self.quantile_high = (self.quantile_high * step(value > issued.upper)).clamp(least, most);
-    }
-}
-
-/// Decayed autocorrelation of what level and seasons leave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Autocorrelation {
-    seen: u32,
-    square: f64,
-    product: f64,
-}
-
-impl Autocorrelation {
-    fn learn(&mut self, previous: f64, current: f64) {
-        self.seen = self.seen.saturating_add(1);
-        let rate = AUTOCOVARIANCE_RATE.max(1.0 / f64::from(self.seen));
-        self.square += rate * (0.5 * (current * current + previous * previous) - self.square);
-        self.product += rate * (current * previous - self.product);
-    }
-
-    /// Shrunk towards 0 while little is known.
-    fn rho(&self) -> f64 {
-        if self.square <= 0.0 {
-            return 0.0;
-        }
-        let trust = f64::from(self.seen) / (f64::from(self.seen) + 30.0);
-        (trust * self.product / self.square).clamp(0.0, AUTOCORRELATION_MAX)
-    }
-}
-
 /// The forecaster of one series.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HoltWinters {
@@ -232,7 +128,8 @@ impl HoltWinters {
     /// fixed origin: it fixes the phase of the seasons.
     #[must_use]
     pub fn new(params: HoltWintersParams, first_window_index: i64) -> Self {
-        let params = HoltWintersParams { seasons: params.seasons.into_iter().filter(|&span| span >= 2).collect(), ..params };
+        let params =
+            HoltWintersParams { seasons: params.seasons.into_iter().filter(|&span| span >= 2).collect(), ..params };
         let shortest = params.seasons.first().copied();
         Self {
             window: first_window_index,
@@ -282,7 +179,12 @@ impl HoltWinters {
         let mean = self.level + trend + self.seasonal(window) + power(self.autocorrelation.rho(), h) * self.remainder;
         let sd = self.scale.sd(window) * self.growth(h.saturating_add(self.missing));
         let sd = sd.max(self.grain.least_sd(mean));
-        Expectation { mean, lower: mean - self.scale.quantile_low * sd, upper: mean + self.scale.quantile_high * sd, sd }
+        Expectation {
+            mean,
+            lower: mean - self.scale.quantile_low * sd,
+            upper: mean + self.scale.quantile_high * sd,
+            sd,
+        }
     }
 
     fn miss(&mut self) {
@@ -350,7 +252,11 @@ impl HoltWinters {
         self.level += alpha * clipped;
         if let Some(first) = &mut self.first {
             // The first season learns values, the next ones what the known ones leave.
-            let known = if self.seasons.is_empty() { 0.0 } else { self.level + self.seasons.iter().map(|s| s.at(self.window)).sum::<f64>() };
+            let known = if self.seasons.is_empty() {
+                0.0
+            } else {
+                self.level + self.seasons.iter().map(|s| s.at(self.window)).sum::<f64>()
+            };
             first.add(self.window, Some(expected + clipped - known));
         }
         if !outlier {
@@ -381,13 +287,12 @@ impl HoltWinters {
             self.level = cycle.centre();
         } else {
             cycle.centre();
-            // Half of what is left of one pass is noise, or belongs to the known seasons.
-            cycle.values_mut().iter_mut().for_each(|value| *value *= 0.5);
+            cycle.shrink(self.scale.overall_sd());
         }
         self.seasons.push(cycle);
         self.remainder = last_value - self.level - self.seasonal(last);
         self.autocorrelation = Autocorrelation::default();
-        self.scale.seen = self.scale.seen.min(READY);
+        self.scale.freshen();
         self.settled = 0;
         let next = self.params.seasons.get(self.seasons.len()).copied();
         self.first = next.map(|span| FirstCycle::new(span, BUCKETS_OTHER));
@@ -430,3 +335,6 @@ impl Forecaster for HoltWinters {
         self.seen < READY || (self.seasons.is_empty() && !self.params.seasons.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests;

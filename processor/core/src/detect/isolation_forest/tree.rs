@@ -52,6 +52,12 @@ impl Tree {
         tree
     }
 
+    /// Bins in use.
+    #[cfg(test)]
+    pub(super) fn bin_count(&self) -> usize {
+        self.bins.len() - self.free.len()
+    }
+
     /// A place for a new leaf.
     fn place(&mut self, depth: u8, height: u32) -> u32 {
         let bin = Bin { depth, height, cut: None };
@@ -149,7 +155,8 @@ impl Tree {
         let dim = wide[random.below(wide.len())];
         let (low, high) = (f64::from(low[dim]), f64::from(high[dim]));
         let value = (low + random.unit() * (high - low)) as f32;
-        let (below, above): (Vec<&[f32]>, Vec<&[f32]>) = points.chunks_exact(self.dims).partition(|point| point[dim] < value);
+        let (below, above): (Vec<&[f32]>, Vec<&[f32]>) =
+            points.chunks_exact(self.dims).partition(|point| point[dim] < value);
         let children = [below, above].map(|points| {
             let child = self.place(depth + 1, points.len() as u32);
             for point in &points {
@@ -157,7 +164,8 @@ impl Tree {
             }
             (child, points.concat())
         });
-        self.bins[at as usize].cut = Some(Cut { dim: dim as u32, at: value, left: children[0].0, right: children[1].0 });
+        self.bins[at as usize].cut =
+            Some(Cut { dim: dim as u32, at: value, left: children[0].0, right: children[1].0 });
         for (child, points) in &children {
             self.grow(*child, points, leaf, total, random);
         }
@@ -189,6 +197,17 @@ impl Tree {
         self.merge(cut.right);
         self.unite(at, cut);
         self.free.extend([cut.left, cut.right]);
+    }
+
+    /// How far a row lies outside the root's support, in its widths.
+    pub(super) fn beyond(&self, row: &[f32]) -> f64 {
+        let (low, high) = self.support(0);
+        let beyond = low.iter().zip(high).zip(row).map(|((&low, &high), &x)| {
+            let (low, high, x) = (f64::from(low), f64::from(high), f64::from(x));
+            let beyond = (low - x).max(x - high);
+            if beyond > 0.0 && high > low { beyond / (high - low) } else { 0.0 }
+        });
+        beyond.fold(0.0, f64::max)
     }
 
     /// Depth at which a row comes to rest, with the expected depth below a leaf; with `outside`, shortened by the chance of a cut

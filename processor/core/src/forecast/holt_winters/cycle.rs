@@ -60,6 +60,15 @@ impl Cycle {
         self.values.iter_mut().for_each(|v| *v -= mean);
         mean
     }
+
+    /// Shrinks a centred cycle, learnt from one pass of values whose noise has the standard deviation `sd`, by the share of its variance
+    /// that the noise explains (W. James, C. Stein, "Estimation with Quadratic Loss", 1961).
+    pub(super) fn shrink(&mut self, sd: f64) {
+        let variance: f64 = self.values.iter().map(|v| v * v / self.values.len() as f64).sum();
+        let noise = sd * sd / self.windows_per_bucket();
+        let keep = if variance > noise { 1.0 - noise / variance } else { 0.0 };
+        self.values.iter_mut().for_each(|v| *v *= keep);
+    }
 }
 
 /// A cycle being learnt for the first time: the mean of what fell near each bucket.
@@ -95,7 +104,8 @@ impl FirstCycle {
             return None;
         }
         let means = self.sums.values.iter().zip(&self.weights);
-        let mean = means.clone().filter(|&(_, &w)| w > 0.0).map(|(sum, weight)| sum / weight / known as f64).sum::<f64>();
+        let mean =
+            means.clone().filter(|&(_, &w)| w > 0.0).map(|(sum, weight)| sum / weight / known as f64).sum::<f64>();
         let values = means.map(|(sum, &weight)| if weight > 0.0 { sum / weight } else { mean }).collect();
         Some(Cycle { span: self.sums.span, values })
     }
@@ -119,6 +129,16 @@ mod tests {
         cycle.values_mut().copy_from_slice(&[0.0, 1.0, 2.0, 1.0]);
         // Centres lie between windows 0 and 1, 2 and 3, and so on.
         assert_eq!([0, 1, 2, 3, 4, 7].map(|t| cycle.at(t)), [0.25, 0.25, 0.75, 1.25, 1.75, 0.75]);
+    }
+
+    #[test]
+    fn what_noise_explains_is_not_kept() {
+        let mut cycle = Cycle::new(2, 96, 0.0);
+        for (sd, kept) in [(0.0, 4.0), (2.0, 3.0), (5.0, 0.0)] {
+            cycle.values_mut().copy_from_slice(&[4.0, -4.0]);
+            cycle.shrink(sd);
+            assert_eq!(cycle.values, [kept, -kept], "noise of {sd}");
+        }
     }
 
     #[test]
