@@ -20,7 +20,7 @@ use super::shelf::EncodedRoll;
 /// Rows per Arrow batch: bounds the second copy of the rows while a file is encoded.
 const BATCH_ROWS: usize = 4096;
 
-/// Rows that passed [`inspect`](super::record::inspect) and still could not be encoded: a defect.
+/// Rows that passed the reading at arrival and still could not be encoded: a defect.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot encode {kind} offsets {first_offset} to {last_offset} as {format}: {reason}")]
 pub struct EncodeError {
