@@ -1,0 +1,318 @@
+//! The command line. Flags that set a setting are its last layer; [`Cli::flags`] lists them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::settings::{FlagValue, LogFormat};
+
+/// Watches telemetry on Kafka and writes back, exactly once, what it saw.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidewatch",
+    version,
+    max_term_width = 110,
+    propagate_version = true,
+    after_help = "Examples:
+  tidewatch                                      the demo: a Kafka, a million events, a summary
+  tidewatch up --brokers kafka:9092              all three roles against a Kafka of yours
+  tidewatch config show                          the settings in force, and where each came from
+
+Exit codes: 0 done, 1 failed, 78 settings or flags have to change, 130 ended at once by a second Ctrl-C."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Flags that every command takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// Settings file [default: tidewatch.toml in the working folder, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEWATCH_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Kafka's bootstrap servers, host:port separated by commas
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub brokers: Option<String>,
+    /// Log level or directives: error, warn, info, debug, trace, "info,tidewatch_sink=debug"
+    #[arg(long, global = true, value_name = "LEVEL", env = "RUST_LOG", hide_env_values = true)]
+    pub log: Option<String>,
+    /// How log lines are written
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Colours: on a terminal unless NO_COLOR is set, always, or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Colour,
+}
+
+/// When output is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole pipeline on synthetic telemetry and compare its alerts with the truth (the default)
+    #[command(after_help = "Examples:
+  tidewatch demo                                 starts an Apache Kafka here (needs Java 17 and Maven)
+  tidewatch demo --seed 7 --keep                 other faults; Kafka stays for `tidewatch tap` until Ctrl-C
+  tidewatch demo --brokers localhost:9092        on a Kafka of yours, in topics of its own
+  tidewatch demo --scenario my.toml --rate 20000 a scenario of yours, 20,000 events a second")]
+    Demo(DemoArgs),
+    /// Publish synthetic telemetry with labelled faults
+    #[command(after_help = "Examples:
+  tidewatch produce --scenario steady --rate 50000
+  tidewatch produce --scenario demo --speed 3600 an hour of event time a second")]
+    Produce(ProduceArgs),
+    /// Watch the declared streams and write what is seen back to Kafka
+    #[command(after_help = "Examples:
+  tidewatch process --config shop.toml           streams as declared there
+  tidewatch process --drain                      end when all input is processed")]
+    Process(DrainArgs),
+    /// Store results as Parquet and JSON lines
+    #[command(after_help = "Examples:
+  tidewatch sink --output /data/tidewatch
+  tidewatch sink --drain                         end when all results are stored")]
+    Sink(SinkArgs),
+    /// Run all three roles until Ctrl-C, creating topics that are missing
+    #[command(after_help = "Examples:
+  tidewatch up --brokers localhost:9092 --scenario demo --speed 60
+  curl http://127.0.0.1:9464/metrics             while it runs")]
+    Up(UpArgs),
+    /// Create the topics, or list what is there
+    #[command(after_help = "Examples:
+  tidewatch topics create --brokers localhost:9092
+  tidewatch topics list")]
+    Topics {
+        /// Which
+        #[command(subcommand)]
+        action: TopicsAction,
+    },
+    /// Show, check or explain the settings
+    #[command(after_help = "Examples:
+  tidewatch config show                          what is in force, secrets left out
+  tidewatch config check --config shop.toml      names the first problem, exit code 78
+  tidewatch config reference > tidewatch.toml    every setting with unit, default and effect")]
+    Config {
+        /// Which
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Publish a recorded CSV file as JSON messages
+    #[command(after_help = "Examples:
+  tidewatch replay cpu.csv --topic cpu --entity host=web-1
+  tidewatch replay calls.csv --topic calls --time-column at --value duration --value bytes --entity service,instance --speed 60
+  tidewatch replay cpu.csv --topic cpu --entity host=web-1 --speed realtime --strict")]
+    Replay(ReplayArgs),
+    /// Print a topic's records as JSON lines
+    #[command(after_help = "Examples:
+  tidewatch tap alerts --filter state=opened --filter severity=critical
+  tidewatch tap tidewatch.metrics.v1 --follow | jq .entity
+  tidewatch tap metrics --filter labels.service=checkout --limit 3")]
+    Tap(TapArgs),
+    /// Print completions for a shell
+    #[command(after_help = "Examples:
+  tidewatch completions bash > ~/.local/share/bash-completion/completions/tidewatch
+  tidewatch completions zsh > ~/.zfunc/_tidewatch")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What is published.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ScenarioArgs {
+    /// A shipped scenario (demo, smoke, steady) or a scenario file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub scenario: Option<String>,
+    /// Which variant of it; the same seed gives the same bytes
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// How many events, over the same span of event time [default: the scenario's]
+    #[arg(long, value_name = "N")]
+    pub events: Option<u64>,
+    /// Events per second [default: as fast as possible]
+    #[arg(long, value_name = "PER_SECOND", conflicts_with = "speed")]
+    pub rate: Option<f64>,
+    /// Times as fast as event time, instead of a rate
+    #[arg(long, value_name = "TIMES")]
+    pub speed: Option<f64>,
+}
+
+/// Of `demo`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub scenario: ScenarioArgs,
+    /// Folder of this run [default: tidewatch-demo/1, 2, 3, ...]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Leave Kafka running after the summary, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Of `produce`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProduceArgs {
+    #[command(flatten)]
+    pub scenario: ScenarioArgs,
+}
+
+/// Of `process`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DrainArgs {
+    /// End when everything that there is has been processed, instead of at Ctrl-C
+    #[arg(long)]
+    pub drain: bool,
+}
+
+/// Of `sink`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SinkArgs {
+    /// Folder or file:// URL that receives the files
+    #[arg(long, value_name = "DIR|URL")]
+    pub output: Option<String>,
+    /// End when everything that there is has been stored, instead of at Ctrl-C
+    #[arg(long)]
+    pub drain: bool,
+}
+
+/// Of `up`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub scenario: ScenarioArgs,
+    /// Folder or file:// URL that receives the files
+    #[arg(long, value_name = "DIR|URL")]
+    pub output: Option<String>,
+}
+
+/// Of `topics`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum TopicsAction {
+    /// Create those that are missing; existing ones must have the partitions of `topic_creation.partitions`
+    Create,
+    /// List all topics of the cluster; ours are marked with what they are
+    List,
+}
+
+/// Of `config`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// The settings in force and where each came from; secrets are left out
+    Show,
+    /// Check all settings without connecting
+    Check,
+    /// Every setting with unit, default and effect, as a file to start from
+    Reference,
+}
+
+/// Of `replay`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReplayArgs {
+    /// A CSV file with a header line
+    pub file: PathBuf,
+    /// The topic; it is created if it is missing
+    #[arg(long)]
+    pub topic: String,
+    /// Column of the time [default: the first of timestamp, time, ts, date, datetime, event_time]
+    #[arg(long, value_name = "COLUMN")]
+    pub time_column: Option<String>,
+    /// Column of a number, may be repeated [default: value, or all other columns]
+    #[arg(long = "value", value_name = "COLUMN")]
+    pub values: Vec<String>,
+    /// Whose telemetry: columns separated by commas, or field=value for one entity
+    #[arg(long, value_name = "COLUMNS|FIELD=VALUE")]
+    pub entity: String,
+    /// "realtime", "max", or times the recorded pace
+    #[arg(long, default_value = "max")]
+    pub speed: String,
+    /// End at the first broken row instead of skipping and counting it
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Of `tap`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TapArgs {
+    /// The topic's name, or alerts, metrics, forecasts, late, dead_letters, truth, checks, ...
+    pub topic: String,
+    /// Go on with what is written from now on, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+    /// End after so many records
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Only records whose field has this value; dots reach into nested fields; may be repeated, then all must hold
+    #[arg(long = "filter", value_name = "FIELD=VALUE")]
+    pub filters: Vec<crate::tap::Filter>,
+}
+
+impl Cli {
+    /// The settings that flags set.
+    pub(crate) fn flags(&self) -> Vec<FlagValue> {
+        let mut flags = Vec::new();
+        let mut add = |keys: &'static [&'static str], value: Option<toml::Value>, flag| {
+            flags.extend(value.map(|value| (keys, value, flag)));
+        };
+        let text = |text: &Option<String>| text.clone().map(toml::Value::from);
+        add(&["kafka", "bootstrap_servers"], text(&self.global.brokers), "--brokers");
+        add(&["telemetry", "log"], text(&self.global.log), "--log");
+        let format = self.global.log_format.map(|format| if format == LogFormat::Json { "json" } else { "text" });
+        add(&["telemetry", "log_format"], format.map(toml::Value::from), "--log-format");
+        let (scenario, output) = match &self.command {
+            Some(Command::Demo(args)) => (Some(&args.scenario), None),
+            Some(Command::Produce(args)) => (Some(&args.scenario), None),
+            Some(Command::Up(args)) => (Some(&args.scenario), args.output.clone()),
+            Some(Command::Sink(args)) => (None, args.output.clone()),
+            _ => (None, None),
+        };
+        add(&["sink", "output"], output.map(toml::Value::from), "--output");
+        if let Some(args) = scenario {
+            add(&["producer", "scenario"], text(&args.scenario), "--scenario");
+            add(&["producer", "seed"], args.seed.map(|seed| i64::from(seed).into()), "--seed");
+            let events = args.events.map(|events| i64::try_from(events).unwrap_or(i64::MAX).into());
+            add(&["producer", "events"], events, "--events");
+            add(&["producer", "rate"], args.rate.map(toml::Value::from), "--rate");
+            add(&["producer", "speed"], args.speed.map(toml::Value::from), "--speed");
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_every_help_has_examples() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands_mut() {
+            let help = sub.render_long_help().to_string();
+            assert!(help.contains("Examples:\n  tidewatch "), "{help}");
+        }
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from(["tidewatch", "demo", "--brokers", "b:1", "--seed", "7", "--rate", "20000"]);
+        let flags = cli.flags();
+        let found: Vec<&str> = flags.iter().map(|&(_, _, flag)| flag).filter(|flag| *flag != "--log").collect();
+        assert_eq!(found, ["--brokers", "--seed", "--rate"]);
+        assert!(Cli::try_parse_from(["tidewatch", "demo", "--rate", "1", "--speed", "2"]).is_err());
+    }
+}

@@ -1,0 +1,289 @@
+//! `demo`: a Kafka, the three roles on a scenario whose faults are known, and the comparison of what they found with the truth.
+//!
+//! Everything of a run lies in one folder and, on a Kafka that is not ours, in topics and groups of its own: nothing is
+//! overwritten, and what a run says is about that run alone.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cpu_time::ProcessTime;
+use tidewatch_kafka::{KafkaServer, StartOptions};
+use tidewatch_processor::ProcessorConfig;
+use tidewatch_schemas::catalogue::Topics;
+use tidewatch_schemas::record::{Alert, Truth};
+use tidewatch_schemas::{Record, wire};
+use tidewatch_sink::config::OutputLocation;
+use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
+
+use crate::cli::DemoArgs;
+use crate::roles::{self, Outcome, Produce, Progresses, Roles};
+use crate::score;
+use crate::settings::{Loaded, Settings};
+use crate::shutdown::Shutdown;
+use crate::summary::Report;
+
+/// Where runs go, one numbered folder each.
+const RUNS_FOLDER: &str = "tidewatch-demo";
+/// Records of one read when alerts are compared with the truth.
+const BATCH_MAX: usize = 1_000;
+/// How long that may wait for a record.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Runs the demo.
+///
+/// # Errors
+/// One line: no Kafka, no folder to write to, a role that failed, or a ledger that does not add up.
+pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let scenario = loaded.settings.scenario()?;
+    let pace = loaded.settings.pace()?;
+    loaded.settings.validate()?;
+    let folder = run_folder(args.output.as_deref())?;
+    crate::telemetry::log(&loaded.settings.telemetry, Some(&folder.join("tidewatch.log")), colour)?;
+    let is_given = loaded.layers.origin_is_set(&["kafka", "bootstrap_servers"]);
+    let settings = &mut loaded.settings;
+    settings.sink.output = folder.join("results").display().to_string();
+    let kafka = if is_given {
+        let run = format!("demo-{}", jiff::Timestamp::now().as_second());
+        say(&format!("Using the Kafka at {}, topics {run}.*", settings.kafka.bootstrap_servers));
+        keep_apart(settings, &run);
+        None
+    } else {
+        say(&format!(
+            "Starting an Apache Kafka {} (the first time Maven fetches it, some 50 MB)",
+            tidewatch_kafka::version()
+        ));
+        let server = KafkaServer::start(StartOptions { quiet: true, ..StartOptions::default() })?;
+        settings.kafka = KafkaConfig::at(server.bootstrap_servers());
+        Some(server)
+    };
+    let settings = &loaded.settings;
+    Admin::connect(&settings.kafka)?.ensure_topics(&settings.topic_specs())?;
+    let config = folder.join("tidewatch.toml");
+    write_config(&config, settings)?;
+    let what = format!("{}: {}", scenario.name, scenario.description);
+    say(&format!("Publishing, processing and storing in {}\n{what}\n", folder.display()));
+
+    let roles = Roles {
+        produce: Some(Produce { scenario: scenario.clone(), pace }),
+        process: Some(processor_config(settings)?),
+        sink: Some(settings.delivery()?),
+        drain: true,
+    };
+    let progresses = std::sync::Arc::new(Progresses::default());
+    crate::endpoint(settings, false, &progresses)?;
+    let cpu = ProcessTime::now();
+    let ran = roles::run(roles, settings, &progresses, shutdown);
+    let outcome =
+        ran.with_context(|| format!("the demo ended early, see {}", folder.join("tidewatch.log").display()))?;
+    let cpu = cpu.elapsed();
+    let is_kept = is_given || args.keep;
+    let mut report = report(outcome, settings, &scenario, cpu)?;
+    report.next = next_commands(&folder, is_kept, settings.producer.seed);
+    writeln!(anstream::stdout(), "\n{}", report.render())?;
+    if let Some(server) = kafka.filter(|_| args.keep) {
+        say(&format!("Kafka stays at {} until Ctrl-C", server.bootstrap_servers()));
+        while !shutdown.is_asked_for() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    match report.problem() {
+        Some(problem) => anyhow::bail!(problem),
+        None => Ok(()),
+    }
+}
+
+/// What the processor of these settings runs on.
+pub(crate) fn processor_config(settings: &Settings) -> anyhow::Result<ProcessorConfig> {
+    Ok(ProcessorConfig {
+        kafka: settings.kafka.clone(),
+        streams: settings.streams()?,
+        topics: settings.topics.clone(),
+        settings: settings.processor.clone(),
+    })
+}
+
+/// What the program is doing goes to standard error, results to standard output.
+fn say(text: &str) {
+    // Nobody can be told that standard error is closed.
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// The folder of this run, made and seen to be writable.
+fn run_folder(asked_for: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let folder = match asked_for {
+        Some(folder) => folder.to_path_buf(),
+        None => Path::new(RUNS_FOLDER).join(next_number(Path::new(RUNS_FOLDER)).to_string()),
+    };
+    let failed = || format!("cannot write to {} (choose another folder with --output)", folder.display());
+    std::fs::create_dir_all(&folder).with_context(failed)?;
+    let results = folder.join("results");
+    anyhow::ensure!(
+        !results.exists(),
+        "{} holds the results of a run already, choose another folder with --output",
+        folder.display()
+    );
+    std::fs::create_dir(&results).with_context(failed)?;
+    Ok(folder)
+}
+
+fn next_number(runs: &Path) -> u32 {
+    let names = std::fs::read_dir(runs).into_iter().flatten().flatten();
+    let numbers = names.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.max().map_or(1, |last| last.saturating_add(1))
+}
+
+/// On a Kafka that is not ours: topics, groups and transactional id of this run alone.
+fn keep_apart(settings: &mut Settings, run: &str) {
+    let before = settings.topics.clone();
+    let apart = |name: &str| format!("{run}.{name}");
+    let Topics {
+        service_calls,
+        infrastructure,
+        beacons,
+        checks,
+        metrics,
+        forecasts,
+        alerts,
+        late,
+        dead_letters,
+        state,
+        truth,
+    } = &mut settings.topics;
+    for name in
+        [service_calls, infrastructure, beacons, checks, metrics, forecasts, alerts, late, dead_letters, state, truth]
+    {
+        *name = apart(name);
+    }
+    for stream in &mut settings.streams {
+        let is_ours =
+            tidewatch_schemas::catalogue::STREAMS.iter().any(|ours| before.input(ours) == Some(&stream.topic));
+        if is_ours {
+            stream.topic = apart(&stream.topic);
+        }
+    }
+    settings.processor.group_id = apart(&settings.processor.group_id);
+    settings.sink.group_id = apart(&settings.sink.group_id);
+}
+
+/// The connection and the topics of this run, for the commands that look at it later. Secrets are not copied.
+fn write_config(path: &Path, settings: &Settings) -> anyhow::Result<()> {
+    let mut kafka = toml::Table::new();
+    kafka.insert("bootstrap_servers".to_owned(), settings.kafka.bootstrap_servers.clone().into());
+    let mut whole = toml::Table::new();
+    whole.insert("kafka".to_owned(), kafka.into());
+    whole.insert("topics".to_owned(), toml::Value::try_from(&settings.topics)?);
+    let text =
+        format!("# Where this run's records are. Security settings are not copied.\n{}", toml::to_string(&whole)?);
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn report(
+    outcome: Outcome,
+    settings: &Settings,
+    scenario: &tidewatch_producer::scenario::Scenario,
+    cpu: Duration,
+) -> anyhow::Result<Report> {
+    let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
+    let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
+    alerts.sort_by(|a, b| (&a.alert_id, a.sequence).cmp(&(&b.alert_id, b.sequence)));
+    let window_ms = settings.streams()?.iter().map(|stream| stream.window.size_ms).max().unwrap_or(0);
+    let grace_ms = score::grace_ms(window_ms);
+    let delivery = settings.delivery()?;
+    let OutputLocation::Folder(folder) = delivery.output else { anyhow::bail!("a demo stores in a folder") };
+    Ok(Report {
+        scenario: scenario.name.clone(),
+        seed: settings.producer.seed,
+        event_time: Duration::from_millis(scenario.duration_ms.unsigned_abs()),
+        published: outcome.published.as_ref().map_or(0, tidewatch_producer::publisher::PublishSummary::events),
+        counts: outcome.processed.as_ref().map_or_else(Default::default, |summary| summary.counts),
+        elapsed: outcome.elapsed,
+        cpu,
+        score: score::score(&truth, &alerts, grace_ms),
+        grace: Duration::from_millis(grace_ms.unsigned_abs()),
+        fingerprint: fingerprint(&alerts),
+        delivered: outcome.delivered.unwrap_or_default(),
+        folder,
+        is_interrupted: outcome.is_interrupted,
+        next: Vec::new(),
+    })
+}
+
+/// All records of a topic, in the order of partitions and offsets.
+fn read_all<R: Record>(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<Vec<R>> {
+    let partitions = Admin::connect(kafka)?.partitions(topic)?;
+    let mut reader = PartitionReader::new(kafka, true)?;
+    let all: Vec<_> = (0..partitions).map(|partition| (topic, partition, StartAt::Beginning)).collect();
+    reader.assign(&all)?;
+    let mut records = Vec::new();
+    while !reader.is_at_end() {
+        for message in reader.read(BATCH_MAX, WAIT)?.iter() {
+            let place = (message.partition(), message.offset());
+            let record = wire::decode(message.value().unwrap_or_default());
+            records.push(record.with_context(|| format!("{topic} partition {} offset {}", place.0, place.1))?);
+        }
+    }
+    Ok(records)
+}
+
+/// FNV-1a over the records' bytes.
+fn fingerprint(alerts: &[Alert]) -> u64 {
+    let mut bytes = Vec::new();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for alert in alerts {
+        bytes.clear();
+        alert.encode(&mut bytes);
+        hash = bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+    hash
+}
+
+fn next_commands(folder: &Path, is_kept: bool, seed: u64) -> Vec<(String, String)> {
+    let program = std::env::args().next().unwrap_or_else(|| "tidewatch".to_owned());
+    let shown = folder.display();
+    let lines = tidewatch_sink::delivery::ALERT_LINES_FOLDER;
+    let look = if is_kept {
+        let command = format!("{program} tap alerts --config {shown}/tidewatch.toml --filter state=opened");
+        (command, "the alerts as they opened, from their topic; also metrics, forecasts, late, truth")
+    } else {
+        let command =
+            format!("find {shown}/results/{lines} -name '*.jsonl' | xargs grep -h '\"state\":\"opened\"' | head -n 5");
+        (command, "the first alerts, as JSON lines")
+    };
+    let seed = seed.saturating_add(1);
+    let again =
+        (format!("{program} demo --seed {seed} --keep"), "other faults, and Kafka stays for `tap` until Ctrl-C");
+    let own =
+        (format!("{program} config reference > tidewatch.toml"), "every setting, to point it at a topic of yours");
+    [look, again, own].map(|(command, effect)| (command, effect.to_owned())).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_numbered_and_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(next_number(folder.path()), 1);
+        for name in ["2", "10", "notes"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        assert_eq!(next_number(folder.path()), 11);
+        let run = folder.path().join("mine");
+        run_folder(Some(&run)).unwrap();
+        let again = run_folder(Some(&run)).unwrap_err().to_string();
+        assert!(again.contains("holds the results of a run already"), "{again}");
+    }
+
+    #[test]
+    fn on_a_foreign_kafka_everything_is_apart() {
+        let mut settings =
+            crate::settings::load(Some(Path::new("/dev/null")), std::iter::empty(), []).unwrap().settings;
+        keep_apart(&mut settings, "demo-1");
+        assert!(settings.topic_specs().iter().all(|spec| spec.name.starts_with("demo-1.tidewatch.")));
+        assert_eq!(settings.processor.group_id, "demo-1.tidewatch");
+        assert_eq!(settings.topic_specs().len(), 11);
+    }
+}

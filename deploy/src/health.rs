@@ -1,0 +1,108 @@
+//! The HTTP endpoint: `/metrics` for Prometheus, `/live` and `/ready` for whoever runs us.
+//!
+//! It answers from memory on a thread of its own and never waits for a role.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// How often the recorder folds what its histograms collected.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Says why the roles are not ready, if they are not.
+pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Serves at `address`, for as long as the process lives; returns the address that it got.
+///
+/// # Errors
+/// If the address is taken or not ours.
+pub(crate) fn serve(address: SocketAddr, metrics: PrometheusHandle, ready: Readiness) -> anyhow::Result<SocketAddr> {
+    let failed = || format!("cannot listen at telemetry.listen = \"{address}\" (\"off\" to go without)");
+    let listener = std::net::TcpListener::bind(address).with_context(failed)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let upkeep = metrics.clone();
+    let routes = Router::new()
+        .route("/metrics", get(move || async move { metrics.render() }))
+        .route("/live", get(|| async { "live\n" }))
+        .route(
+            "/ready",
+            get(move || async move {
+                match ready() {
+                    Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+                    Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                }
+            }),
+        );
+    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(UPKEEP_EVERY).await;
+                    upkeep.run_upkeep();
+                }
+            });
+            let served = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => axum::serve(listener, routes).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP endpoint ended");
+            }
+        });
+    })?;
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn answers_metrics_live_and_ready() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || metrics::counter!("tidewatch_test_total").increment(3));
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&is_ready);
+        let ready: Readiness =
+            Arc::new(move || asked.load(Ordering::Relaxed).then_some(()).ok_or("not yet".to_owned()));
+        let address = serve("127.0.0.1:0".parse().unwrap(), recorder.handle(), ready).unwrap();
+        assert!(get(address, "/metrics").contains("tidewatch_test_total 3"));
+        assert!(get(address, "/live").starts_with("HTTP/1.1 200"));
+        let answer = get(address, "/ready");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("not yet\n"), "{answer}");
+        is_ready.store(true, Ordering::Relaxed);
+        assert!(get(address, "/ready").starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/nothing").starts_with("HTTP/1.1 404"));
+    }
+
+    #[test]
+    fn a_taken_address_names_the_setting() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let handle = PrometheusBuilder::new().build_recorder().handle();
+        let error = serve(address, handle, Arc::new(|| Ok(()))).unwrap_err().to_string();
+        assert!(error.contains("telemetry.listen"), "{error}");
+    }
+}

@@ -1,0 +1,336 @@
+//! The roles in one process, each on a thread of its own, and the conductor that starts, watches and ends them.
+//!
+//! Order of a clean end: the producer ends or is told to; then the processor commits what there is; then the sink stores it.
+//! A role that fails ends the others the same way, and its error is the one that is told.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tidewatch_processor::ProcessorConfig;
+use tidewatch_producer::publisher::{self, PublishJob, PublishSummary};
+use tidewatch_producer::scenario::Scenario;
+use tidewatch_producer::schedule::Pace;
+use tidewatch_schemas::wire::Framing;
+use tidewatch_sink::{DeliveryConfig, DeliverySummary, Stop, StopSignal};
+
+use crate::live::{self, Live, Status};
+use crate::settings::Settings;
+use crate::shutdown::Shutdown;
+
+/// How often the conductor looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The roles of this process, and how they end.
+pub(crate) struct Roles {
+    /// Publishes, if it is one of them.
+    pub produce: Option<Produce>,
+    /// Processes, if it is one of them.
+    pub process: Option<ProcessorConfig>,
+    /// Stores, if it is one of them.
+    pub sink: Option<DeliveryConfig>,
+    /// End when everything is done, not only when asked to.
+    pub drain: bool,
+}
+
+/// What the producer publishes.
+pub(crate) struct Produce {
+    /// What happens.
+    pub scenario: Scenario,
+    /// When it is sent.
+    pub pace: Pace,
+}
+
+/// What the roles say at their end.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Of the producer.
+    pub published: Option<PublishSummary>,
+    /// Of the processor.
+    pub processed: Option<tidewatch_processor::Summary>,
+    /// Of the sink.
+    pub delivered: Option<DeliverySummary>,
+    /// From start to end.
+    pub elapsed: Duration,
+    /// Whether a person ended it early.
+    pub is_interrupted: bool,
+}
+
+/// Live numbers of all roles; shared with the HTTP endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Progresses {
+    /// Of the producer.
+    pub produce: tidewatch_producer::progress::Progress,
+    /// Of the processor.
+    pub process: tidewatch_processor::Progress,
+    /// Of the sink.
+    pub sink: tidewatch_sink::Progress,
+}
+
+#[derive(Debug, Default)]
+struct Stops {
+    produce: AtomicBool,
+    process: StopSignal,
+    sink: StopSignal,
+    /// Set by a role that ends with an error.
+    failed: AtomicBool,
+}
+
+type Handle<'scope, T> = Option<std::thread::ScopedJoinHandle<'scope, anyhow::Result<T>>>;
+
+/// Runs the roles to their end.
+///
+/// # Errors
+/// The first role's error; the others were ended in order before it is returned.
+pub(crate) fn run(
+    roles: Roles,
+    settings: &Settings,
+    progresses: &Progresses,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Outcome> {
+    let stops = Stops::default();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let mut live = Live::new(&roles.names());
+        let drain = roles.drain;
+        let produces = roles.produce.is_some();
+        let produce: Handle<'_, _> = roles
+            .produce
+            .map(|job| {
+                let stop = &stops.produce;
+                spawn(scope, "produce", &stops.failed, move || produce(&job, settings, progresses, stop))
+            })
+            .transpose()?;
+        let process: Handle<'_, _> = roles
+            .process
+            .map(|config| {
+                spawn(scope, "process", &stops.failed, || {
+                    let config = config;
+                    Ok(tidewatch_processor::run(&config, &progresses.process, &stops.process)?)
+                })
+            })
+            .transpose()?;
+        let sink: Handle<'_, _> = roles
+            .sink
+            .map(|config| {
+                spawn(scope, "sink", &stops.failed, || {
+                    Ok(tidewatch_sink::deliver(config, &progresses.sink, &stops.sink)?)
+                })
+            })
+            .transpose()?;
+        let mut is_interrupted = false;
+        loop {
+            let ended = [is_ended(&produce), is_ended(&process), is_ended(&sink)];
+            if shutdown.is_asked_for() {
+                is_interrupted = true;
+                stops.ask(Stop::Now, &ended);
+            } else if drain {
+                stops.ask(Stop::Drain, &ended);
+            }
+            let failed = stops.failed.load(Relaxed);
+            if failed {
+                stops.fail();
+            }
+            live.show(&statuses(&ended, [produces, process.is_some(), sink.is_some()], progresses, started));
+            if ended.iter().all(|&ended| ended)
+                && (drain || is_interrupted || process.is_none() && sink.is_none() || failed)
+            {
+                break;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        live.end();
+        let outcome = Outcome {
+            published: join(produce)?,
+            processed: join(process)?,
+            delivered: join(sink)?,
+            elapsed: started.elapsed(),
+            is_interrupted,
+        };
+        Ok(outcome)
+    })
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    name: &str,
+    failed: &'scope AtomicBool,
+    role: impl FnOnce() -> anyhow::Result<T> + Send + 'scope,
+) -> anyhow::Result<std::thread::ScopedJoinHandle<'scope, anyhow::Result<T>>> {
+    let guarded = move || {
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(role));
+        let result =
+            caught.unwrap_or_else(|_| Err(anyhow::anyhow!("a role ended by a panic: a defect, please report it")));
+        failed.fetch_or(result.is_err(), Relaxed);
+        result
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, guarded).context("cannot start a thread")
+}
+
+fn is_ended<T>(handle: &Handle<'_, T>) -> bool {
+    handle.as_ref().is_none_or(|handle| handle.is_finished())
+}
+
+fn join<T>(handle: Handle<'_, T>) -> anyhow::Result<Option<T>> {
+    match handle.map(std::thread::ScopedJoinHandle::join) {
+        None => Ok(None),
+        Some(Ok(result)) => result.map(Some),
+        Some(Err(_)) => anyhow::bail!("a thread ended by a panic"),
+    }
+}
+
+fn produce(
+    job: &Produce,
+    settings: &Settings,
+    progresses: &Progresses,
+    stop: &AtomicBool,
+) -> anyhow::Result<PublishSummary> {
+    let job = PublishJob {
+        scenario: &job.scenario,
+        seed: settings.producer.seed,
+        events: None,
+        truth: true,
+        pace: job.pace,
+        threads: settings.producer.threads,
+        partitions: settings.topic_creation.partitions,
+        framing: Framing::SingleObject,
+        topics: &settings.topics,
+        kafka: &settings.kafka,
+        resume_from: std::collections::BTreeMap::new(),
+    };
+    Ok(publisher::publish(&job, &progresses.produce, stop)?)
+}
+
+impl Roles {
+    fn names(&self) -> Vec<&'static str> {
+        let all =
+            [(self.produce.is_some(), "produce"), (self.process.is_some(), "process"), (self.sink.is_some(), "sink")];
+        all.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect()
+    }
+}
+
+impl Stops {
+    /// Asks the next role in order; a later one is asked when the earlier have ended.
+    fn ask(&self, stop: Stop, &[produce, process, _]: &[bool; 3]) {
+        if stop == Stop::Now {
+            self.produce.store(true, Relaxed);
+            self.process.request(Stop::Now);
+        }
+        if produce {
+            self.process.request(stop);
+        }
+        if produce && process {
+            // What was committed is stored, also after an interruption.
+            self.sink.request(Stop::Drain);
+        }
+    }
+
+    /// A role failed: nobody waits for anybody.
+    fn fail(&self) {
+        self.produce.store(true, Relaxed);
+        self.process.request(Stop::Now);
+        self.sink.request(Stop::Now);
+    }
+}
+
+/// Says why the roles are not ready to do their work, if so.
+pub(crate) fn readiness(progresses: Arc<Progresses>, processes: bool) -> crate::health::Readiness {
+    Arc::new(move || {
+        if processes && progresses.process.assigned() == 0 {
+            return Err("the processor has no partitions yet".to_owned());
+        }
+        Ok(())
+    })
+}
+
+fn statuses(ended: &[bool; 3], there: [bool; 3], progresses: &Progresses, started: Instant) -> Vec<Status> {
+    let seconds = started.elapsed().as_secs_f64().max(0.001);
+    let all = [
+        produce_status(&progresses.produce, ended[0], seconds),
+        process_status(&progresses.process, ended[1]),
+        sink_status(&progresses.sink, ended[2]),
+    ];
+    all.into_iter().zip(there).filter_map(|(status, is_there)| is_there.then_some(status)).collect()
+}
+
+fn produce_status(progress: &tidewatch_producer::progress::Progress, is_done: bool, seconds: f64) -> Status {
+    let (published, target) = (progress.published(), progress.target());
+    let mut text = format!("{} events", live::grouped(published));
+    if !is_done {
+        text.push_str(&format!(" · {}/s", live::grouped((published as f64 / seconds) as u64)));
+    }
+    if let Some(time) = i64::try_from(progress.event_time_ms()).ok().filter(|&ms| ms > 0) {
+        text.push_str(&format!(" · event time {}", minute(time)));
+    }
+    if progress.behind_ms() > 1_000 && !is_done {
+        text.push_str(&format!(" · {:.1} s behind schedule", progress.behind_ms() as f64 / 1_000.0));
+    }
+    Status { text, share: (target > 0).then(|| published as f64 / target as f64), is_done }
+}
+
+fn process_status(progress: &tidewatch_processor::Progress, is_done: bool) -> Status {
+    let counts = progress.counts();
+    let mut parts = vec![
+        format!("{} read", live::grouped(counts.read)),
+        live::count(counts.windows, "window"),
+        live::count(counts.alerts, "alert record"),
+    ];
+    if counts.dead_lettered > 0 {
+        parts.push(live::count(counts.dead_lettered, "dead letter"));
+    }
+    if !is_done {
+        parts.push(if progress.assigned() == 0 {
+            "joining".to_owned()
+        } else {
+            format!("{} to go", lag(progress.lag()))
+        });
+    }
+    Status { text: parts.join(" · "), share: None, is_done }
+}
+
+fn sink_status(progress: &tidewatch_sink::Progress, is_done: bool) -> Status {
+    let mut parts = vec![
+        format!("{} stored", live::count(progress.rows_total(), "row")),
+        live::count(progress.files(), "file"),
+        live::bytes(progress.bytes()),
+    ];
+    if !is_done {
+        parts.push(format!("{} to go", lag(progress.lag())));
+    }
+    Status { text: parts.join(" · "), share: None, is_done }
+}
+
+fn lag(lag: i64) -> String {
+    live::grouped(lag.max(0).unsigned_abs())
+}
+
+/// An event time to the minute.
+fn minute(event_time_ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(event_time_ms).map(|time| time.to_string()).unwrap_or_default();
+    time.get(..16).unwrap_or_default().replace('T', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_ended_from_the_source_to_the_sink() {
+        let stops = Stops::default();
+        stops.ask(Stop::Drain, &[false, false, false]);
+        assert_eq!((stops.process.requested(), stops.sink.requested()), (None, None));
+        stops.ask(Stop::Drain, &[true, false, false]);
+        assert_eq!((stops.process.requested(), stops.sink.requested()), (Some(Stop::Drain), None));
+        stops.ask(Stop::Now, &[true, false, false]);
+        assert_eq!((stops.process.requested(), stops.sink.requested()), (Some(Stop::Now), None));
+        stops.ask(Stop::Now, &[true, true, false]);
+        assert_eq!(stops.sink.requested(), Some(Stop::Drain), "what was committed is stored");
+    }
+
+    #[test]
+    fn event_time_is_shown_to_the_minute() {
+        assert_eq!(minute(1_736_121_600_000), "2025-01-06 00:00");
+    }
+}

@@ -1,0 +1,262 @@
+//! All settings of the program: the parts' own structs in one tree, read in layers and checked before anything starts.
+//!
+//! Invariant: this is the only place that reads settings files and the environment. The defaults are `config/reference.toml`, which
+//! is also what `config reference` prints; a test holds it against the structs' own defaults.
+
+mod error;
+mod layers;
+pub(crate) mod show;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tidewatch_processor::ProcessorSettings;
+use tidewatch_processor_core::config::{Span, StreamConfig, StreamSettings};
+use tidewatch_producer::scenario::Scenario;
+use tidewatch_producer::schedule::Pace;
+use tidewatch_schemas::catalogue::Topics;
+use tidewatch_sink::{DeliveryConfig, SinkSettings};
+use tidewatch_topic_io::{KafkaConfig, TopicSpec};
+
+pub(crate) use error::SettingsError;
+pub(crate) use layers::Layers;
+
+/// Every setting with its default, for people and for [`load`].
+pub(crate) const REFERENCE: &str = include_str!("../config/reference.toml");
+/// The streams that are watched unless a file declares others.
+pub(crate) const DEMO_STREAMS: &str = include_str!("../config/demo.toml");
+/// The file that is read without being asked for.
+const FILE_IN_WORKING_FOLDER: &str = "tidewatch.toml";
+/// Where `up` and `process` listen unless told otherwise.
+const LISTEN_BY_DEFAULT: &str = "127.0.0.1:9464";
+
+/// The whole tree.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// The connection.
+    pub kafka: KafkaConfig,
+    /// Names of topics.
+    pub topics: Topics,
+    /// How missing topics are created.
+    pub topic_creation: TopicCreation,
+    /// The load generator.
+    pub producer: ProducerSettings,
+    /// The processor.
+    pub processor: ProcessorSettings,
+    /// Storage of results.
+    pub sink: SinkSettings,
+    /// Logs and metrics.
+    pub telemetry: TelemetrySettings,
+    /// What is watched.
+    #[serde(rename = "stream")]
+    pub streams: Vec<StreamSettings>,
+}
+
+/// `[topic_creation]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TopicCreation {
+    /// Of each topic.
+    pub partitions: i32,
+    /// -1: the cluster's default.
+    pub replication: i32,
+    /// None: the cluster's default.
+    pub retention: Option<Span>,
+}
+
+/// `[producer]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProducerSettings {
+    /// A shipped name or a file.
+    pub scenario: String,
+    /// Which variant.
+    pub seed: u64,
+    /// None: the scenario's.
+    pub events: Option<u64>,
+    /// Events per second.
+    pub rate: Option<f64>,
+    /// Times event time.
+    pub speed: Option<f64>,
+    /// Publishing threads.
+    pub threads: usize,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TelemetrySettings {
+    /// Of the HTTP endpoint.
+    pub listen: Option<String>,
+    /// Directives of the log.
+    pub log: String,
+    /// How lines are written.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings with what is needed to show where they came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Their layers.
+    pub layers: Layers,
+}
+
+/// A flag that sets a setting: the keys, the value, the flag as it is typed.
+pub(crate) type FlagValue = (&'static [&'static str], toml::Value, &'static str);
+
+/// Joins all layers: defaults, file, environment, flags.
+///
+/// # Errors
+/// A file that cannot be read or is no TOML, an unknown key, a value of a wrong type.
+pub(crate) fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: impl IntoIterator<Item = FlagValue>,
+) -> Result<Loaded, SettingsError> {
+    let mut layers = defaults();
+    if let Some((path, text)) = read_file(file)? {
+        layers.add_file(&path, &text)?;
+    }
+    layers.add_environment(environment);
+    for (keys, value, flag) in flags {
+        layers.add_flag(keys, value, flag);
+    }
+    let mut settings: Settings = layers.read()?;
+    if layers.origin(&["stream".to_owned()]) == layers::Origin::Default {
+        for stream in &mut settings.streams {
+            if let Some(topic) = settings.topics.input(&stream.name) {
+                stream.topic = topic.to_owned();
+            }
+        }
+    }
+    Ok(Loaded { settings, layers })
+}
+
+fn defaults() -> Layers {
+    let table = |text: &str| text.parse::<toml::Table>().expect("a test parses the files that are compiled in");
+    let mut defaults = table(REFERENCE);
+    defaults.extend(table(DEMO_STREAMS));
+    Layers::from_defaults(defaults)
+}
+
+fn read_file(asked_for: Option<&Path>) -> Result<Option<(PathBuf, String)>, SettingsError> {
+    let path = asked_for.unwrap_or(Path::new(FILE_IN_WORKING_FOLDER));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.to_path_buf(), text))),
+        Err(error) if asked_for.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(SettingsError::Unreadable { path: path.display().to_string(), problem: error.to_string() }),
+    }
+}
+
+impl Settings {
+    /// Checks all parts, also those that a command does not use.
+    ///
+    /// # Errors
+    /// The first setting that cannot be, in one line.
+    pub(crate) fn validate(&self) -> Result<(), SettingsError> {
+        self.kafka.validate().map_err(invalid)?;
+        self.streams()?;
+        self.delivery()?;
+        self.scenario()?;
+        self.pace()?;
+        if self.topic_creation.partitions < 1 {
+            return Err(invalid(format!(
+                "topic_creation.partitions = {} is not at least 1",
+                self.topic_creation.partitions
+            )));
+        }
+        self.listen_address(false)?;
+        crate::telemetry::filter(&self.telemetry.log).map(|_| ())
+    }
+
+    /// The streams, checked.
+    pub(crate) fn streams(&self) -> Result<Vec<Arc<StreamConfig>>, SettingsError> {
+        self.streams.iter().map(|stream| stream.validate().map_err(invalid)).collect()
+    }
+
+    /// What Delivery runs on.
+    pub(crate) fn delivery(&self) -> Result<DeliveryConfig, SettingsError> {
+        self.sink.validate(self.kafka.clone(), &self.topics).map_err(invalid)
+    }
+
+    /// The scenario, with the number of events that is asked for.
+    pub(crate) fn scenario(&self) -> Result<Scenario, SettingsError> {
+        let name = &self.producer.scenario;
+        let scenario = match Scenario::shipped(name) {
+            Some(shipped) => shipped,
+            None => Scenario::load(Path::new(name))
+                .map_err(|error| invalid(format!("producer.scenario = \"{name}\": {error}")))?,
+        };
+        Ok(match self.producer.events {
+            Some(events) => scenario.with_events(events),
+            None => scenario,
+        })
+    }
+
+    /// When events are sent.
+    pub(crate) fn pace(&self) -> Result<Pace, SettingsError> {
+        let pace = match (self.producer.rate, self.producer.speed) {
+            (Some(_), Some(_)) => return Err(invalid("producer.rate and producer.speed are both set; leave one out")),
+            (Some(rate), None) => Pace::Rate(rate),
+            (None, Some(speed)) => Pace::Speed(speed),
+            (None, None) => Pace::Unlimited,
+        };
+        match pace.problem() {
+            Some(problem) => Err(invalid(format!("producer: {problem}"))),
+            None => Ok(pace),
+        }
+    }
+
+    /// Where the HTTP endpoint listens, if it does.
+    pub(crate) fn listen_address(&self, by_default: bool) -> Result<Option<std::net::SocketAddr>, SettingsError> {
+        let text = match self.telemetry.listen.as_deref() {
+            Some("off") => return Ok(None),
+            Some(text) => text,
+            None if by_default => LISTEN_BY_DEFAULT,
+            None => return Ok(None),
+        };
+        let problem = |_| {
+            invalid(format!(
+                "telemetry.listen = \"{text}\" is no address; write one like \"{LISTEN_BY_DEFAULT}\", or \"off\""
+            ))
+        };
+        text.parse().map(Some).map_err(problem)
+    }
+
+    /// All topics that the roles use: inputs, those of declared streams too, then outputs.
+    pub(crate) fn topic_specs(&self) -> Vec<TopicSpec> {
+        let mut names: Vec<&str> = self.topics.with_schemas().iter().map(|&(name, _)| name).collect();
+        names.extend(self.streams.iter().map(|stream| stream.topic.as_str()));
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
+        names.into_iter().map(|name| self.topic_spec(name)).collect()
+    }
+
+    fn topic_spec(&self, name: &str) -> TopicSpec {
+        let compacted = name == self.topics.state;
+        let retention_ms = self.topic_creation.retention.map(Span::as_millis).filter(|_| !compacted);
+        let replication = self.topic_creation.replication;
+        TopicSpec { replication, compacted, retention_ms, ..TopicSpec::new(name, self.topic_creation.partitions) }
+    }
+}
+
+fn invalid(problem: impl ToString) -> SettingsError {
+    SettingsError::Invalid(problem.to_string())
+}
+
+#[cfg(test)]
+mod tests;

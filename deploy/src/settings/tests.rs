@@ -1,0 +1,143 @@
+//! The reference holds what the structs hold; the layers join in their order.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::*;
+
+fn none() -> impl Iterator<Item = (String, String)> {
+    std::iter::empty()
+}
+
+/// Every key that a table of the reference names, with or without a default.
+fn documented(section: &str) -> BTreeSet<String> {
+    let mut inside = false;
+    let mut keys = BTreeSet::new();
+    for line in REFERENCE.lines() {
+        if line.starts_with('[') {
+            inside = line == format!("[{section}]");
+        } else if line.starts_with("# What is watched") {
+            break;
+        } else if inside && let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
+            let is_key = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            assert!(
+                !is_key || line.trim_end().rsplit_once('#').is_some_and(|(_, effect)| effect.len() > 5),
+                "no effect: {line}"
+            );
+            keys.extend(is_key.then(|| key.to_owned()));
+        }
+    }
+    keys
+}
+
+/// The keys that a struct reads, from the words with which it refuses another one.
+fn known<T: DeserializeOwned>() -> BTreeSet<String> {
+    let refused = Value::Table(Table::from_iter([("no such key".to_owned(), Value::Boolean(true))])).try_into::<T>();
+    let message = refused.err().expect("unknown keys are refused").message().to_owned();
+    error::unknown_field(&message).unwrap().1.into_iter().collect()
+}
+
+fn check_section<T: DeserializeOwned>(section: &str, nested: &[&str]) {
+    let mut expected = known::<T>();
+    expected.retain(|key| !nested.contains(&key.as_str()));
+    assert_eq!(documented(section), expected, "[{section}]");
+}
+
+fn check_defaults<T: DeserializeOwned + Serialize + Default>(section: &str) {
+    let table: Table = REFERENCE.parse().unwrap();
+    let written: T = table[section].clone().try_into().unwrap();
+    assert_eq!(Value::try_from(written).unwrap(), Value::try_from(T::default()).unwrap(), "[{section}]");
+}
+
+#[test]
+fn the_reference_names_every_setting() {
+    check_section::<KafkaConfig>("kafka", &[]);
+    check_section::<Topics>("topics", &[]);
+    check_section::<TopicCreation>("topic_creation", &[]);
+    check_section::<ProducerSettings>("producer", &[]);
+    check_section::<ProcessorSettings>("processor", &[]);
+    check_section::<SinkSettings>("sink", &["roll", "retry"]);
+    check_section::<tidewatch_sink::config::RollSettings>("sink.roll", &[]);
+    check_section::<tidewatch_sink::config::RetrySettings>("sink.retry", &[]);
+    check_section::<TelemetrySettings>("telemetry", &[]);
+}
+
+#[test]
+fn the_reference_holds_the_parts_own_defaults() {
+    check_defaults::<KafkaConfig>("kafka");
+    check_defaults::<Topics>("topics");
+    check_defaults::<ProcessorSettings>("processor");
+    check_defaults::<SinkSettings>("sink");
+}
+
+/// The example of a stream in the reference, as a file.
+fn example() -> String {
+    let start = REFERENCE.find("# [[stream]]").unwrap();
+    REFERENCE[start..].lines().map(|line| format!("{}\n", line.trim_start_matches('#').trim_start())).collect()
+}
+
+#[test]
+fn the_example_of_a_stream_is_one_and_shows_every_setting_with_its_default() {
+    #[derive(Deserialize)]
+    struct Streams {
+        stream: Vec<StreamSettings>,
+    }
+    let table: Table = example().parse().unwrap();
+    let stream = table["stream"][0].as_table().unwrap().clone();
+    let keys = |value: &Value| value.as_table().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(keys(&Value::Table(stream.clone())), known::<StreamSettings>());
+    assert_eq!(keys(&stream["alert"]), known::<tidewatch_processor_core::config::AlertSettings>());
+    assert_eq!(keys(&stream["measure"][0]), known::<tidewatch_processor_core::config::MeasureSettings>());
+    let mut shown: Streams = table.clone().try_into().unwrap();
+    shown.stream[0].validate().unwrap();
+    // What has a default says it: taking those keys away changes nothing.
+    let mut bare = table;
+    let inner = bare["stream"][0].as_table_mut().unwrap();
+    for key in ["event_time_unit", "disorder", "lateness", "entities_max", "seed", "alert"] {
+        inner.remove(key);
+    }
+    let bare: Streams = bare.try_into().unwrap();
+    assert_eq!(shown.stream.remove(0), bare.stream[0]);
+}
+
+#[test]
+fn defaults_are_valid() {
+    let loaded = load(Some(Path::new("/dev/null")), none(), []).unwrap();
+    loaded.settings.validate().unwrap();
+    assert_eq!(loaded.settings.streams.len(), 4);
+}
+
+#[test]
+fn file_environment_and_flags_win_in_that_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    std::fs::write(&file, "[kafka]\nclient_id = \"file\"\nbootstrap_servers = \"file:1\"\n[sink]\noutput = \"file\"\n")
+        .unwrap();
+    let environment = [("TIDEWATCH_KAFKA__BOOTSTRAP_SERVERS", "env:1"), ("TIDEWATCH_SINK__OUTPUT", "env")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let flags: [FlagValue; 1] = [(&["sink", "output"], "flag".into(), "--output")];
+    let settings = load(Some(&file), environment.into_iter(), flags).unwrap().settings;
+    assert_eq!(settings.kafka.client_id, "file");
+    assert_eq!(settings.kafka.bootstrap_servers, "env:1");
+    assert_eq!(settings.sink.output, "flag");
+    assert_eq!(settings.sink.roll, tidewatch_sink::config::RollSettings::default());
+}
+
+#[test]
+fn renamed_inputs_are_watched_unless_streams_are_declared() {
+    let environment = [("TIDEWATCH_TOPICS__CHECKS".to_owned(), "probes".to_owned())];
+    let settings = load(Some(Path::new("/dev/null")), environment.into_iter(), []).unwrap().settings;
+    assert!(settings.streams.iter().any(|stream| stream.topic == "probes"));
+    assert!(settings.topic_specs().iter().any(|spec| spec.name == "probes"));
+    let state = settings.topic_specs().into_iter().find(|spec| spec.compacted).unwrap();
+    assert_eq!(state.name, "tidewatch.state.v1");
+}
+
+#[test]
+fn a_missing_file_is_an_error_only_if_it_was_asked_for() {
+    let error = load(Some(Path::new("/no/such.toml")), none(), []).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read the settings file `/no/such.toml`: "), "{error}");
+}

@@ -1,0 +1,277 @@
+//! What a demo's end says: whether every event is accounted for, what was found, what it cost, where it lies.
+//!
+//! [`Report`] is plain values and [`Report::render`] is pure, so that a test reads the same text as a person.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidewatch_processor::Counts;
+use tidewatch_schemas::record::Severity;
+use tidewatch_sink::{DeliverySummary, TopicKind};
+
+use crate::live::{bytes, count, grouped};
+use crate::score::{KindScore, Score};
+
+const GREEN: anstyle::Style = anstyle::AnsiColor::Green.on_default().bold();
+const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const HEAD: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();
+const DIM: anstyle::Style = anstyle::Style::new().dimmed();
+
+/// Everything that is told.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// Its variant.
+    pub seed: u64,
+    /// How much event time it covers.
+    pub event_time: Duration,
+    /// Events that Kafka took.
+    pub published: u64,
+    /// The processor's ledger.
+    pub counts: Counts,
+    /// Wall-clock time of the three roles.
+    pub elapsed: Duration,
+    /// CPU time of this process in that time; Kafka has its own.
+    pub cpu: Duration,
+    /// Alerts against the truth.
+    pub score: Score,
+    /// The grace that faults were given.
+    pub grace: Duration,
+    /// A hash over all alert records: the same seed, the same alerts.
+    pub fingerprint: u64,
+    /// What was stored.
+    pub delivered: DeliverySummary,
+    /// Where.
+    pub folder: PathBuf,
+    /// A person ended it early.
+    pub is_interrupted: bool,
+    /// Commands to try, with what they do.
+    pub next: Vec<(String, String)>,
+}
+
+impl Report {
+    /// Whether every event that was published is scored, late, a dead letter or a duplicate.
+    pub(crate) fn adds_up(&self) -> bool {
+        self.counts.residue() == 0 && self.counts.read == self.published + self.counts.duplicate
+    }
+
+    /// Why a person should not be content, if so.
+    pub(crate) fn problem(&self) -> Option<String> {
+        (!self.is_interrupted && !self.adds_up()).then(|| {
+            let explained = self.counts.scored + self.counts.late + self.counts.dead_lettered;
+            format!("the ledger does not add up: {} events published, {explained} accounted for", self.published)
+        })
+    }
+
+    /// The text, with colours that the writer may strip.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        let days = self.event_time.as_secs_f64() / 86_400.0;
+        let ended = if self.is_interrupted { " · ended early" } else { "" };
+        line(
+            &mut text,
+            "",
+            &format!(
+                "{HEAD}Tidewatch demo{HEAD:#} · scenario {} · seed {} · {days:.1} days of event time{ended}\n",
+                self.scenario, self.seed
+            ),
+        );
+        self.ledger(&mut text);
+        self.quality(&mut text);
+        self.cost(&mut text);
+        self.files(&mut text);
+        text.push('\n');
+        for (place, (command, effect)) in self.next.iter().enumerate() {
+            let head = if place == 0 { "Next" } else { "" };
+            line(&mut text, head, &format!("{command}\n{:10}  {DIM}{effect}{DIM:#}", ""));
+        }
+        text
+    }
+
+    fn ledger(&self, text: &mut String) {
+        let seconds = self.elapsed.as_secs_f64().max(0.001);
+        let rate = grouped((self.published as f64 / seconds) as u64);
+        line(
+            text,
+            "Events",
+            &format!("{} in {seconds:.1} s, {rate} a second from producer to files", grouped(self.published)),
+        );
+        let Counts { scored, late, dead_lettered, duplicate, .. } = self.counts;
+        let mark = match (self.adds_up(), self.is_interrupted) {
+            (true, _) => format!("{GREEN}✓ every event is accounted for{GREEN:#}"),
+            (false, true) => format!("{DIM}the rest was not read{DIM:#}"),
+            (false, false) => format!("{RED}✗ does not add up{RED:#}"),
+        };
+        let sum = format!(
+            "{} scored + {} late + {} dead letters = {}  {mark}",
+            grouped(scored),
+            grouped(late),
+            grouped(dead_lettered),
+            grouped(scored + late + dead_lettered)
+        );
+        line(text, "", &sum);
+        line(text, "", &format!("{} read twice and dropped", grouped(duplicate)));
+        line(text, "Windows", &format!("{} closed and scored", grouped(self.counts.windows)));
+    }
+
+    fn quality(&self, text: &mut String) {
+        let KindScore { found, missed, alerts, false_alerts, .. } = self.score.total();
+        let faults = found + missed;
+        let headline = format!("{found} of {} found, {missed} missed", count(faults, "injected fault"));
+        line(text, "Truth", &headline);
+        let open = if self.score.open > 0 { format!(", {} still open", self.score.open) } else { String::new() };
+        line(text, "Alerts", &format!("{}, {false_alerts} of them false{open}", count(alerts, "alert")));
+        let severities = [Severity::Critical, Severity::High, Severity::Medium, Severity::Low];
+        let by_severity: Vec<String> = severities
+            .iter()
+            .filter_map(|severity| {
+                self.score.severities.get(severity).map(|number| format!("{number} {}", severity.as_str()))
+            })
+            .collect();
+        if !by_severity.is_empty() {
+            line(text, "", &by_severity.join(" · "));
+        }
+        let grace = humantime::format_duration(self.grace);
+        line(
+            text,
+            "",
+            &format!(
+                "{DIM}found: an alert of the entity overlaps the fault or the {grace} after it; false: it overlaps none{DIM:#}"
+            ),
+        );
+        line(
+            text,
+            "",
+            &format!("{DIM}fingerprint {:016x}: the same seed gives the same alerts{DIM:#}", self.fingerprint),
+        );
+        text.push('\n');
+        let head = format!(
+            "{:15}{:>7}{:>7}{:>8}{:>13}{:>8}{:>7}",
+            "by kind", "faults", "found", "missed", "named so", "alerts", "false"
+        );
+        line(text, "", &format!("{HEAD}{head}{HEAD:#}"));
+        for (kind, score) in &self.score.kinds {
+            let name = kind.replace('_', " ");
+            let KindScore { found, named, missed, alerts, false_alerts } = *score;
+            line(
+                text,
+                "",
+                &format!("{name:15}{:>7}{found:>7}{missed:>8}{named:>13}{alerts:>8}{false_alerts:>7}", found + missed),
+            );
+        }
+        text.push('\n');
+    }
+
+    fn cost(&self, text: &mut String) {
+        let arrival = self.delivered.alert_arrival;
+        if arrival.count > 0 {
+            let millis = |ms: u64| {
+                if ms < 10_000 { format!("{} ms", grouped(ms)) } else { format!("{:.1} s", ms as f64 / 1_000.0) }
+            };
+            let (p50, p99) = (millis(arrival.p50_ms), millis(arrival.p99_ms));
+            line(
+                text,
+                "Latency",
+                &format!("event to alert p50 {p50}, p99 {p99} ({})", count(arrival.count, "alert record")),
+            );
+        }
+        let millions = (self.published as f64 / 1e6).max(1e-6);
+        let cpu = self.cpu.as_secs_f64();
+        line(
+            text,
+            "CPU",
+            &format!("{:.1} s per million events, all three roles, without Kafka's ({cpu:.1} s)", cpu / millions),
+        );
+    }
+
+    fn files(&self, text: &mut String) {
+        line(text, "Files", &format!("{}", self.folder.display()));
+        let stored = |kind: &TopicKind| self.delivered.topics.get(kind).copied().unwrap_or_default();
+        for kind in TopicKind::ALL {
+            let topic = stored(&kind);
+            if topic.rows > 0 {
+                let (rows, files) = (count(topic.rows, "row"), count(topic.files, "file"));
+                line(text, "", &format!("{:13}{rows:>16}{files:>10}{:>11}", kind.as_str(), bytes(topic.bytes)));
+            }
+        }
+        if stored(&TopicKind::Alerts).rows > 0 {
+            line(
+                text,
+                "",
+                &format!(
+                    "{DIM}Parquet; the alerts also as JSON lines in {}/{DIM:#}",
+                    tidewatch_sink::delivery::ALERT_LINES_FOLDER
+                ),
+            );
+        }
+    }
+}
+
+fn line(text: &mut String, head: &str, rest: &str) {
+    // Writing to a String does not fail.
+    let _ = if head.is_empty() && text.is_empty() {
+        writeln!(text, "{rest}")
+    } else {
+        writeln!(text, "{HEAD}{head:10}{HEAD:#}  {rest}")
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut score = Score { open: 1, ..Score::default() };
+        score.kinds.insert("level_shift", KindScore { found: 3, named: 2, missed: 1, alerts: 5, false_alerts: 2 });
+        score.severities.insert(Severity::High, 5);
+        let counts = Counts { read: 1_000, scored: 990, late: 7, dead_lettered: 3, windows: 120, ..Counts::default() };
+        Report {
+            scenario: "smoke".into(),
+            seed: 7,
+            event_time: Duration::from_secs(2 * 86_400),
+            published: 1_000,
+            counts,
+            elapsed: Duration::from_secs(2),
+            cpu: Duration::from_millis(30),
+            score,
+            grace: Duration::from_secs(1_800),
+            fingerprint: 0xab,
+            delivered: DeliverySummary::default(),
+            folder: "tidewatch-demo/1/results".into(),
+            is_interrupted: false,
+            next: vec![("tidewatch demo --seed 8".into(), "other faults".into())],
+        }
+    }
+
+    fn plain(report: &Report) -> String {
+        anstream::adapter::strip_str(&report.render()).to_string()
+    }
+
+    #[test]
+    fn it_says_whether_every_event_is_accounted_for() {
+        let mut report = report();
+        let text = plain(&report);
+        assert!(text.contains("990 scored + 7 late + 3 dead letters = 1,000  ✓"), "{text}");
+        assert!(text.contains("3 of 4 injected faults found, 1 missed"), "{text}");
+        assert!(text.contains("5 alerts, 2 of them false, 1 still open"), "{text}");
+        assert!(text.contains("level shift          4      3       1            2       5      2"), "{text}");
+        assert!(text.contains("30.0 s per million events"), "{text}");
+        assert_eq!(report.problem(), None);
+        report.published = 1_001;
+        assert!(plain(&report).contains("✗ does not add up"));
+        assert_eq!(report.problem().unwrap(), "the ledger does not add up: 1001 events published, 1000 accounted for");
+        report.is_interrupted = true;
+        assert_eq!(report.problem(), None, "who ends early does not expect all to be read");
+    }
+
+    #[test]
+    fn a_second_delivery_is_explained_by_the_duplicates() {
+        let mut report = report();
+        report.counts.read = 1_004;
+        assert!(!report.adds_up());
+        report.counts.duplicate = 4;
+        assert!(report.adds_up());
+    }
+}
