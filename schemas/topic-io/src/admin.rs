@@ -1,0 +1,385 @@
+//! Topics, offsets and lag, and the first connection: a wrong address or password is one line within seconds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::{ClientConfig, Offset};
+
+use crate::config::{KafkaConfig, ReaderRole};
+use crate::context::{ConsumerEvents, ProducerEvents};
+use crate::error::KafkaError;
+use crate::writer::Producer;
+
+/// A topic that is to exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// How many brokers keep each; -1 is the cluster's default.
+    pub replication: i32,
+    /// Keep the last record of each key instead of the records of some time.
+    pub compacted: bool,
+    /// How long records are kept, -1 for ever; `None` is the cluster's default.
+    pub retention_ms: Option<i64>,
+    /// Any topic setting, by Kafka's name.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl TopicSpec {
+    /// A topic with the cluster's defaults for everything but its partitions.
+    pub fn new(name: impl Into<String>, partitions: i32) -> Self {
+        let (name, properties) = (name.into(), BTreeMap::new());
+        Self { name, partitions, replication: -1, compacted: false, retention_ms: None, properties }
+    }
+
+    fn settings(&self) -> BTreeMap<String, String> {
+        let mut settings = BTreeMap::new();
+        if self.compacted {
+            settings.insert("cleanup.policy".to_owned(), "compact".to_owned());
+        }
+        if let Some(retention_ms) = self.retention_ms {
+            settings.insert("retention.ms".to_owned(), retention_ms.to_string());
+        }
+        settings.extend(self.properties.clone());
+        settings
+    }
+}
+
+/// A topic that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// On how many brokers each is kept.
+    pub replication: usize,
+}
+
+/// Where a partition begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionOffsets {
+    /// The partition.
+    pub partition: i32,
+    /// The oldest offset.
+    pub low: i64,
+    /// The offset behind the newest.
+    pub high: i64,
+}
+
+/// How far a group is behind in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read, if the group has one.
+    pub committed: Option<i64>,
+    /// The offset behind the newest.
+    pub end_offset: i64,
+    /// How many offsets lie between: records, and the end markers of transactions.
+    pub lag: i64,
+}
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// One attempt to get the cluster's metadata: short, so that a refusal is seen soon.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// A connection for questions and topic creation.
+pub struct Admin {
+    config: KafkaConfig,
+    client: Producer,
+}
+
+impl Admin {
+    /// Connects, or says within `connect_timeout` why not.
+    ///
+    /// # Errors
+    /// [`KafkaError::Setting`], [`KafkaError::Unreachable`] or [`KafkaError::Refused`].
+    pub fn connect(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        config.validate()?;
+        let properties = config.base_properties()?;
+        let client: Producer = BaseProducer::from_config_and_context(&properties, ProducerEvents::default())
+            .map_err(|error| config.refused(&error))?;
+        let admin = Self { config: config.clone(), client };
+        let start = Instant::now();
+        loop {
+            let remaining = config.connect_timeout.saturating_sub(start.elapsed());
+            let answer = admin.client.client().fetch_metadata(None, remaining.min(ATTEMPT_TIMEOUT));
+            admin.client.poll(Duration::ZERO); // what went wrong comes as an event
+            if answer.is_ok() {
+                return Ok(admin);
+            }
+            let last = admin.client.context().events.last();
+            if let Some((code, reason)) = &last
+                && let Some(settings) = refusing(*code)
+            {
+                let (bootstrap_servers, reason) = (config.bootstrap_servers.clone(), reason.clone());
+                return Err(KafkaError::Refused { bootstrap_servers, settings, reason });
+            }
+            if start.elapsed() >= config.connect_timeout {
+                let reason = last.map_or_else(|| "no answer at all".to_owned(), |(_, reason)| reason);
+                let (bootstrap_servers, waited) = (config.bootstrap_servers.clone(), config.connect_timeout);
+                return Err(KafkaError::Unreachable { bootstrap_servers, waited, reason });
+            }
+        }
+    }
+
+    /// Creates the topics that are missing and returns their names; those that are there must have the partitions asked for.
+    ///
+    /// # Errors
+    /// Another partition count, no right to create, or a refusal by the cluster.
+    pub fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<Vec<String>, KafkaError> {
+        let existing = self.counts()?;
+        let (present, missing): (Vec<_>, Vec<_>) = topics.iter().partition(|topic| existing.contains_key(&topic.name));
+        for topic in present {
+            check_partitions(topic, existing[&topic.name])?;
+        }
+        let mut created = Vec::new();
+        if missing.is_empty() {
+            return Ok(created);
+        }
+        let settings: Vec<_> = missing.iter().map(|topic| topic.settings()).collect();
+        let new_topics: Vec<_> =
+            missing.iter().zip(&settings).map(|(topic, settings)| new_topic(topic, settings)).collect();
+        let properties = self.config.base_properties()?;
+        let client = AdminClient::from_config_and_context(&properties, ProducerEvents::default());
+        let client = client.map_err(|error| self.config.refused(&error))?;
+        let options =
+            AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
+        let results = block_on(client.create_topics(&new_topics, &options));
+        let results = results.map_err(|error| KafkaError::client("creating topics", &error))?;
+        for (topic, result) in missing.iter().zip(results) {
+            match result {
+                Ok(name) => created.push(name),
+                Err((_, Code::TopicAlreadyExists)) => {} // somebody else was faster: its count is checked below
+                Err((_, code)) => return Err(not_created(topic, code)),
+            }
+        }
+        self.wait_until_known(&missing)?;
+        Ok(created)
+    }
+
+    /// All topics, by name, without the brokers' internal ones.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub fn list(&self) -> Result<Vec<TopicInfo>, KafkaError> {
+        let metadata = self.metadata(None)?;
+        let healthy =
+            metadata.topics().iter().filter(|topic| topic.error().is_none() && !topic.name().starts_with("__"));
+        let info = |topic: &rdkafka::metadata::MetadataTopic| TopicInfo {
+            name: topic.name().to_owned(),
+            partitions: topic.partitions().len(),
+            replication: topic.partitions().first().map_or(0, |partition| partition.replicas().len()),
+        };
+        let mut topics: Vec<_> = healthy.map(info).collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// There is no such topic, no right to see it, or no answer in time.
+    pub fn partitions(&self, topic: &str) -> Result<i32, KafkaError> {
+        let metadata = self.metadata(Some(topic))?;
+        let Some(found) = metadata.topics().first() else {
+            return Err(KafkaError::UnknownTopic { topic: topic.to_owned() });
+        };
+        match found.error().map(Code::from) {
+            // The list of a topic with an error is not to be looked at: it may be null.
+            None => Ok(found.partitions().len() as i32),
+            Some(Code::TopicAuthorizationFailed) => Err(KafkaError::NotAuthorized {
+                operation: "see topic",
+                resource: format!("{topic:?}"),
+                reason: Code::TopicAuthorizationFailed.to_string(),
+            }),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                Err(KafkaError::UnknownTopic { topic: topic.to_owned() })
+            }
+            Some(code) => Err(KafkaError::of_code("asking for a topic's partitions", code)),
+        }
+    }
+
+    /// Where each partition of a topic begins and ends.
+    ///
+    /// # Errors
+    /// As [`partitions`](Self::partitions).
+    pub fn offsets(&self, topic: &str) -> Result<Vec<PartitionOffsets>, KafkaError> {
+        (0..self.partitions(topic)?).map(|partition| self.watermarks(topic, partition)).collect()
+    }
+
+    /// How far a group is behind in each partition of some topics. A partition without a committed offset lags by all it holds.
+    ///
+    /// # Errors
+    /// No right to see the group, or no answer in time.
+    pub fn lag(&self, group: &str, topics: &[&str]) -> Result<Vec<PartitionLag>, KafkaError> {
+        let failed = |error: rdkafka::error::KafkaError| match error.rdkafka_error_code() {
+            Some(Code::GroupAuthorizationFailed) => KafkaError::NotAuthorized {
+                operation: "see",
+                resource: format!("consumer group {group:?}"),
+                reason: error.to_string(),
+            },
+            _ => KafkaError::client("asking for committed offsets", &error),
+        };
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            for partition in 0..self.partitions(topic)? {
+                list.add_partition(topic, partition);
+            }
+        }
+        let consumer = self.consumer_of(group)?;
+        let list = consumer.committed_offsets(list, REQUEST_TIMEOUT).map_err(failed)?;
+        let mut lags = Vec::with_capacity(list.count());
+        for entry in list.elements() {
+            entry.error().map_err(failed)?;
+            let offsets = self.watermarks(entry.topic(), entry.partition())?;
+            let committed = if let Offset::Offset(offset) = entry.offset() { Some(offset) } else { None };
+            lags.push(PartitionLag {
+                topic: entry.topic().to_owned(),
+                partition: entry.partition(),
+                committed,
+                end_offset: offsets.high,
+                lag: (offsets.high - committed.unwrap_or(offsets.low)).max(0),
+            });
+        }
+        Ok(lags)
+    }
+
+    fn watermarks(&self, topic: &str, partition: i32) -> Result<PartitionOffsets, KafkaError> {
+        let found = self.client.client().fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+        let (low, high) = found.map_err(|error| KafkaError::client("asking for watermarks", &error))?;
+        Ok(PartitionOffsets { partition, low, high })
+    }
+
+    /// A client that speaks for a group without joining it.
+    fn consumer_of(&self, group: &str) -> Result<BaseConsumer<ConsumerEvents>, KafkaError> {
+        let role = ReaderRole {
+            group_id: group,
+            instance_id: None,
+            read_committed: true,
+            prefetch_kbytes_total: 1024,
+            report_end: false,
+        };
+        let properties: ClientConfig = self.config.reader_properties(&role)?;
+        let context = ConsumerEvents::default();
+        context.close();
+        BaseConsumer::from_config_and_context(&properties, context).map_err(|error| self.config.refused(&error))
+    }
+
+    fn counts(&self) -> Result<BTreeMap<String, usize>, KafkaError> {
+        let metadata = self.metadata(None)?;
+        let healthy = metadata.topics().iter().filter(|topic| topic.error().is_none());
+        Ok(healthy.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
+    }
+
+    fn metadata(&self, topic: Option<&str>) -> Result<Metadata, KafkaError> {
+        let metadata = self.client.client().fetch_metadata(topic, REQUEST_TIMEOUT);
+        self.client.poll(Duration::ZERO);
+        metadata.map_err(|error| KafkaError::client("asking for metadata", &error))
+    }
+
+    /// A topic that was created is not known to every broker, nor led by one, at once.
+    fn wait_until_known(&self, topics: &[&TopicSpec]) -> Result<(), KafkaError> {
+        let start = Instant::now();
+        for topic in topics {
+            loop {
+                let metadata = self.metadata(Some(&topic.name))?;
+                let found =
+                    metadata.topics().iter().find(|found| found.name() == topic.name && found.error().is_none());
+                let led = |found: &rdkafka::metadata::MetadataTopic| found.partitions().iter().all(|p| p.leader() >= 0);
+                if let Some(found) = found
+                    && led(found)
+                    && !found.partitions().is_empty()
+                {
+                    check_partitions(topic, found.partitions().len())?;
+                    break;
+                }
+                if start.elapsed() >= REQUEST_TIMEOUT {
+                    return Err(KafkaError::TimedOut { operation: "creating topics", waited: REQUEST_TIMEOUT });
+                }
+                thread::sleep(Duration::from_millis(20)); // waiting for another machine: there is nothing to be woken by
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("bootstrap_servers", &self.config.bootstrap_servers).finish_non_exhaustive()
+    }
+}
+
+/// The settings to check when a connection fails with this code for good.
+fn refusing(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState => Some("kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password"),
+        Code::SSL => Some("kafka.security_protocol and kafka.ssl_ca_location"),
+        _ => None,
+    }
+}
+
+fn check_partitions(topic: &TopicSpec, found: usize) -> Result<(), KafkaError> {
+    let wanted = usize::try_from(topic.partitions).unwrap_or(0);
+    if found == wanted { Ok(()) } else { Err(KafkaError::PartitionCount { topic: topic.name.clone(), found, wanted }) }
+}
+
+fn new_topic<'a>(topic: &'a TopicSpec, settings: &'a BTreeMap<String, String>) -> NewTopic<'a> {
+    let new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication));
+    settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+}
+
+fn not_created(topic: &TopicSpec, code: Code) -> KafkaError {
+    let reason = code.to_string();
+    match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            KafkaError::NotAuthorized { operation: "create topic", resource: format!("{:?}", topic.name), reason }
+        }
+        _ => {
+            let (partitions, replication) = (topic.partitions, topic.replication);
+            KafkaError::NotCreated { topic: topic.name.clone(), partitions, replication, reason }
+        }
+    }
+}
+
+/// Waits for a future on this thread: the admin client answers from a thread of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Reading in batches: as a member of a group ([`GroupReader`]) or given partitions up to their end ([`PartitionReader`]).
+//!
+//! Invariants: a partition's messages come in order, none twice, none after its revocation was reported; where a partition
+//! starts is always decided explicitly; what lies ahead in memory is bounded for the whole process.
+
+mod group;
+mod partition;
+mod positions;
+
+use std::fmt;
+
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use crate::batch::MessageError;
+use crate::error::KafkaError;
+
+pub use group::{GroupOptions, GroupReader, StartWithout};
+pub use partition::PartitionReader;
+
+/// A group's committed position in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The text committed with it, empty if there was none.
+    pub metadata: String,
+}
+
+/// Where to start reading a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// At this offset.
+    Offset(i64),
+    /// At the oldest record there is.
+    Beginning,
+    /// Behind the newest record there is.
+    End,
+    /// At the committed offset, or where the options say if there is none.
+    Committed,
+}
+
+/// A partition that came to this reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// What the group had committed for it.
+    pub committed: Option<Committed>,
+    /// Where this reader starts: no record before it will be read.
+    pub start_offset: i64,
+}
+
+/// What a rebalance changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupEvent {
+    /// These partitions are read from now on.
+    Assigned(Vec<Assigned>),
+    /// These went to another member in order: what was committed is what the other one continues from.
+    Revoked(Vec<(String, i32)>),
+    /// These were taken away while this member was out of touch; another one may have gone on already.
+    Lost(Vec<(String, i32)>),
+}
+
+/// The membership under which offsets are committed in a transaction; from [`GroupReader::group_metadata`], taken anew for
+/// every commit, since each rebalance changes it.
+pub struct GroupMetadata(pub(crate) ConsumerGroupMetadata);
+
+impl GroupMetadata {
+    pub(crate) fn native(&self) -> &ConsumerGroupMetadata {
+        &self.0
+    }
+}
+
+impl fmt::Debug for GroupMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupMetadata")
+    }
+}
+
+/// An error that came in place of a message, in the words of a user. `position` is the next offset that was wanted.
+fn read_error(error: &MessageError, position: Option<i64>) -> KafkaError {
+    let MessageError { code, topic, partition, offset } = error;
+    match code {
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => {
+            let offset = position.unwrap_or(*offset);
+            KafkaError::OffsetOutOfRange { topic: topic.clone(), partition: *partition, offset }
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+            KafkaError::UnknownTopic { topic: topic.clone() }
+        }
+        Code::TopicAuthorizationFailed => KafkaError::NotAuthorized {
+            operation: "read topic",
+            resource: format!("{topic:?}"),
+            reason: code.to_string(),
+        },
+        code => KafkaError::Client {
+            operation: "reading",
+            code: Some(*code),
+            reason: format!("{code} at {topic}[{partition}]@{offset}"),
+        },
+    }
+}

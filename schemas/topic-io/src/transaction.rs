@@ -1,0 +1,304 @@
+//! Writing in transactions: outputs and the input offsets that they stand for, committed together or not at all.
+//!
+//! Invariants: nothing is sent outside of a transaction; after an outcome that is not known the client is replaced, whose
+//! initialisation fences the old one and settles the transaction. Source: librdkafka's `rdkafka.h`, "Transactional producer
+//! API". Every call blocks.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::config::KafkaConfig;
+use crate::error::{KafkaError, TransactionOutcome};
+use crate::metrics;
+use crate::reader::GroupMetadata;
+use crate::writer::{Outgoing, Producer, enqueue, producer, settle};
+
+/// Between two tries of an operation that the client says may be tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long transactions and their operations may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionOptions {
+    /// After this long the broker aborts a transaction that its writer left open, and readers get past it. Default 60 s.
+    pub transaction_timeout: Duration,
+    /// How long init, commit or abort may take before its outcome is given up on. Default 30 s.
+    pub operation_timeout: Duration,
+}
+
+impl Default for TransactionOptions {
+    fn default() -> Self {
+        Self { transaction_timeout: Duration::from_secs(60), operation_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// The position of a group in one partition, to be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetCommit<'a> {
+    /// The input topic.
+    pub topic: &'a str,
+    /// The input partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// Free text kept with the offset, 4096 bytes by the broker's default.
+    pub metadata: &'a str,
+}
+
+/// A writer of transactions; one per transactional id is alive, a second one fences the first.
+pub struct TransactionalWriter {
+    config: KafkaConfig,
+    transactional_id: String,
+    options: TransactionOptions,
+    /// `None` only if a reopening failed.
+    producer: Option<Producer>,
+    open: bool,
+}
+
+impl TransactionalWriter {
+    /// Makes the client and initialises its transactions: waits for the end of any open transaction of this id.
+    ///
+    /// # Errors
+    /// A setting that the client does not accept, no right to the id, or no answer within `operation_timeout`.
+    pub fn new(config: &KafkaConfig, transactional_id: &str, options: TransactionOptions) -> Result<Self, KafkaError> {
+        let transactional_id = transactional_id.to_owned();
+        let mut writer = Self { config: config.clone(), transactional_id, options, producer: None, open: false };
+        writer.reopen()?;
+        Ok(writer)
+    }
+
+    /// Replaces the client by a new one of the same id: whatever the old one left open is settled. An open transaction is lost.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn reopen(&mut self) -> Result<(), KafkaError> {
+        self.producer = None; // the old one ends first, so that it does not work against the new one
+        self.open = false;
+        let timeout_ms = self.options.transaction_timeout.as_millis().to_string();
+        // A record may not outlive its transaction: the client wants the one time-out within the other.
+        let more = [("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
+        let producer = producer(&self.config, Some(&self.transactional_id), &more)?;
+        let mut wait = Wait::new(self.options.operation_timeout);
+        while let Err(error) = producer.init_transactions(wait.remaining()) {
+            producer.poll(Duration::ZERO); // the reason of a failed connection comes as an event
+            if !wait.again(&error, &producer) {
+                return Err(self.failure("init", &error, Some(&producer)));
+            }
+        }
+        self.producer = Some(producer);
+        Ok(())
+    }
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// The client cannot go on: [`KafkaError::needs_new_writer`] tells.
+    pub fn begin(&mut self) -> Result<(), KafkaError> {
+        let begun = self.producer()?.begin_transaction();
+        begun.map_err(|error| self.failure("begin", &error, None))?;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Whether a transaction is open.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Hands a record to the open transaction; waits while the client's queue is full.
+    ///
+    /// # Errors
+    /// A record that the client refuses, or a transaction that has failed already: abort it.
+    pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
+        enqueue(self.producer()?, &record)
+    }
+
+    /// Commits what was sent and the group's offsets together.
+    ///
+    /// # Errors
+    /// Nothing is committed if the error's outcome is [`TransactionOutcome::Abortable`]: call [`abort`](Self::abort). If it
+    /// [`needs_new_writer`](KafkaError::needs_new_writer), call [`reopen`](Self::reopen) and read the committed offsets to
+    /// learn what became of it.
+    pub fn commit(&mut self, offsets: &[OffsetCommit<'_>], group: &GroupMetadata) -> Result<(), KafkaError> {
+        let start = Instant::now();
+        self.settle()?;
+        if !offsets.is_empty() {
+            let list = offset_list(offsets)?;
+            let producer = self.producer()?;
+            let mut wait = Wait::new(self.options.operation_timeout);
+            while let Err(error) = producer.send_offsets_to_transaction(&list, group.native(), wait.remaining()) {
+                if !wait.again(&error, producer) {
+                    return Err(self.failure("send offsets", &error, None));
+                }
+            }
+        }
+        self.finish(start)
+    }
+
+    /// Commits what was sent; no offsets belong to it.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn commit_records(&mut self) -> Result<(), KafkaError> {
+        let start = Instant::now();
+        self.settle()?;
+        self.finish(start)
+    }
+
+    /// Takes back everything of the open transaction; without one, does nothing.
+    ///
+    /// # Errors
+    /// The client cannot go on: [`reopen`](Self::reopen) has the same effect.
+    pub fn abort(&mut self) -> Result<(), KafkaError> {
+        if !self.open {
+            return Ok(());
+        }
+        let producer = self.producer()?;
+        // What is still on its way is of no use to anybody; the client wants it gone before the abort.
+        producer.context().set_discarding(true);
+        producer.purge(PurgeConfig::default().queue().inflight());
+        let mut wait = Wait::new(self.options.operation_timeout);
+        while producer.in_flight_count() > 0 && !wait.remaining().is_zero() {
+            producer.poll(Duration::from_millis(1));
+        }
+        let mut aborted = producer.abort_transaction(wait.remaining());
+        while let Err(error) = &aborted {
+            if !wait.again(error, producer) {
+                break;
+            }
+            aborted = producer.abort_transaction(wait.remaining());
+        }
+        producer.poll(Duration::ZERO);
+        producer.context().set_discarding(false);
+        producer.context().forget_failures();
+        aborted.map_err(|error| self.failure("abort", &error, None))?;
+        self.open = false;
+        metrics::aborted();
+        Ok(())
+    }
+
+    /// Waits for the records' acknowledgements, looking every millisecond: the commit itself looks every 100 ms.
+    fn settle(&self) -> Result<(), KafkaError> {
+        let operation = "delivering a transaction's records";
+        settle(self.producer()?, self.options.operation_timeout, operation).map_err(|error| match error {
+            KafkaError::TimedOut { waited, .. } => KafkaError::Transaction {
+                operation: "commit",
+                transactional_id: self.transactional_id.clone(),
+                outcome: TransactionOutcome::Abortable,
+                reason: format!("its records were not acknowledged within {} s", waited.as_secs_f32()),
+            },
+            KafkaError::Delivery { topic, partition, reason, .. } => KafkaError::Transaction {
+                operation: "commit",
+                transactional_id: self.transactional_id.clone(),
+                outcome: self.outcome_of_failed_delivery(),
+                reason: format!("a record for {topic}[{partition}] was not delivered: {reason}"),
+            },
+            other => other,
+        })
+    }
+
+    /// A failed delivery voids the transaction; it may also be the first sign that this writer was fenced.
+    fn outcome_of_failed_delivery(&self) -> TransactionOutcome {
+        match self.producer.as_ref().and_then(|producer| producer.client().fatal_error()) {
+            Some((code, _)) if is_fenced(code) => TransactionOutcome::Fenced,
+            Some(_) => TransactionOutcome::Fatal,
+            None => TransactionOutcome::Abortable,
+        }
+    }
+
+    fn finish(&mut self, start: Instant) -> Result<(), KafkaError> {
+        let producer = self.producer()?;
+        let mut wait = Wait::new(self.options.operation_timeout);
+        // Asking again after a time-out is how the client wants to be asked for the outcome.
+        while let Err(error) = producer.commit_transaction(wait.remaining()) {
+            if !wait.again(&error, producer) {
+                return Err(self.failure("commit", &error, None));
+            }
+        }
+        self.open = false;
+        metrics::committed(start.elapsed());
+        Ok(())
+    }
+
+    fn producer(&self) -> Result<&Producer, KafkaError> {
+        self.producer.as_ref().ok_or_else(|| KafkaError::Transaction {
+            operation: "use",
+            transactional_id: self.transactional_id.clone(),
+            outcome: TransactionOutcome::Indefinite,
+            reason: "its client could not be reopened".to_owned(),
+        })
+    }
+
+    fn failure(&self, operation: &'static str, error: &ClientError, made: Option<&Producer>) -> KafkaError {
+        let mut reason = error.to_string();
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        if code == Code::TransactionalIdAuthorizationFailed {
+            let resource = format!("transactional id {:?}", self.transactional_id);
+            return KafkaError::NotAuthorized { operation: "use", resource, reason };
+        }
+        if let Some((_, last)) = made.and_then(|producer| producer.context().events.last()) {
+            reason = format!("{reason} ({last})");
+        }
+        let outcome = match error {
+            ClientError::Transaction(error) if is_fenced(error.code()) => TransactionOutcome::Fenced,
+            ClientError::Transaction(error) if error.is_fatal() => match self.outcome_of_failed_delivery() {
+                TransactionOutcome::Fenced => TransactionOutcome::Fenced,
+                _ => TransactionOutcome::Fatal,
+            },
+            ClientError::Transaction(error) if error.txn_requires_abort() => TransactionOutcome::Abortable,
+            _ if operation == "send offsets" => TransactionOutcome::Abortable,
+            _ => TransactionOutcome::Indefinite,
+        };
+        KafkaError::Transaction { operation, transactional_id: self.transactional_id.clone(), outcome, reason }
+    }
+}
+
+impl fmt::Debug for TransactionalWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("TransactionalWriter");
+        debug.field("transactional_id", &self.transactional_id).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+pub(crate) fn offset_list(offsets: &[OffsetCommit<'_>]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for commit in offsets {
+        let mut entry = list.add_partition(commit.topic, commit.partition);
+        entry
+            .set_offset(Offset::Offset(commit.offset))
+            .map_err(|error| KafkaError::client("committing an offset", &error))?;
+        entry.set_metadata(commit.metadata);
+    }
+    Ok(list)
+}
+
+/// A deadline, and whether an error is worth another try before it.
+struct Wait {
+    deadline: Instant,
+}
+
+impl Wait {
+    fn new(timeout: Duration) -> Self {
+        Self { deadline: Instant::now() + timeout }
+    }
+
+    fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether to try again; pauses a moment first, in which the client's events are served.
+    fn again(&mut self, error: &ClientError, producer: &Producer) -> bool {
+        let retriable = matches!(error, ClientError::Transaction(error) if error.is_retriable());
+        if retriable {
+            producer.poll(RETRY_PAUSE.min(self.remaining()));
+        }
+        retriable && !self.remaining().is_zero()
+    }
+}

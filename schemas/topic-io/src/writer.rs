@@ -1,0 +1,183 @@
+//! Writing outside of transactions: idempotent, acknowledged by all replicas, in order within a partition.
+//!
+//! Invariant: a record that was accepted is delivered, or its failure is returned by a later call; never neither.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use crate::config::KafkaConfig;
+use crate::context::{ProducerEvents, delivery_error};
+use crate::error::KafkaError;
+
+/// One record to be written; everything is borrowed and copied by the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Where to.
+    pub topic: &'a str,
+    /// The partition; `None` lets the key decide, as [`partition_for`](crate::partitioner::partition_for) does.
+    pub partition: Option<i32>,
+    /// The key; `None` is a record without one, spread over the partitions.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Names and values, in this order.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    /// Milliseconds since the epoch; `None` is now.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A keyed record without headers, dated now, in the partition of its key.
+    pub fn new(topic: &'a str, key: &'a [u8], value: &'a [u8]) -> Self {
+        Self { topic, partition: None, key: Some(key), value: Some(value), headers: &[], timestamp_ms: None }
+    }
+}
+
+pub(crate) type Producer = BaseProducer<ProducerEvents>;
+
+/// After so many records the client's events are looked at, so that an error does not wait for the flush.
+const SENDS_PER_POLL: u64 = 1024;
+/// How long to sleep on the client's events while its queue is full or draining.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A writer of records that stand for themselves: produced telemetry, truth, replayed data.
+pub struct Writer {
+    producer: Producer,
+    sent: u64,
+}
+
+impl Writer {
+    /// Makes the client; it connects by itself in the background. Use [`Admin::connect`](crate::Admin::connect) first to
+    /// learn within seconds whether there is a broker.
+    ///
+    /// # Errors
+    /// A setting that the client does not accept.
+    pub fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        Ok(Self { producer: producer(config, None, &[])?, sent: 0 })
+    }
+
+    /// Hands a record to the client; waits while its queue is full (`queue.buffering.max.kbytes`).
+    ///
+    /// # Errors
+    /// The first failed delivery so far, or a record that the client refuses, for example one that is too large.
+    pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
+        enqueue(&self.producer, &record)?;
+        self.sent += 1;
+        if self.sent.is_multiple_of(SENDS_PER_POLL) {
+            self.poll()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the client's events without waiting. [`send`](Self::send) does it now and then.
+    ///
+    /// # Errors
+    /// The first failed delivery so far.
+    pub fn poll(&mut self) -> Result<(), KafkaError> {
+        self.producer.poll(Duration::ZERO);
+        self.producer.context().first_failure().map_or(Ok(()), Err)
+    }
+
+    /// Waits until everything that was sent has arrived.
+    ///
+    /// # Errors
+    /// The first failed delivery, or not all within `timeout`; the rest is still on its way then.
+    pub fn flush(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+        settle(&self.producer, timeout, "delivering what was written")
+    }
+
+    /// How many records arrived.
+    pub fn delivered(&self) -> u64 {
+        let open = u64::try_from(self.producer.in_flight_count()).unwrap_or(0);
+        self.sent.saturating_sub(open + self.failed())
+    }
+
+    /// How many records are known not to have arrived.
+    pub fn failed(&self) -> u64 {
+        self.producer.context().failed()
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("sent", &self.sent).field("failed", &self.failed()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn producer(
+    config: &KafkaConfig,
+    transactional_id: Option<&str>,
+    more: &[(&str, String)],
+) -> Result<Producer, KafkaError> {
+    let mut properties = config.writer_properties(transactional_id)?;
+    for (name, value) in more {
+        properties.set(*name, value);
+    }
+    let made = BaseProducer::from_config_and_context(&properties, ProducerEvents::default());
+    made.map_err(|error| config.refused(&error))
+}
+
+/// Hands a record over, waiting for room in the queue.
+pub(crate) fn enqueue(producer: &Producer, record: &Outgoing<'_>) -> Result<(), KafkaError> {
+    let mut pending = native(record);
+    loop {
+        match producer.send(pending) {
+            Ok(()) => return Ok(()),
+            Err((ClientError::MessageProduction(Code::QueueFull), refused)) => {
+                producer.poll(POLL_INTERVAL);
+                if let Some(failure) = producer.context().first_failure() {
+                    return Err(failure);
+                }
+                pending = refused;
+            }
+            Err((error, refused)) => {
+                let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+                // A fatal error of the client hides why: the reason came as an event.
+                let failure = producer.context().first_failure();
+                return Err(failure
+                    .unwrap_or_else(|| delivery_error(&error, refused.topic, record.partition.unwrap_or(-1), size)));
+            }
+        }
+    }
+}
+
+fn native<'a>(record: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8]> {
+    let mut headers = None;
+    if !record.headers.is_empty() {
+        let list = OwnedHeaders::new_with_capacity(record.headers.len());
+        headers = Some(
+            record.headers.iter().fold(list, |list, (key, value)| list.insert(Header { key, value: Some(*value) })),
+        );
+    }
+    BaseRecord {
+        topic: record.topic,
+        partition: record.partition,
+        payload: record.value,
+        key: record.key,
+        timestamp: record.timestamp_ms,
+        headers,
+        delivery_opaque: (),
+    }
+}
+
+/// Waits until nothing is on its way, looking every millisecond: the client's own flush would sleep up to 100 ms at a time.
+pub(crate) fn settle(producer: &Producer, timeout: Duration, operation: &'static str) -> Result<(), KafkaError> {
+    let start = Instant::now();
+    loop {
+        producer.poll(if producer.in_flight_count() == 0 { Duration::ZERO } else { POLL_INTERVAL });
+        if let Some(failure) = producer.context().first_failure() {
+            return Err(failure);
+        }
+        if producer.in_flight_count() == 0 {
+            return Ok(());
+        }
+        if start.elapsed() >= timeout {
+            return Err(KafkaError::TimedOut { operation, waited: timeout });
+        }
+    }
+}
