@@ -239,8 +239,15 @@ fn fingerprint(alerts: &[Alert]) -> u64 {
     hash
 }
 
+/// The program as it is called from here.
+fn program() -> String {
+    let called = std::env::args().next().unwrap_or_else(|| "tidewatch".to_owned());
+    let here = std::env::current_dir().unwrap_or_default();
+    Path::new(&called).strip_prefix(here).map_or(called.clone(), |short| short.display().to_string())
+}
+
 fn next_commands(folder: &Path, is_kept: bool, seed: u64) -> Vec<(String, String)> {
-    let program = std::env::args().next().unwrap_or_else(|| "tidewatch".to_owned());
+    let program = program();
     let shown = folder.display();
     let lines = tidewatch_sink::delivery::ALERT_LINES_FOLDER;
     let look = if is_kept {

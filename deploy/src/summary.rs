@@ -105,14 +105,14 @@ impl Report {
             (false, false) => format!("{RED}✗ does not add up{RED:#}"),
         };
         let sum = format!(
-            "{} scored + {} late + {} dead letters = {}  {mark}",
+            "{} scored + {} late + {} dead letters + {} duplicates = {} read  {mark}",
             grouped(scored),
             grouped(late),
             grouped(dead_lettered),
-            grouped(scored + late + dead_lettered)
+            grouped(duplicate),
+            grouped(self.counts.read)
         );
         line(text, "", &sum);
-        line(text, "", &format!("{} read twice and dropped", grouped(duplicate)));
         line(text, "Windows", &format!("{} closed and scored", grouped(self.counts.windows)));
     }
 
@@ -253,7 +253,7 @@ mod tests {
     fn it_says_whether_every_event_is_accounted_for() {
         let mut report = report();
         let text = plain(&report);
-        assert!(text.contains("990 scored + 7 late + 3 dead letters = 1,000  ✓"), "{text}");
+        assert!(text.contains("990 scored + 7 late + 3 dead letters + 0 duplicates = 1,000 read  ✓"), "{text}");
         assert!(text.contains("3 of 4 injected faults found, 1 missed"), "{text}");
         assert!(text.contains("5 alerts, 2 of them false, 1 still open"), "{text}");
         assert!(text.contains("level shift          4      3       1            2       5      2"), "{text}");
