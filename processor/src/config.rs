@@ -1,0 +1,91 @@
+//! How the processor runs; what it watches is in the streams' declarations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidewatch_processor_core::StreamConfig;
+use tidewatch_processor_core::config::Span;
+use tidewatch_schemas::catalogue::Topics;
+use tidewatch_topic_io::KafkaConfig;
+
+/// Settings of the processor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessorSettings {
+    /// The consumer group, and the first part of the transactional id.
+    pub group_id: String,
+    /// Tells this process from others of the group; a second process with the same one fences the first.
+    pub instance: String,
+    /// Keeps the partitions of an instance over a restart that is shorter than the session time-out (static membership).
+    pub static_membership: bool,
+    /// How long a transaction collects before it is committed.
+    pub commit_interval: Span,
+    /// Records that one transaction takes at most.
+    pub batch_max: usize,
+    /// How often the state is written; also the most input that a restart has to read again.
+    pub snapshot_every: Span,
+    /// How long the broker lets a transaction stand open; less than the session time-out.
+    pub transaction_timeout: Span,
+    /// Records prefetched for all partitions together, in KiB.
+    pub prefetch_kib: u32,
+    /// Where an input without committed offsets is read from.
+    pub start: Start,
+}
+
+impl Default for ProcessorSettings {
+    fn default() -> Self {
+        Self {
+            group_id: "tidewatch".into(),
+            instance: "0".into(),
+            static_membership: false,
+            commit_interval: Span::from_millis(100),
+            batch_max: 20_000,
+            snapshot_every: Span::from_millis(10_000),
+            transaction_timeout: Span::from_millis(30_000),
+            prefetch_kib: 65_536,
+            start: Start::Earliest,
+        }
+    }
+}
+
+/// Where an input without committed offsets is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// From the oldest record there is.
+    Earliest,
+    /// From what is written from now on.
+    Latest,
+}
+
+/// All that the processor needs to run.
+#[derive(Clone, Debug)]
+pub struct ProcessorConfig {
+    /// The connection.
+    pub kafka: KafkaConfig,
+    /// The streams to watch.
+    pub streams: Vec<Arc<StreamConfig>>,
+    /// Names of the output topics.
+    pub topics: Topics,
+    /// How it runs.
+    pub settings: ProcessorSettings,
+}
+
+impl ProcessorConfig {
+    pub(crate) fn transactional_id(&self) -> String {
+        format!("{}-{}", self.settings.group_id, self.settings.instance)
+    }
+
+    pub(crate) fn commit_interval(&self) -> Duration {
+        millis(self.settings.commit_interval)
+    }
+
+    pub(crate) fn snapshot_every(&self) -> Duration {
+        millis(self.settings.snapshot_every)
+    }
+}
+
+pub(crate) fn millis(span: Span) -> Duration {
+    Duration::from_millis(span.as_millis().unsigned_abs())
+}

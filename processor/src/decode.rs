@@ -1,0 +1,297 @@
+//! From a record's bytes to an event of its stream, or to the reason why it is none.
+
+use tidewatch_processor_core::config::{Format, TimeUnit};
+use tidewatch_processor_core::{EVENT_TIME_END_MS, StreamConfig, is_valid_event_time};
+use tidewatch_schemas::catalogue;
+use tidewatch_schemas::project::{AvroPlan, AvroReader, JsonReader, JsonScratch, Value};
+
+use crate::ProcessorError;
+
+/// Why a record is no event: a closed set, in kebab case where it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The record has no value.
+    NullValue,
+    /// The value is not of the declared format, or cut short.
+    Undecodable,
+    /// A field that the stream needs is not there.
+    MissingField,
+    /// A field is of a type that it cannot be read as.
+    WrongType,
+    /// A measure is NaN or infinite.
+    NotFinite,
+    /// The event time is before 1970 or not before 2200.
+    EventTimeOutOfRange,
+}
+
+impl Reason {
+    /// The name that dead letters carry.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NullValue => "null-value",
+            Self::Undecodable => "undecodable",
+            Self::MissingField => "missing-field",
+            Self::WrongType => "wrong-type",
+            Self::NotFinite => "not-finite",
+            Self::EventTimeOutOfRange => "event-time-out-of-range",
+        }
+    }
+}
+
+/// A record that is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why.
+    pub reason: Reason,
+    /// The particulars.
+    pub error: String,
+}
+
+impl Rejected {
+    fn new(reason: Reason, error: impl Into<String>) -> Self {
+        Self { reason, error: error.into() }
+    }
+}
+
+/// The last event that was decoded; its memory is used again for the next.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decoded {
+    /// Event time, in ms since 1970, within the valid range.
+    pub event_time: i64,
+    /// The entity's key.
+    pub entity: String,
+    /// A value per measure; NaN where the event has none.
+    pub values: Vec<f64>,
+}
+
+enum Reader {
+    Avro(AvroReader),
+    Json(JsonReader, JsonScratch),
+}
+
+/// Decodes the records of one stream: compiled once from its declaration.
+pub struct EventDecoder {
+    wanted: Wanted,
+    reader: Reader,
+}
+
+/// The fields that a stream asks for: its entity's, the time, the measures'.
+struct Wanted {
+    fields: Vec<String>,
+    entity_fields: usize,
+    unit: TimeUnit,
+}
+
+impl EventDecoder {
+    /// A decoder for a stream. Avro knows the built-in schemas and those of the files that the declaration names.
+    ///
+    /// # Errors
+    /// If a schema file cannot be read, is no schema, or lacks a field that the stream needs.
+    pub fn new(config: &StreamConfig) -> Result<Self, ProcessorError> {
+        let fields: Vec<String> = config
+            .entity
+            .iter()
+            .chain([&config.event_time])
+            .chain(config.measures.iter().map(|measure| &measure.field))
+            .cloned()
+            .collect();
+        let names: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let reader = match config.format {
+            Format::Json => Reader::Json(JsonReader::new(&names), JsonScratch::default()),
+            Format::Avro => Reader::Avro(avro_reader(config, &names)?),
+        };
+        let wanted = Wanted { entity_fields: config.entity.len(), unit: config.event_time_unit, fields };
+        Ok(Self { wanted, reader })
+    }
+
+    /// Decodes a record's value into `out`.
+    ///
+    /// # Errors
+    /// Says why the record is no event; `out` is then of no use.
+    pub fn decode(&mut self, value: Option<&[u8]>, out: &mut Decoded) -> Result<(), Rejected> {
+        let Some(bytes) = value else { return Err(Rejected::new(Reason::NullValue, "the record has no value")) };
+        let mut row = [const { Value::Absent }; FIELDS_MAX];
+        let row = &mut row[..self.wanted.fields.len()];
+        let read = match &mut self.reader {
+            Reader::Avro(reader) => reader.decode(bytes, row),
+            Reader::Json(reader, scratch) => reader.decode(bytes, scratch, row),
+        };
+        read.map_err(|error| Rejected::new(Reason::Undecodable, error.to_string()))?;
+        self.wanted.read(row, out)
+    }
+}
+
+impl Wanted {
+    fn read(&self, row: &[Value<'_>], out: &mut Decoded) -> Result<(), Rejected> {
+        let (entity, rest) = row.split_at(self.entity_fields);
+        self.read_entity(entity, &mut out.entity)?;
+        out.event_time = self.read_event_time(&rest[0])?;
+        out.values.clear();
+        for (at, value) in rest[1..].iter().enumerate() {
+            out.values.push(self.read_measure(self.entity_fields + 1 + at, value)?);
+        }
+        Ok(())
+    }
+
+    fn read_entity(&self, values: &[Value<'_>], key: &mut String) -> Result<(), Rejected> {
+        use std::fmt::Write as _;
+        key.clear();
+        for (at, value) in values.iter().enumerate() {
+            if at > 0 {
+                key.push('/');
+            }
+            match value {
+                Value::Str(text) => push_escaped(key, text),
+                Value::Long(number) => write!(key, "{number}").expect("a string takes whatever is written"),
+                Value::Bool(flag) => key.push_str(if *flag { "true" } else { "false" }),
+                Value::Absent => return Err(self.missing(at)),
+                _ => return Err(self.wrong_type(at, "text")),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_event_time(&self, value: &Value<'_>) -> Result<i64, Rejected> {
+        let at = self.entity_fields;
+        let time = match value {
+            Value::TimestampMs(time) => *time,
+            Value::Long(number) => match self.unit {
+                TimeUnit::Seconds => number.saturating_mul(1_000),
+                TimeUnit::Millis => *number,
+                TimeUnit::Micros => number.div_euclid(1_000),
+                TimeUnit::Nanos => number.div_euclid(1_000_000),
+            },
+            Value::Double(number) => {
+                let per_ms = match self.unit {
+                    TimeUnit::Seconds => 1e-3,
+                    TimeUnit::Millis => 1.0,
+                    TimeUnit::Micros => 1e3,
+                    TimeUnit::Nanos => 1e6,
+                };
+                (number / per_ms).floor() as i64
+            }
+            Value::Str(text) => parse_time(text).ok_or_else(|| self.wrong_type(at, "a time (RFC 3339, or a number)"))?,
+            Value::Absent => return Err(self.missing(at)),
+            _ => return Err(self.wrong_type(at, "a time")),
+        };
+        if is_valid_event_time(time) {
+            Ok(time)
+        } else {
+            let error = format!("field `{}`: {time} ms is not within 0 and {EVENT_TIME_END_MS} (1970 to 2200)", self.fields[at]);
+            Err(Rejected::new(Reason::EventTimeOutOfRange, error))
+        }
+    }
+
+    fn read_measure(&self, at: usize, value: &Value<'_>) -> Result<f64, Rejected> {
+        let number = match value {
+            Value::Double(number) => *number,
+            Value::Long(number) => *number as f64,
+            Value::Bool(flag) => f64::from(u8::from(*flag)),
+            Value::Absent => return Ok(f64::NAN),
+            _ => return Err(self.wrong_type(at, "a number")),
+        };
+        if number.is_finite() {
+            Ok(number)
+        } else {
+            Err(Rejected::new(Reason::NotFinite, format!("field `{}` is {number}", self.fields[at])))
+        }
+    }
+
+    fn missing(&self, at: usize) -> Rejected {
+        Rejected::new(Reason::MissingField, format!("field `{}` is missing or null", self.fields[at]))
+    }
+
+    fn wrong_type(&self, at: usize, wanted: &str) -> Rejected {
+        Rejected::new(Reason::WrongType, format!("field `{}` cannot be read as {wanted}", self.fields[at]))
+    }
+}
+
+/// Fields that a stream can ask for: its entity's, the time, and at most 64 measures.
+const FIELDS_MAX: usize = 128;
+
+fn avro_reader(config: &StreamConfig, fields: &[&str]) -> Result<AvroReader, ProcessorError> {
+    let wrong = |file: &str, problem: String| ProcessorError::Schema { stream: config.name.clone(), file: file.into(), problem };
+    let mut reader = AvroReader::new(fields);
+    for schema in catalogue::STREAMS.into_iter().flat_map(catalogue::builtin) {
+        // A built-in schema that lacks a field is not this stream's; its records are then of an unknown schema.
+        if AvroPlan::compile(schema.json(), fields).is_ok() {
+            reader.add_schema(schema.json(), None).map_err(|error| wrong(schema.name(), error.to_string()))?;
+        }
+    }
+    for source in &config.schemas {
+        let json = std::fs::read_to_string(&source.file).map_err(|error| wrong(&source.file, error.to_string()))?;
+        reader.add_schema(&json, source.id).map_err(|error| wrong(&source.file, error.to_string()))?;
+    }
+    Ok(reader)
+}
+
+fn push_escaped(key: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte == b'/' || byte == b'%') {
+        tidewatch_schemas::entity::join_into(&[text], key);
+    } else {
+        key.push_str(text);
+    }
+}
+
+/// RFC 3339, or a date and a time of day in UTC.
+fn parse_time(text: &str) -> Option<i64> {
+    let timestamp = text.parse::<jiff::Timestamp>().ok();
+    let timestamp = timestamp.or_else(|| {
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    });
+    timestamp.map(|timestamp| timestamp.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidewatch_processor_core::StreamSettings;
+
+    fn decoder() -> EventDecoder {
+        let settings: StreamSettings = serde_json::from_value(serde_json::json!({
+            "name": "calls", "topic": "calls.v1", "format": "json", "entity": ["service", "shard"], "event_time": "at",
+            "window": { "tumbling": "1m" }, "measure": [{ "name": "latency", "field": "timing.ms" }],
+        }))
+        .unwrap();
+        EventDecoder::new(&settings.validate().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn json_events_are_taken_in_many_forms() {
+        let cases = [
+            (r#"{"service":"a/b","shard":7,"at":1500,"timing":{"ms":2.5},"other":[1,{}]}"#, 1500, "a%2Fb/7", 2.5),
+            (r#"{"at":"1970-01-01T00:00:02.5Z","service":"a","shard":true,"timing":{"ms":3}}"#, 2500, "a/true", 3.0),
+            (r#"{"at":"1970-01-01 00:00:02","service":"ü\"","shard":-1,"timing":{"ms":true}}"#, 2000, "ü\"/-1", 1.0),
+        ];
+        for (json, event_time, entity, value) in cases {
+            let mut out = Decoded::default();
+            decoder().decode(Some(json.as_bytes()), &mut out).unwrap();
+            assert_eq!(out, Decoded { event_time, entity: entity.into(), values: vec![value] }, "{json}");
+        }
+        let mut out = Decoded::default();
+        decoder().decode(Some(br#"{"service":"a","shard":1,"at":0}"#), &mut out).unwrap();
+        assert!(out.values[0].is_nan(), "a measure may be missing");
+    }
+
+    #[test]
+    fn what_is_no_event_says_why() {
+        let cases: [(Option<&str>, &str); 10] = [
+            (None, "null-value"),
+            (Some(""), "undecodable"),
+            (Some("{"), "undecodable"),
+            (Some("\u{0}\u{1}"), "undecodable"),
+            (Some(r#"{"shard":1,"at":1}"#), "missing-field"),
+            (Some(r#"{"service":"a","shard":1,"at":null}"#), "missing-field"),
+            (Some(r#"{"service":"a","shard":1,"at":"soon"}"#), "wrong-type"),
+            (Some(r#"{"service":"a","shard":1,"at":1,"timing":{"ms":"fast"}}"#), "wrong-type"),
+            (Some(r#"{"service":"a","shard":1,"at":-1}"#), "event-time-out-of-range"),
+            (Some(r#"{"service":"a","shard":1,"at":"2262-01-01T00:00:00Z"}"#), "event-time-out-of-range"),
+        ];
+        for (json, expected) in cases {
+            let rejected = decoder().decode(json.map(str::as_bytes), &mut Decoded::default()).unwrap_err();
+            assert_eq!(rejected.reason.as_str(), expected, "{json:?}: {}", rejected.error);
+        }
+    }
+}

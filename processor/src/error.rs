@@ -1,0 +1,91 @@
+//! What can stop the processor, and what each is answered with.
+
+use tidewatch_processor_core::StateError;
+use tidewatch_topic_io::{Disposition, KafkaError};
+
+/// What can stop the processor.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessorError {
+    /// Kafka, or the way to it.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The saved state cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A record of the state topic cannot be read.
+    #[error("state topic `{topic}` partition {partition} offset {offset} holds no state record: {problem}")]
+    StateRecord {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Committed offsets and state do not belong together.
+    #[error(
+        "input `{topic}` partition {partition}: the committed offset names the snapshot at {committed}, the state topic holds {found}; \
+         the group's offsets or the state topic were changed by hand: set `processor.group_id` to a new name to start anew"
+    )]
+    OffsetsAndState {
+        /// The input topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The snapshot's offset that the commit names.
+        committed: String,
+        /// The snapshot's offset that the state topic holds.
+        found: String,
+    },
+    /// The number of partitions has changed, and so keys have moved.
+    #[error(
+        "input `{topic}` has {now} partitions, its state was written with {then}: entities have moved between partitions; set \
+         `processor.group_id` to a new name to start anew"
+    )]
+    PartitionsChanged {
+        /// The input topic.
+        topic: String,
+        /// Partitions now.
+        now: i32,
+        /// Partitions when the state was written.
+        then: i32,
+    },
+    /// The state topic has fewer partitions than an input.
+    #[error("state topic `{topic}` has {found} partitions, input `{input}` has {wanted}: create the state topic with at least as many")]
+    StatePartitions {
+        /// The state topic.
+        topic: String,
+        /// Its partitions.
+        found: i32,
+        /// The input topic.
+        input: String,
+        /// Its partitions.
+        wanted: i32,
+    },
+    /// A stream's schema.
+    #[error("stream `{stream}`: schema `{file}`: {problem}")]
+    Schema {
+        /// The stream.
+        stream: String,
+        /// The file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is nothing to watch, or the same topic twice.
+    #[error("{0}")]
+    Streams(String),
+}
+
+impl ProcessorError {
+    /// What the shell does about it.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Kafka(error) => error.disposition(),
+            _ => Disposition::Fatal,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The processor's metrics: each function owns its name, unit and help.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::Counts;
+
+const RECORDS: &str = "tidewatch_processor_records_total";
+const WINDOWS: &str = "tidewatch_processor_windows_closed_total";
+const ALERTS: &str = "tidewatch_processor_alerts_total";
+const CYCLES: &str = "tidewatch_processor_transactions_total";
+const ABORTS: &str = "tidewatch_processor_aborted_cycles_total";
+const LAG: &str = "tidewatch_processor_lag_records";
+const ENTITIES: &str = "tidewatch_processor_entities";
+const PROCESS_SECONDS: &str = "tidewatch_processor_cycle_process_seconds";
+const COMMIT_SECONDS: &str = "tidewatch_processor_cycle_commit_seconds";
+const RESTORE_SECONDS: &str = "tidewatch_processor_restore_seconds";
+
+/// Tells the recorder what each metric means. Call once, after the recorder is installed.
+pub fn describe() {
+    describe_counter!(RECORDS, Unit::Count, "Input records committed, by what became of them; the outcomes add up to what was read");
+    describe_counter!(WINDOWS, Unit::Count, "Windows closed, one for each entity");
+    describe_counter!(ALERTS, Unit::Count, "Alert records written: opened, updated, resolved");
+    describe_counter!(CYCLES, Unit::Count, "Transactions committed");
+    describe_counter!(ABORTS, Unit::Count, "Cycles that failed, were aborted, and were taken up again from the committed offsets");
+    describe_gauge!(LAG, Unit::Count, "Records between the committed position and the end of the input");
+    describe_gauge!(ENTITIES, Unit::Count, "Entities remembered");
+    describe_histogram!(PROCESS_SECONDS, Unit::Seconds, "Time that a cycle reads, decodes and processes");
+    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time that a cycle's commit takes");
+    describe_histogram!(RESTORE_SECONDS, Unit::Seconds, "Time to read the state of one partition back");
+}
+
+pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Duration) {
+    counter!(RECORDS, "outcome" => "scored").increment(counts.scored);
+    counter!(RECORDS, "outcome" => "late").increment(counts.late);
+    counter!(RECORDS, "outcome" => "dead_lettered").increment(counts.dead_lettered);
+    counter!(RECORDS, "outcome" => "duplicate").increment(counts.duplicate);
+    counter!(WINDOWS).increment(counts.windows);
+    counter!(ALERTS).increment(counts.alerts);
+    counter!(CYCLES).increment(1);
+    histogram!(PROCESS_SECONDS).record(process.as_secs_f64());
+    histogram!(COMMIT_SECONDS).record(commit.as_secs_f64());
+}
+
+pub(crate) fn cycle_aborted(error: &dyn std::error::Error) {
+    counter!(ABORTS).increment(1);
+    tracing::warn!(%error, "cycle aborted; going back to the committed offsets");
+}
+
+pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64, took: Duration) {
+    histogram!(RESTORE_SECONDS).record(took.as_secs_f64());
+    tracing::info!(topic, partition, entities, snapshot, committed, took_ms = took.as_millis(), "partition restored");
+}
+
+pub(crate) fn standing(lag: i64, entities: u64) {
+    gauge!(LAG).set(lag as f64);
+    gauge!(ENTITIES).set(entities as f64);
+}

@@ -1,0 +1,121 @@
+//! What another thread may see of a running processor. Each number is exact by itself; together they are a glance.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// Live counters of one processor, each of what is committed.
+#[derive(Debug, Default)]
+pub struct Progress {
+    read: AtomicU64,
+    scored: AtomicU64,
+    late: AtomicU64,
+    dead_lettered: AtomicU64,
+    duplicate: AtomicU64,
+    windows: AtomicU64,
+    alerts: AtomicU64,
+    transactions: AtomicU64,
+    entities: AtomicU64,
+    restarts: AtomicU64,
+    lag: AtomicI64,
+    assigned: AtomicU64,
+}
+
+/// Counts of one cycle, or of a whole run. The ledger: `read = scored + late + dead_lettered + duplicate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records read.
+    pub read: u64,
+    /// Events taken into a window.
+    pub scored: u64,
+    /// Events whose windows had all closed; they are on the late topic.
+    pub late: u64,
+    /// Records that were no events; they are on the dead-letter topic.
+    pub dead_lettered: u64,
+    /// Records delivered a second time, and not taken in again.
+    pub duplicate: u64,
+    /// Windows closed.
+    pub windows: u64,
+    /// Alert records written.
+    pub alerts: u64,
+}
+
+impl Counts {
+    /// Records read that no other count explains; anything but 0 is a defect.
+    #[must_use]
+    pub const fn residue(&self) -> i64 {
+        self.read as i64 - (self.scored + self.late + self.dead_lettered + self.duplicate) as i64
+    }
+}
+
+impl Progress {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is committed so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            read: self.read.load(Relaxed),
+            scored: self.scored.load(Relaxed),
+            late: self.late.load(Relaxed),
+            dead_lettered: self.dead_lettered.load(Relaxed),
+            duplicate: self.duplicate.load(Relaxed),
+            windows: self.windows.load(Relaxed),
+            alerts: self.alerts.load(Relaxed),
+        }
+    }
+
+    /// Transactions committed.
+    pub fn transactions(&self) -> u64 {
+        self.transactions.load(Relaxed)
+    }
+
+    /// Entities remembered.
+    pub fn entities(&self) -> u64 {
+        self.entities.load(Relaxed)
+    }
+
+    /// Times that everything was dropped and restored after a failed cycle.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Relaxed)
+    }
+
+    /// Records between the position and the end of the input, as last seen.
+    pub fn lag(&self) -> i64 {
+        self.lag.load(Relaxed)
+    }
+
+    /// Input partitions that are assigned and restored.
+    pub fn assigned(&self) -> u64 {
+        self.assigned.load(Relaxed)
+    }
+
+    pub(crate) fn add_committed(&self, counts: &Counts) {
+        self.read.fetch_add(counts.read, Relaxed);
+        self.scored.fetch_add(counts.scored, Relaxed);
+        self.late.fetch_add(counts.late, Relaxed);
+        self.dead_lettered.fetch_add(counts.dead_lettered, Relaxed);
+        self.duplicate.fetch_add(counts.duplicate, Relaxed);
+        self.windows.fetch_add(counts.windows, Relaxed);
+        self.alerts.fetch_add(counts.alerts, Relaxed);
+        self.transactions.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_restart(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn set_entities(&self, entities: u64) {
+        self.entities.store(entities, Relaxed);
+    }
+
+    pub(crate) fn set_lag(&self, lag: i64) {
+        self.lag.store(lag, Relaxed);
+    }
+
+    pub(crate) fn set_assigned(&self, partitions: u64) {
+        self.assigned.store(partitions, Relaxed);
+    }
+}

@@ -1,0 +1,116 @@
+//! How an input partition's engine comes back: its last snapshot, then the input from there to the committed offset.
+//!
+//! The metadata of a committed offset names the input offset R of the snapshot that belongs to it, and how many partitions the topic
+//! had. The engine is read from the state topic as it was at R; reading starts at R; and what the input between R and the committed
+//! offset leads to is not written, because it is committed already. The engine is deterministic, so this is exact.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidewatch_processor_core::{Engine, StreamConfig};
+use tidewatch_schemas::record::State;
+use tidewatch_schemas::wire;
+use tidewatch_topic_io::{KafkaConfig, PartitionReader, StartAt};
+
+use crate::{ProcessorError, metrics};
+
+/// What the metadata of a committed offset says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitNote {
+    /// Input offset of the last snapshot, or of the first record ever taken in.
+    pub(crate) snapshot: i64,
+    /// Partitions that the input topic had.
+    pub(crate) partitions: i32,
+}
+
+impl CommitNote {
+    pub(crate) fn to_metadata(self) -> String {
+        format!("snapshot={};partitions={}", self.snapshot, self.partitions)
+    }
+
+    pub(crate) fn parse(metadata: &str) -> Option<Self> {
+        let (snapshot, partitions) = metadata.strip_prefix("snapshot=")?.split_once(";partitions=")?;
+        Some(Self { snapshot: snapshot.parse().ok()?, partitions: partitions.parse().ok()? })
+    }
+}
+
+/// Where a partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// The first offset that is read.
+    pub(crate) read_from: i64,
+    /// The first offset whose effects are written: the committed one.
+    pub(crate) write_from: i64,
+}
+
+/// Reads the engine of an input partition as of `begin.read_from`.
+pub(crate) fn restore(
+    kafka: &KafkaConfig,
+    state_topic: &str,
+    config: &Arc<StreamConfig>,
+    partition: i32,
+    begin: Beginning,
+) -> Result<Engine, ProcessorError> {
+    let started = Instant::now();
+    let records = read_state(kafka, state_topic, &config.name, partition)?;
+    let restored = Engine::restore(config.clone(), partition, records)?;
+    let fresh = begin.read_from == begin.write_from;
+    let engine = match restored {
+        Some((engine, snapshot)) if snapshot == begin.read_from => engine,
+        // Without a snapshot the input is read again from the first record that was ever taken in.
+        None => Engine::new(config.clone(), partition),
+        Some((_, snapshot)) => {
+            return Err(ProcessorError::OffsetsAndState {
+                topic: config.topic.clone(),
+                partition,
+                committed: if fresh { "none".into() } else { begin.read_from.to_string() },
+                found: snapshot.to_string(),
+            });
+        }
+    };
+    metrics::restored(&config.topic, partition, engine.entities(), begin.read_from, begin.write_from, started.elapsed());
+    Ok(engine)
+}
+
+/// The latest state records of one stream in one partition of the state topic, committed ones only.
+fn read_state(kafka: &KafkaConfig, topic: &str, stream: &str, partition: i32) -> Result<Vec<State>, ProcessorError> {
+    let mut reader = PartitionReader::new(kafka, true)?;
+    reader.assign(&[(topic, partition, StartAt::Beginning)])?;
+    let mut latest: HashMap<Vec<u8>, State> = HashMap::new();
+    while !reader.is_at_end() {
+        let batch = reader.read(10_000, Duration::from_millis(100))?;
+        for message in batch.iter() {
+            let Some(key) = message.key() else { continue };
+            let Some(value) = message.value() else {
+                latest.remove(key);
+                continue;
+            };
+            let state: State = wire::decode(value).map_err(|error| ProcessorError::StateRecord {
+                topic: topic.into(),
+                partition,
+                offset: message.offset(),
+                problem: error.to_string(),
+            })?;
+            if state.stream == stream {
+                latest.insert(key.to_vec(), state);
+            }
+        }
+    }
+    // By key, so that what is complained of first does not hang on a hash map's order.
+    Ok(latest.into_iter().collect::<BTreeMap<_, _>>().into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_of_a_commit_is_read_back_and_nothing_else_is() {
+        let note = CommitNote { snapshot: 42, partitions: 6 };
+        assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
+        for other in ["", "snapshot=", "snapshot=x;partitions=1", "by hand"] {
+            assert_eq!(CommitNote::parse(other), None, "{other}");
+        }
+    }
+}

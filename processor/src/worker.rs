@@ -1,0 +1,212 @@
+//! The worker: serves the group, runs cycles, and begins again from the committed offsets whenever a cycle fails.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidewatch_sink::{Stop, StopSignal, TransactionalTopics};
+use tidewatch_sink::transactional::ValueFraming;
+use tidewatch_topic_io::{
+    Admin, Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, StartAt, TransactionOptions,
+    TransactionalWriter,
+};
+
+use crate::config::Start;
+use crate::cycle::{Cycle, Input, Stream};
+use crate::decode::EventDecoder;
+use crate::restore::{self, Beginning, CommitNote};
+use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
+
+/// Cycles that may fail in a row before the processor gives up: each begins anew with fresh clients.
+const FAILURES_MAX: u32 = 10;
+/// How often lag and other standing figures are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What a processor did from its start to its end.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// The ledger and what followed.
+    pub counts: Counts,
+    /// Transactions committed.
+    pub transactions: u64,
+    /// Times that everything was dropped and restored after a failed cycle.
+    pub restarts: u64,
+}
+
+/// Runs the processor until it is told to stop: blocking, on the caller's thread.
+///
+/// [`Stop::Drain`] ends it once all input is committed, [`Stop::Now`] after the cycle at hand; both write a snapshot and leave the
+/// group.
+///
+/// # Errors
+/// On what cannot be helped by trying again: a declaration or state that does not fit, a connection that is refused, or a cycle that
+/// failed many times in a row.
+pub fn run(config: &ProcessorConfig, progress: &Progress, stop: &StopSignal) -> Result<Summary, ProcessorError> {
+    let mut failures = 0;
+    loop {
+        let before = progress.transactions();
+        match Worker::start(config, open_streams(config)?, progress).and_then(|mut worker| worker.work(stop)) {
+            Ok(()) => break,
+            Err(error) if error.disposition() == Disposition::Fatal => return Err(error),
+            Err(error) => {
+                metrics::cycle_aborted(&error);
+                progress.add_restart();
+                failures = if progress.transactions() > before { 1 } else { failures + 1 };
+                if failures >= FAILURES_MAX {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(Summary { counts: progress.counts(), transactions: progress.transactions(), restarts: progress.restarts() })
+}
+
+fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError> {
+    if config.streams.is_empty() {
+        return Err(ProcessorError::Streams("no stream is declared; write a [[stream]] with a topic and a measure".into()));
+    }
+    let mut seen = HashMap::new();
+    for stream in &config.streams {
+        if let Some(other) = seen.insert(&stream.topic, &stream.name) {
+            let text = format!("streams `{other}` and `{}` both read topic `{}`; declare it once", stream.name, stream.topic);
+            return Err(ProcessorError::Streams(text));
+        }
+    }
+    let open = |config: &Arc<_>| Ok(Stream { decoder: EventDecoder::new(config)?, config: config.clone() });
+    config.streams.iter().map(open).collect()
+}
+
+struct Worker<'a> {
+    cycle: Cycle<'a>,
+    reader: GroupReader,
+    partitions: HashMap<Arc<str>, i32>,
+    looked_at: Instant,
+}
+
+impl<'a> Worker<'a> {
+    fn start(config: &'a ProcessorConfig, streams: Vec<Stream>, progress: &'a Progress) -> Result<Self, ProcessorError> {
+        let partitions = check_topics(config)?;
+        let timeout = crate::config::millis(config.settings.transaction_timeout);
+        let options = TransactionOptions { transaction_timeout: timeout, ..TransactionOptions::default() };
+        let writer = TransactionalWriter::new(&config.kafka, &config.transactional_id(), options)?;
+        let outputs = TransactionalTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor");
+        let names: Vec<&str> = streams.iter().map(|stream| stream.config.topic.as_str()).collect();
+        let options = GroupOptions {
+            read_committed: true,
+            instance_id: config.settings.static_membership.then(|| config.transactional_id()),
+            prefetch_kbytes_total: config.settings.prefetch_kib,
+            ..GroupOptions::default()
+        };
+        let reader = GroupReader::new(&config.kafka, &config.settings.group_id, &names, options)?;
+        Ok(Self { cycle: Cycle::new(config, streams, outputs, progress), reader, partitions, looked_at: Instant::now() })
+    }
+
+    fn work(&mut self, stop: &StopSignal) -> Result<(), ProcessorError> {
+        let result = self.cycles(stop);
+        if result.is_err() {
+            self.cycle.abort();
+        }
+        result
+    }
+
+    fn cycles(&mut self, stop: &StopSignal) -> Result<(), ProcessorError> {
+        loop {
+            self.serve_group()?;
+            let requested = stop.requested();
+            if requested == Some(Stop::Now) {
+                break;
+            }
+            let busy = self.cycle.run_once(&mut self.reader, false)?;
+            if self.looked_at.elapsed() >= LOOK_EVERY || !busy {
+                let lag = self.look()?;
+                if !busy && lag == 0 && requested == Some(Stop::Drain) && !self.cycle.inputs.is_empty() {
+                    break;
+                }
+            }
+        }
+        self.cycle.run_once(&mut self.reader, true)?;
+        self.look()?;
+        Ok(())
+    }
+
+    /// Looks at how far there is to go.
+    fn look(&mut self) -> Result<i64, ProcessorError> {
+        self.looked_at = Instant::now();
+        let lag = self.reader.lag().iter().map(|partition| partition.lag).sum();
+        let entities = self.cycle.inputs.values().map(|input| input.engine.entities() as u64).sum();
+        self.cycle.progress.set_lag(lag);
+        self.cycle.progress.set_entities(entities);
+        self.cycle.progress.set_assigned(self.cycle.inputs.len() as u64);
+        metrics::standing(lag, entities);
+        Ok(lag)
+    }
+
+    /// Takes part in the group: gives up what is revoked, restores what is assigned. No transaction is open here.
+    fn serve_group(&mut self) -> Result<(), ProcessorError> {
+        let start = self.cycle.config.settings.start;
+        let mut start_at = |_: &str, _: i32, committed: Option<&Committed>| start_at(committed, start);
+        for event in self.reader.serve_group(&mut start_at)? {
+            match event {
+                GroupEvent::Revoked(partitions) | GroupEvent::Lost(partitions) => {
+                    for (topic, partition) in partitions {
+                        self.cycle.inputs.remove(&(topic.as_str().into(), partition));
+                    }
+                }
+                GroupEvent::Assigned(assigned) => {
+                    for assigned in assigned {
+                        self.restore(&assigned)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, assigned: &Assigned) -> Result<(), ProcessorError> {
+        let topic: Arc<str> = assigned.topic.as_str().into();
+        let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == *topic) else { return Ok(()) };
+        let now = self.partitions[&topic];
+        let note = assigned.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
+        if let Some(then) = note.map(|note| note.partitions).filter(|&then| then != now) {
+            return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
+        }
+        let write_from = assigned.committed.as_ref().map_or(assigned.start_offset, |committed| committed.offset);
+        let begin = Beginning { read_from: assigned.start_offset, write_from };
+        let config = self.cycle.config;
+        let declared = &self.cycle.streams[stream].config;
+        let engine = restore::restore(&config.kafka, &config.topics.state, declared, assigned.partition, begin)?;
+        self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now));
+        Ok(())
+    }
+}
+
+/// Where reading of an assigned partition starts: at the snapshot that its committed offset names.
+fn start_at(committed: Option<&Committed>, start: Start) -> StartAt {
+    match committed {
+        Some(committed) => {
+            StartAt::Offset(CommitNote::parse(&committed.metadata).map_or(committed.offset, |note| note.snapshot))
+        }
+        None if start == Start::Latest => StartAt::End,
+        None => StartAt::Beginning,
+    }
+}
+
+/// Checks that inputs and outputs are there, and gives the inputs' numbers of partitions.
+fn check_topics(config: &ProcessorConfig) -> Result<HashMap<Arc<str>, i32>, ProcessorError> {
+    let admin = Admin::connect(&config.kafka)?;
+    let state = admin.partitions(&config.topics.state)?;
+    let mut partitions = HashMap::new();
+    for stream in &config.streams {
+        let wanted = admin.partitions(&stream.topic)?;
+        if wanted > state {
+            let (topic, input) = (config.topics.state.clone(), stream.topic.clone());
+            return Err(ProcessorError::StatePartitions { topic, found: state, input, wanted });
+        }
+        partitions.insert(stream.topic.as_str().into(), wanted);
+    }
+    let t = &config.topics;
+    for output in [&t.metrics, &t.forecasts, &t.alerts, &t.late, &t.dead_letters] {
+        admin.partitions(output)?;
+    }
+    Ok(partitions)
+}
