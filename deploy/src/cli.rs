@@ -141,7 +141,7 @@ pub(crate) struct ScenarioArgs {
     /// How many events, over the same span of event time [default: the scenario's]
     #[arg(long, value_name = "N")]
     pub events: Option<u64>,
-    /// Events per second [default: as fast as possible]
+    /// Events per second [default: as fast as possible; of the demo 40000]
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "speed")]
     pub rate: Option<f64>,
     /// Times as fast as event time, instead of a rate

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use cpu_time::ProcessTime;
 use tidewatch_kafka::{KafkaServer, StartOptions};
 use tidewatch_processor::ProcessorConfig;
+use tidewatch_producer::schedule::Pace;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::record::{Alert, Truth};
 use tidewatch_schemas::{Record, wire};
@@ -26,6 +27,9 @@ use crate::summary::Report;
 
 /// Where runs go, one numbered folder each.
 const RUNS_FOLDER: &str = "tidewatch-demo";
+/// Events per second of the clock when nothing else is asked for: well within what two cores manage, so that the latencies are
+/// those of a pipeline that keeps up.
+const RATE: f64 = 40_000.0;
 /// Records of one read when alerts are compared with the truth.
 const BATCH_MAX: usize = 1_000;
 /// How long that may wait for a record.
@@ -37,7 +41,10 @@ const WAIT: Duration = Duration::from_millis(500);
 /// One line: no Kafka, no folder to write to, a role that failed, or a ledger that does not add up.
 pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &Shutdown) -> anyhow::Result<()> {
     let scenario = loaded.settings.scenario()?;
-    let pace = loaded.settings.pace()?;
+    let pace = match loaded.settings.pace()? {
+        Pace::Unlimited => Pace::Rate(RATE),
+        pace => pace,
+    };
     loaded.settings.validate()?;
     let folder = run_folder(args.output.as_deref())?;
     crate::telemetry::log(&loaded.settings.telemetry, Some(&folder.join("tidewatch.log")), colour)?;

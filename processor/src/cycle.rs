@@ -125,7 +125,9 @@ impl<'a> Cycle<'a> {
         // Records come in runs of one partition: what they need is looked up once a run.
         let mut at: Option<((Arc<str>, i32), Input)> = None;
         for message in batch.iter() {
-            let same = at.as_ref().is_some_and(|((topic, partition), _)| *partition == message.partition() && **topic == *message.topic());
+            let same = at.as_ref().is_some_and(|((topic, partition), _)| {
+                *partition == message.partition() && **topic == *message.topic()
+            });
             if !same {
                 if let Some((key, input)) = at.take() {
                     self.inputs.insert(key, input);
@@ -169,7 +171,8 @@ impl<'a> Cycle<'a> {
         }
         let Decoded { event_time, entity, values } = &self.decoded;
         let windows_before = input.engine.counts().windows;
-        let ingested = input.engine.ingest(&Event { offset, event_time: *event_time, entity, values }, &mut self.effects);
+        let ingested =
+            input.engine.ingest(&Event { offset, event_time: *event_time, entity, values }, &mut self.effects);
         if committed_before {
             self.effects.clear();
             return Ok(());

@@ -171,14 +171,19 @@ impl Wanted {
                 };
                 (number / per_ms).floor() as i64
             }
-            Value::Str(text) => parse_time(text).ok_or_else(|| self.wrong_type(at, "a time (RFC 3339, or a number)"))?,
+            Value::Str(text) => {
+                parse_time(text).ok_or_else(|| self.wrong_type(at, "a time (RFC 3339, or a number)"))?
+            }
             Value::Absent => return Err(self.missing(at)),
             _ => return Err(self.wrong_type(at, "a time")),
         };
         if is_valid_event_time(time) {
             Ok(time)
         } else {
-            let error = format!("field `{}`: {time} ms is not within 0 and {EVENT_TIME_END_MS} (1970 to 2200)", self.fields[at]);
+            let error = format!(
+                "field `{}`: {time} ms is not within 0 and {EVENT_TIME_END_MS} (1970 to 2200)",
+                self.fields[at]
+            );
             Err(Rejected::new(Reason::EventTimeOutOfRange, error))
         }
     }
@@ -211,7 +216,11 @@ impl Wanted {
 const FIELDS_MAX: usize = 128;
 
 fn avro_reader(config: &StreamConfig, fields: &[&str]) -> Result<AvroReader, ProcessorError> {
-    let wrong = |file: &str, problem: String| ProcessorError::Schema { stream: config.name.clone(), file: file.into(), problem };
+    let wrong = |file: &str, problem: String| ProcessorError::Schema {
+        stream: config.name.clone(),
+        file: file.into(),
+        problem,
+    };
     let mut reader = AvroReader::new(fields);
     for schema in catalogue::STREAMS.into_iter().flat_map(catalogue::builtin) {
         // A built-in schema that lacks a field is not this stream's; its records are then of an unknown schema.

@@ -53,7 +53,9 @@ pub enum ProcessorError {
         then: i32,
     },
     /// The state topic has fewer partitions than an input.
-    #[error("state topic `{topic}` has {found} partitions, input `{input}` has {wanted}: create the state topic with at least as many")]
+    #[error(
+        "state topic `{topic}` has {found} partitions, input `{input}` has {wanted}: create the state topic with at least as many"
+    )]
     StatePartitions {
         /// The state topic.
         topic: String,

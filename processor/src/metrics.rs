@@ -19,16 +19,24 @@ const RESTORE_SECONDS: &str = "tidewatch_processor_restore_seconds";
 
 /// Tells the recorder what each metric means. Call once, after the recorder is installed.
 pub fn describe() {
-    describe_counter!(RECORDS, Unit::Count, "Input records committed, by what became of them; the outcomes add up to what was read");
+    describe_counter!(
+        RECORDS,
+        Unit::Count,
+        "Input records committed, by what became of them; the outcomes add up to what was read"
+    );
     describe_counter!(WINDOWS, Unit::Count, "Windows closed, one for each entity");
     describe_counter!(ALERTS, Unit::Count, "Alert records written: opened, updated, resolved");
     describe_counter!(CYCLES, Unit::Count, "Transactions committed");
-    describe_counter!(ABORTS, Unit::Count, "Cycles that failed, were aborted, and were taken up again from the committed offsets");
+    describe_counter!(
+        ABORTS,
+        Unit::Count,
+        "Cycles that failed, were aborted, and were taken up again from the committed offsets"
+    );
     describe_gauge!(LAG, Unit::Count, "Records between the committed position and the end of the input");
     describe_gauge!(ENTITIES, Unit::Count, "Entities remembered");
     describe_histogram!(PROCESS_SECONDS, Unit::Seconds, "Time that a cycle reads, decodes and processes");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time that a cycle's commit takes");
-    describe_histogram!(RESTORE_SECONDS, Unit::Seconds, "Time to read the state of one partition back");
+    describe_histogram!(RESTORE_SECONDS, Unit::Seconds, "Time to read the state of newly assigned partitions back");
 }
 
 pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Duration) {
@@ -48,9 +56,13 @@ pub(crate) fn cycle_aborted(error: &dyn std::error::Error) {
     tracing::warn!(%error, "cycle aborted; going back to the committed offsets");
 }
 
-pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64, took: Duration) {
+pub(crate) fn state_read(records: usize, partitions: usize, took: Duration) {
     histogram!(RESTORE_SECONDS).record(took.as_secs_f64());
-    tracing::info!(topic, partition, entities, snapshot, committed, took_ms = took.as_millis(), "partition restored");
+    tracing::info!(records, partitions, took_ms = took.as_millis(), "state read");
+}
+
+pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {
+    tracing::info!(topic, partition, entities, snapshot, committed, "partition restored");
 }
 
 pub(crate) fn standing(lag: i64, entities: u64) {

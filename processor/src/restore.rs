@@ -4,7 +4,7 @@
 //! had. The engine is read from the state topic as it was at R; reading starts at R; and what the input between R and the committed
 //! offset leads to is not written, because it is committed already. The engine is deterministic, so this is exact.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,10 @@ use tidewatch_schemas::wire;
 use tidewatch_topic_io::{KafkaConfig, PartitionReader, StartAt};
 
 use crate::{ProcessorError, metrics};
+
+/// Records of one read of the state topic, and how long it may wait.
+const READ_MAX: usize = 10_000;
+const READ_WAIT: Duration = Duration::from_millis(100);
 
 /// What the metadata of a committed offset says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +48,13 @@ pub(crate) struct Beginning {
     pub(crate) write_from: i64,
 }
 
-/// Reads the engine of an input partition as of `begin.read_from`.
+/// Makes the engine of an input partition as of `begin.read_from` out of its state records.
 pub(crate) fn restore(
-    kafka: &KafkaConfig,
-    state_topic: &str,
     config: &Arc<StreamConfig>,
     partition: i32,
     begin: Beginning,
+    records: Vec<State>,
 ) -> Result<Engine, ProcessorError> {
-    let started = Instant::now();
-    let records = read_state(kafka, state_topic, &config.name, partition)?;
     let restored = Engine::restore(config.clone(), partition, records)?;
     let fresh = begin.read_from == begin.write_from;
     let engine = match restored {
@@ -69,36 +70,48 @@ pub(crate) fn restore(
             });
         }
     };
-    metrics::restored(&config.topic, partition, engine.entities(), begin.read_from, begin.write_from, started.elapsed());
+    metrics::restored(&config.topic, partition, engine.entities(), begin.read_from, begin.write_from);
     Ok(engine)
 }
 
-/// The latest state records of one stream in one partition of the state topic, committed ones only.
-fn read_state(kafka: &KafkaConfig, topic: &str, stream: &str, partition: i32) -> Result<Vec<State>, ProcessorError> {
+/// The state of input partitions: the records of each stream and partition, by key.
+pub(crate) type StateRecords = BTreeMap<(String, i32), Vec<State>>;
+
+/// Reads the latest committed records of these partitions of the state topic, all partitions at once.
+pub(crate) fn read_state(
+    kafka: &KafkaConfig,
+    topic: &str,
+    partitions: &BTreeSet<i32>,
+) -> Result<StateRecords, ProcessorError> {
+    let started = Instant::now();
     let mut reader = PartitionReader::new(kafka, true)?;
-    reader.assign(&[(topic, partition, StartAt::Beginning)])?;
-    let mut latest: HashMap<Vec<u8>, State> = HashMap::new();
+    let whole: Vec<_> = partitions.iter().map(|&partition| (topic, partition, StartAt::Beginning)).collect();
+    reader.assign(&whole)?;
+    // By partition and key, so that what is complained of first does not hang on a hash map's order.
+    let mut latest: BTreeMap<(i32, Vec<u8>), State> = BTreeMap::new();
     while !reader.is_at_end() {
-        let batch = reader.read(10_000, Duration::from_millis(100))?;
-        for message in batch.iter() {
+        for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
             let Some(key) = message.key() else { continue };
+            let place = (message.partition(), key.to_vec());
             let Some(value) = message.value() else {
-                latest.remove(key);
+                latest.remove(&place);
                 continue;
             };
             let state: State = wire::decode(value).map_err(|error| ProcessorError::StateRecord {
                 topic: topic.into(),
-                partition,
+                partition: message.partition(),
                 offset: message.offset(),
                 problem: error.to_string(),
             })?;
-            if state.stream == stream {
-                latest.insert(key.to_vec(), state);
-            }
+            latest.insert(place, state);
         }
     }
-    // By key, so that what is complained of first does not hang on a hash map's order.
-    Ok(latest.into_iter().collect::<BTreeMap<_, _>>().into_values().collect())
+    metrics::state_read(latest.len(), partitions.len(), started.elapsed());
+    let mut records = StateRecords::new();
+    for ((partition, _), state) in latest {
+        records.entry((state.stream.clone(), partition)).or_default().push(state);
+    }
+    Ok(records)
 }
 
 #[cfg(test)]

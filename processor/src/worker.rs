@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidewatch_sink::{Stop, StopSignal, TransactionalTopics};
 use tidewatch_sink::transactional::ValueFraming;
+use tidewatch_sink::{Stop, StopSignal, TransactionalTopics};
 use tidewatch_topic_io::{
     Admin, Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, StartAt, TransactionOptions,
     TransactionalWriter,
@@ -63,12 +63,15 @@ pub fn run(config: &ProcessorConfig, progress: &Progress, stop: &StopSignal) -> 
 
 fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError> {
     if config.streams.is_empty() {
-        return Err(ProcessorError::Streams("no stream is declared; write a [[stream]] with a topic and a measure".into()));
+        return Err(ProcessorError::Streams(
+            "no stream is declared; write a [[stream]] with a topic and a measure".into(),
+        ));
     }
     let mut seen = HashMap::new();
     for stream in &config.streams {
         if let Some(other) = seen.insert(&stream.topic, &stream.name) {
-            let text = format!("streams `{other}` and `{}` both read topic `{}`; declare it once", stream.name, stream.topic);
+            let text =
+                format!("streams `{other}` and `{}` both read topic `{}`; declare it once", stream.name, stream.topic);
             return Err(ProcessorError::Streams(text));
         }
     }
@@ -84,7 +87,11 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn start(config: &'a ProcessorConfig, streams: Vec<Stream>, progress: &'a Progress) -> Result<Self, ProcessorError> {
+    fn start(
+        config: &'a ProcessorConfig,
+        streams: Vec<Stream>,
+        progress: &'a Progress,
+    ) -> Result<Self, ProcessorError> {
         let partitions = check_topics(config)?;
         let timeout = crate::config::millis(config.settings.transaction_timeout);
         let options = TransactionOptions { transaction_timeout: timeout, ..TransactionOptions::default() };
@@ -98,7 +105,12 @@ impl<'a> Worker<'a> {
             ..GroupOptions::default()
         };
         let reader = GroupReader::new(&config.kafka, &config.settings.group_id, &names, options)?;
-        Ok(Self { cycle: Cycle::new(config, streams, outputs, progress), reader, partitions, looked_at: Instant::now() })
+        Ok(Self {
+            cycle: Cycle::new(config, streams, outputs, progress),
+            reader,
+            partitions,
+            looked_at: Instant::now(),
+        })
     }
 
     fn work(&mut self, stop: &StopSignal) -> Result<(), ProcessorError> {
@@ -152,30 +164,34 @@ impl<'a> Worker<'a> {
                         self.cycle.inputs.remove(&(topic.as_str().into(), partition));
                     }
                 }
-                GroupEvent::Assigned(assigned) => {
-                    for assigned in assigned {
-                        self.restore(&assigned)?;
-                    }
-                }
+                GroupEvent::Assigned(assigned) => self.restore(&assigned)?,
             }
         }
         Ok(())
     }
 
-    fn restore(&mut self, assigned: &Assigned) -> Result<(), ProcessorError> {
-        let topic: Arc<str> = assigned.topic.as_str().into();
-        let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == *topic) else { return Ok(()) };
-        let now = self.partitions[&topic];
-        let note = assigned.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
-        if let Some(then) = note.map(|note| note.partitions).filter(|&then| then != now) {
-            return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
-        }
-        let write_from = assigned.committed.as_ref().map_or(assigned.start_offset, |committed| committed.offset);
-        let begin = Beginning { read_from: assigned.start_offset, write_from };
+    fn restore(&mut self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
         let config = self.cycle.config;
-        let declared = &self.cycle.streams[stream].config;
-        let engine = restore::restore(&config.kafka, &config.topics.state, declared, assigned.partition, begin)?;
-        self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now));
+        let partitions = assigned.iter().map(|assigned| assigned.partition).collect();
+        let mut state = restore::read_state(&config.kafka, &config.topics.state, &partitions)?;
+        for assigned in assigned {
+            let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == assigned.topic)
+            else {
+                continue;
+            };
+            let topic: Arc<str> = assigned.topic.as_str().into();
+            let now = self.partitions[&topic];
+            let note = assigned.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
+            if let Some(then) = note.map(|note| note.partitions).filter(|&then| then != now) {
+                return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
+            }
+            let write_from = assigned.committed.as_ref().map_or(assigned.start_offset, |committed| committed.offset);
+            let begin = Beginning { read_from: assigned.start_offset, write_from };
+            let declared = &self.cycle.streams[stream].config;
+            let records = state.remove(&(declared.name.clone(), assigned.partition)).unwrap_or_default();
+            let engine = restore::restore(declared, assigned.partition, begin, records)?;
+            self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now));
+        }
         Ok(())
     }
 }

@@ -262,7 +262,7 @@ fn check_alert(a: &AlertSettings, wrong: &impl Fn(&str, String) -> ConfigError) 
     if !(a.calm_below > 0.0 && a.calm_below <= 1.0) {
         return Err(wrong("alert.calm_below", format!("is {}; it lies above 0 and at most at 1", a.calm_below)));
     }
-    if !(a.open_at_once >= 1.0) {
+    if a.open_at_once.is_nan() || a.open_at_once < 1.0 {
         return Err(wrong("alert.open_at_once", format!("is {}; it is at least 1", a.open_at_once)));
     }
     let [medium, high, critical] = a.severities;

@@ -81,9 +81,12 @@ fn events(len: usize) -> impl Strategy<Value = Vec<Given>> {
     )
 }
 
-/// What a person with a spreadsheet would do: (entity, window start) -> values, and which events are late.
-fn reference(events: &[Given], size: i64, slide: i64) -> (BTreeMap<(i64, String), Vec<f64>>, Vec<bool>) {
-    let (mut windows, mut late) = (BTreeMap::<(i64, String), Vec<f64>>::new(), Vec::new());
+/// (window end, entity) -> its values.
+type ReferenceWindows = BTreeMap<(i64, String), Vec<f64>>;
+
+/// What a person with a spreadsheet would do: the closed windows, and which events are late.
+fn reference(events: &[Given], size: i64, slide: i64) -> (ReferenceWindows, Vec<bool>) {
+    let (mut windows, mut late) = (ReferenceWindows::new(), Vec::new());
     let mut closed_until = i64::MIN;
     for event in events {
         let first = (event.event_time - size).div_euclid(slide) + 1;
