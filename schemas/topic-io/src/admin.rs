@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -20,7 +20,8 @@ use rdkafka::{ClientConfig, Offset};
 
 use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::{ConsumerEvents, ProducerEvents};
-use crate::error::KafkaError;
+use crate::error::{KafkaError, retry_passing};
+use crate::reader::committed_offsets;
 use crate::writer::Producer;
 
 /// A topic that is to exist.
@@ -246,10 +247,9 @@ impl Admin {
             }
         }
         let consumer = self.consumer_of(group)?;
-        let list = consumer.committed_offsets(list, REQUEST_TIMEOUT).map_err(failed)?;
+        let list = committed_offsets(&consumer, &list, REQUEST_TIMEOUT).map_err(failed)?;
         let mut lags = Vec::with_capacity(list.count());
         for entry in list.elements() {
-            entry.error().map_err(failed)?;
             let offsets = self.watermarks(entry.topic(), entry.partition())?;
             let committed = if let Offset::Offset(offset) = entry.offset() { Some(offset) } else { None };
             lags.push(PartitionLag {
@@ -264,7 +264,8 @@ impl Admin {
     }
 
     fn watermarks(&self, topic: &str, partition: i32) -> Result<PartitionOffsets, KafkaError> {
-        let found = self.client.client().fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+        let ask = |remaining| self.client.client().fetch_watermarks(topic, partition, remaining);
+        let found = retry_passing(REQUEST_TIMEOUT, ask);
         let (low, high) = found.map_err(|error| KafkaError::client("asking for watermarks", &error))?;
         Ok(PartitionOffsets { partition, low, high })
     }

@@ -3,9 +3,13 @@
 //! Invariant: one line, lower case, the values in it, the setting to change named; an error has exactly one
 //! [`Disposition`], decided here and matched once per shell. Source: librdkafka's error codes and `INTRODUCTION.md`.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use rdkafka::error::RDKafkaErrorCode;
+
+/// Between two tries of what may be tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a shell does with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +287,23 @@ pub(crate) fn is_passing(code: RDKafkaErrorCode) -> bool {
             | Code::PollExceeded
             | Code::DestroyBroker
     )
+}
+
+/// Asks again while the trouble is passing and there is time; a pause lies between two tries.
+pub(crate) fn retry_passing<T>(
+    timeout: Duration,
+    mut ask: impl FnMut(Duration) -> Result<T, rdkafka::error::KafkaError>,
+) -> Result<T, rdkafka::error::KafkaError> {
+    let start = Instant::now();
+    loop {
+        let remaining = timeout.saturating_sub(start.elapsed());
+        match ask(remaining.max(RETRY_PAUSE)) {
+            Err(error) if error.rdkafka_error_code().is_some_and(is_passing) && !remaining.is_zero() => {
+                thread::sleep(RETRY_PAUSE.min(remaining)); // another machine is to get ready: there is nothing to be woken by
+            }
+            answer => return answer,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,15 @@ mod partition;
 mod positions;
 
 use std::fmt;
+use std::time::Duration;
 
-use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 
 use crate::batch::MessageError;
-use crate::error::KafkaError;
+use crate::context::ConsumerEvents;
+use crate::error::{KafkaError, retry_passing};
 
 pub use group::{GroupOptions, GroupReader, StartWithout};
 pub use partition::PartitionReader;
@@ -78,6 +81,21 @@ impl fmt::Debug for GroupMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GroupMetadata")
     }
+}
+
+/// What the group of a consumer has committed for these partitions, each checked; a group that is moving house is waited for.
+pub(crate) fn committed_offsets(
+    consumer: &BaseConsumer<ConsumerEvents>,
+    partitions: &TopicPartitionList,
+    timeout: Duration,
+) -> Result<TopicPartitionList, ClientError> {
+    retry_passing(timeout, |remaining| {
+        let list = consumer.committed_offsets(partitions.clone(), remaining)?;
+        for entry in list.elements() {
+            entry.error()?;
+        }
+        Ok(list)
+    })
 }
 
 /// An error that came in place of a message, in the words of a user. `position` is the next offset that was wanted.

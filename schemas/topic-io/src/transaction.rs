@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::producer::Producer as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::KafkaConfig;
@@ -19,6 +19,9 @@ use crate::writer::{Outgoing, Producer, enqueue, producer, settle};
 
 /// Between two tries of an operation that the client says may be tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long an abort is left to throw away what is queued before its reports are served.
+const DISCARD_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long transactions and their operations may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,21 +160,23 @@ impl TransactionalWriter {
             return Ok(());
         }
         let producer = self.producer()?;
-        // What is still on its way is of no use to anybody; the client wants it gone before the abort.
         producer.context().set_discarding(true);
-        producer.purge(PurgeConfig::default().queue().inflight());
         let mut wait = Wait::new(self.options.operation_timeout);
-        while producer.in_flight_count() > 0 && !wait.remaining().is_zero() {
-            producer.poll(Duration::from_millis(1));
-        }
-        let mut aborted = producer.abort_transaction(wait.remaining());
-        while let Err(error) = &aborted {
-            if !wait.again(error, producer) {
-                break;
+        // The abort throws away what is still queued (only it may: a purge of ours would leave a gap in the sequence of
+        // records and void the next transaction too), then waits for reports that only `poll` serves. So give it a
+        // moment, serve them, and ask again.
+        let mut aborted = Ok(());
+        let mut unserved = producer.in_flight_count() > 0;
+        while !wait.remaining().is_zero() {
+            aborted = producer.abort_transaction(if unserved { DISCARD_PAUSE } else { wait.remaining() });
+            while producer.in_flight_count() > 0 && !wait.remaining().is_zero() {
+                producer.poll(Duration::from_millis(1));
             }
-            aborted = producer.abort_transaction(wait.remaining());
+            match &aborted {
+                Err(error) if unserved || wait.again(error, producer) => unserved = false,
+                _ => break,
+            }
         }
-        producer.poll(Duration::ZERO);
         producer.context().set_discarding(false);
         producer.context().forget_failures();
         aborted.map_err(|error| self.failure("abort", &error, None))?;

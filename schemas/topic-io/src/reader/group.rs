@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::positions::Positions;
-use super::{Assigned, Committed, GroupEvent, GroupMetadata, StartAt, read_error};
+use super::{Assigned, Committed, GroupEvent, GroupMetadata, StartAt, committed_offsets, read_error};
 use crate::admin::PartitionLag;
 use crate::batch::{Batch, BatchQueue, cached_watermarks, committed_metadata};
 use crate::config::{KafkaConfig, ReaderRole};
@@ -169,6 +169,34 @@ impl GroupReader {
         Ok(batch)
     }
 
+    /// Goes back (or ahead) in partitions that are owned: after an aborted cycle, to what is committed. What was fetched ahead
+    /// is dropped and fetched again; a partition that is not owned any more is left out.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub fn rewind(&mut self, offsets: &[(&str, i32, i64)]) -> Result<(), KafkaError> {
+        let failed = |error| KafkaError::client("going back to a position", &error);
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (topic, partition, offset) in offsets {
+            if self.positions.get(topic, *partition).is_some() {
+                list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(failed)?;
+            }
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        let list = self.consumer.seek_partitions(list, self.options.request_timeout).map_err(failed)?;
+        for entry in list.elements() {
+            entry.error().map_err(failed)?;
+        }
+        for (topic, partition, offset) in offsets {
+            if self.positions.get(topic, *partition).is_some() {
+                self.positions.insert(topic, *partition, *offset);
+            }
+        }
+        Ok(())
+    }
+
     /// The membership to commit offsets under in a transaction.
     pub fn group_metadata(&self) -> GroupMetadata {
         GroupMetadata(self.consumer.group_metadata().expect("a consumer with a group.id has metadata"))
@@ -184,7 +212,8 @@ impl GroupReader {
     /// # Errors
     /// No answer in time, or no such partition.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
-        let found = self.consumer.fetch_watermarks(topic, partition, self.options.request_timeout);
+        let ask = |remaining| self.consumer.fetch_watermarks(topic, partition, remaining);
+        let found = error::retry_passing(self.options.request_timeout, ask);
         found.map_err(|error| KafkaError::client("asking for watermarks", &error))
     }
 
@@ -243,7 +272,9 @@ impl GroupReader {
                     self.positions.insert(topic, *partition, *start_offset);
                 }
                 metrics::rebalanced("assigned", assigned.len());
-                self.events.push(GroupEvent::Assigned(assigned));
+                if !assigned.is_empty() {
+                    self.events.push(GroupEvent::Assigned(assigned));
+                }
             }
             Rebalance::Revoke { partitions, lost } => {
                 let mut list = TopicPartitionList::with_capacity(partitions.len());
@@ -256,7 +287,9 @@ impl GroupReader {
                 done.map_err(|error| KafkaError::client("giving partitions up", &error))?;
                 metrics::rebalanced(if *lost { "lost" } else { "revoked" }, partitions.len());
                 let event = if *lost { GroupEvent::Lost } else { GroupEvent::Revoked };
-                self.events.push(event(partitions.clone()));
+                if !partitions.is_empty() {
+                    self.events.push(event(partitions.clone()));
+                }
             }
         }
         Ok(())
@@ -272,13 +305,12 @@ impl GroupReader {
         for (topic, partition) in partitions {
             list.add_partition(topic, *partition);
         }
-        let failed = |error| KafkaError::client("asking for committed offsets", &error);
         // Reading committed data also waits for open transactions to settle their offsets.
-        let list = self.consumer.committed_offsets(list, self.options.request_timeout).map_err(failed)?;
+        let list = committed_offsets(&self.consumer, &list, self.options.request_timeout);
+        let list = list.map_err(|error| KafkaError::client("asking for committed offsets", &error))?;
         let metadata = committed_metadata(&list);
         let mut assigned = Vec::with_capacity(partitions.len());
         for (entry, metadata) in list.elements().iter().zip(metadata) {
-            entry.error().map_err(failed)?;
             let (topic, partition) = (entry.topic(), entry.partition());
             let committed = match entry.offset() {
                 Offset::Offset(offset) => Some(Committed { offset, metadata }),

@@ -133,7 +133,8 @@ impl PartitionReader {
     /// # Errors
     /// No answer in time, or no such partition.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
-        let found = self.consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+        let ask = |remaining| self.consumer.fetch_watermarks(topic, partition, remaining);
+        let found = error::retry_passing(REQUEST_TIMEOUT, ask);
         found.map_err(|error| match error.rdkafka_error_code() {
             Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
                 KafkaError::UnknownTopic { topic: topic.to_owned() }

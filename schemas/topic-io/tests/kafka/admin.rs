@@ -1,0 +1,84 @@
+//! The first connection, topics and what is wrong with them.
+
+use std::time::{Duration, Instant};
+
+use tidewatch_topic_io::{Admin, Disposition, KafkaConfig, KafkaError, TopicSpec};
+
+use crate::{config, create, write};
+
+#[test]
+fn an_absent_broker_is_one_line_within_seconds() {
+    let absent = KafkaConfig { connect_timeout: Duration::from_secs(1), ..KafkaConfig::at("127.0.0.1:1") };
+    let start = Instant::now();
+    let error = Admin::connect(&absent).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(30), "the setting's second, and a machine's slowness");
+    let text = error.to_string();
+    assert!(text.starts_with("no broker answers at kafka.bootstrap_servers = \"127.0.0.1:1\" within 1 s: "), "{text}");
+    assert!(text.contains("refused") && !text.contains('\n'), "{text}");
+    assert_eq!(error.disposition(), Disposition::Fatal);
+}
+
+#[test]
+fn a_name_that_is_no_host_and_a_port_that_is_no_broker_are_told_apart() {
+    let nowhere =
+        KafkaConfig { connect_timeout: Duration::from_secs(1), ..KafkaConfig::at("no.such.host.invalid:9092") };
+    let text = Admin::connect(&nowhere).unwrap_err().to_string();
+    assert!(
+        text.contains("kafka.bootstrap_servers = \"no.such.host.invalid:9092\"") && text.contains("resolve"),
+        "{text}"
+    );
+
+    let tls = KafkaConfig {
+        security_protocol: tidewatch_topic_io::SecurityProtocol::Ssl,
+        connect_timeout: Duration::from_secs(2),
+        ..config()
+    };
+    let text = Admin::connect(&tls).unwrap_err().to_string();
+    assert!(text.contains("kafka.bootstrap_servers") && text.to_lowercase().contains("ssl"), "{text}");
+}
+
+#[test]
+fn topics_are_created_once_with_their_settings_and_their_partitions_are_checked() {
+    let admin = Admin::connect(&config()).unwrap();
+    let state = TopicSpec { compacted: true, retention_ms: Some(-1), ..TopicSpec::new("admin-state", 3) };
+    assert_eq!(
+        admin.ensure_topics(&[state.clone(), TopicSpec::new("admin-in", 2)]).unwrap(),
+        ["admin-state", "admin-in"]
+    );
+    assert_eq!(admin.ensure_topics(&[state.clone()]).unwrap(), [""; 0], "it is there");
+    assert_eq!(admin.partitions("admin-state").unwrap(), 3);
+    let listed = admin.list().unwrap();
+    let found = listed.iter().find(|topic| topic.name == "admin-in").unwrap();
+    assert_eq!((found.partitions, found.replication), (2, 1));
+
+    let error = admin.ensure_topics(&[TopicSpec { partitions: 4, ..state }]).unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    assert!(error.to_string().starts_with("topic \"admin-state\" has 3 partitions, 4 are configured: "), "{error}");
+}
+
+#[test]
+fn what_cannot_be_created_or_found_is_said() {
+    let admin = Admin::connect(&config()).unwrap();
+    let error = admin.ensure_topics(&[TopicSpec { replication: 3, ..TopicSpec::new("wide", 1) }]).unwrap_err();
+    assert!(
+        error.to_string().starts_with("topic \"wide\" cannot be created with 1 partitions and replication 3: "),
+        "{error}"
+    );
+    let mut odd = TopicSpec::new("odd", 1);
+    odd.properties.insert("retention.mss".to_owned(), "5".to_owned());
+    let error = admin.ensure_topics(&[odd]).unwrap_err();
+    assert!(matches!(error, KafkaError::NotCreated { .. }), "{error}");
+    let error = admin.partitions("no-such-topic").unwrap_err();
+    assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "no-such-topic"), "{error}");
+}
+
+#[test]
+fn offsets_and_the_lag_of_a_group_that_never_read() {
+    create("offsets", 2);
+    write("offsets", 1, 0, 5);
+    let admin = Admin::connect(&config()).unwrap();
+    let offsets = admin.offsets("offsets").unwrap();
+    assert_eq!(offsets.iter().map(|o| (o.partition, o.low, o.high)).collect::<Vec<_>>(), [(0, 0, 5), (1, 0, 0)]);
+    let lag = admin.lag("never", &["offsets"]).unwrap();
+    assert_eq!(lag.iter().map(|l| (l.partition, l.committed, l.lag)).collect::<Vec<_>>(), [(0, None, 5), (1, None, 0)]);
+}

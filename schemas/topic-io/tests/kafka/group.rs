@@ -1,0 +1,224 @@
+//! Members of a group: where they start, what they commit, and that a rebalance loses and doubles nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tidewatch_topic_io::{
+    Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaError, OffsetCommit, StartAt,
+};
+
+use crate::{PATIENCE, config, create, join, next_events, read_values, serve, write};
+
+fn assigned(events: Vec<GroupEvent>) -> Vec<Assigned> {
+    let assigned =
+        events.into_iter().filter_map(|event| if let GroupEvent::Assigned(list) = event { Some(list) } else { None });
+    assigned.flatten().collect()
+}
+
+#[test]
+fn a_group_goes_on_where_it_committed_and_finds_its_metadata() {
+    create("resume", 1);
+    write("resume", 1, 0, 10);
+    let mut first = join("resume", "resume");
+    assert_eq!(
+        assigned(next_events(&mut first)),
+        [Assigned { topic: "resume".into(), partition: 0, committed: None, start_offset: 0 }]
+    );
+    assert_eq!(read_values(&mut first, 4).last().unwrap().2, "0:3");
+    first.commit(&[OffsetCommit { topic: "resume", partition: 0, offset: 4, metadata: "round 1 · ü" }]).unwrap();
+    assert_eq!(first.positions().collect::<Vec<_>>(), [("resume", 0, 4)]);
+    drop(first);
+
+    let mut second = join("resume", "resume");
+    let mut asked = Vec::new();
+    let start = Instant::now();
+    let events = loop {
+        let events = second.serve_group(&mut |topic, partition, committed| {
+            asked.push((topic.to_owned(), partition, committed.cloned()));
+            StartAt::Offset(committed.unwrap().offset - 2) // a replay begins before the committed offset
+        });
+        let events = events.unwrap();
+        if !events.is_empty() {
+            break events;
+        }
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    };
+    let committed = Some(Committed { offset: 4, metadata: "round 1 · ü".into() });
+    assert_eq!(asked, [("resume".to_owned(), 0, committed.clone())]);
+    assert_eq!(assigned(events), [Assigned { topic: "resume".into(), partition: 0, committed, start_offset: 2 }]);
+    assert_eq!(read_values(&mut second, 8)[0], (0, 2, "0:2".to_owned()));
+    let lag = second.lag();
+    assert_eq!((lag[0].committed, lag[0].end_offset, lag[0].lag), (Some(10), 10, 0));
+    assert_eq!(second.watermarks("resume", 0).unwrap(), (0, 10));
+}
+
+#[test]
+fn a_rewound_partition_is_read_again_and_the_others_are_not() {
+    create("rewind", 2);
+    write("rewind", 2, 0, 10);
+    let mut reader = join("rewind", "rewind");
+    next_events(&mut reader);
+    read_values(&mut reader, 13); // one partition whole, the other in part; the rest is fetched ahead
+    reader.rewind(&[("rewind", 0, 4), ("rewind", 1, 10), ("rewind", 7, 0)]).unwrap();
+    let again = read_values(&mut reader, 6);
+    assert_eq!(again.iter().map(|(p, o, _)| (*p, *o)).collect::<Vec<_>>(), (4..10).map(|o| (0, o)).collect::<Vec<_>>());
+    assert!(reader.read(10, Duration::from_millis(300)).unwrap().is_empty());
+    assert_eq!(reader.positions().collect::<Vec<_>>(), [("rewind", 0, 10), ("rewind", 1, 10)]);
+}
+
+#[test]
+fn a_read_returns_what_is_there_without_waiting_for_more() {
+    create("prompt", 1);
+    write("prompt", 1, 0, 3);
+    let mut reader = join("prompt", "prompt");
+    next_events(&mut reader);
+    let start = Instant::now();
+    let mut count = 0;
+    while count < 3 {
+        count += reader.read(1000, PATIENCE).unwrap().len();
+    }
+    assert!(start.elapsed() < PATIENCE, "it did not wait for a thousand");
+}
+
+#[test]
+fn a_second_member_takes_over_half_and_nothing_is_lost_or_doubled() {
+    create("shared", 6);
+    write("shared", 6, 0, 50);
+    let mut seen = BTreeMap::<(i32, i64), usize>::new();
+    let mut note = |values: Vec<(i32, i64, String)>| {
+        for (partition, offset, _) in values {
+            *seen.entry((partition, offset)).or_default() += 1;
+        }
+    };
+    let mut one = join("shared", "shared");
+    assert_eq!(assigned(next_events(&mut one)).len(), 6);
+    note(read_values(&mut one, 120)); // in the middle of what is there, the rest prefetched
+    // What was read so far is committed before the group changes, as a cycle does.
+    let positions: Vec<_> =
+        one.positions().map(|(topic, partition, offset)| (topic.to_owned(), partition, offset)).collect();
+    let commits = positions.iter().map(|(topic, partition, offset)| OffsetCommit {
+        topic,
+        partition: *partition,
+        offset: *offset,
+        metadata: "",
+    });
+    one.commit(&commits.collect::<Vec<_>>()).unwrap();
+    let mut two = join("shared", "shared");
+    let (mut given, mut taken, start) = (Vec::new(), Vec::new(), Instant::now());
+    while taken.len() < 3 {
+        assert!(start.elapsed() < PATIENCE, "given {given:?}, taken {taken:?}");
+        for event in serve(&mut one) {
+            match event {
+                GroupEvent::Revoked(partitions) => given.extend(partitions),
+                other => panic!("cooperative: partitions that stay are not touched, but {other:?}"),
+            }
+        }
+        taken.extend(assigned(serve(&mut two)));
+    }
+    assert_eq!(given.len(), 3);
+    assert_eq!(one.positions().len(), 3);
+    assert!(taken.iter().all(|new| given.contains(&(new.topic.clone(), new.partition)) && new.committed.is_some()));
+    write("shared", 6, 50, 10);
+    let mut left = 6 * 60 - 120;
+    let start = Instant::now();
+    while left > 0 {
+        assert!(start.elapsed() < PATIENCE, "{left} records are missing");
+        for reader in [&mut one, &mut two] {
+            let batch = reader.read(100, Duration::from_millis(20)).unwrap();
+            left -= batch.len();
+            note(batch.iter().map(|m| (m.partition(), m.offset(), String::new())).collect());
+        }
+    }
+    assert!(one.read(100, Duration::from_millis(200)).unwrap().is_empty());
+    assert!(two.read(100, Duration::from_millis(200)).unwrap().is_empty());
+    assert_eq!(seen.len(), 360);
+    assert!(seen.values().all(|count| *count == 1), "{seen:?}");
+
+    drop(two); // it leaves: the first one gets everything back
+    let back = assigned(next_events(&mut one));
+    assert_eq!(back.len(), 3);
+}
+
+#[test]
+fn the_eager_protocol_is_served_too() {
+    create("eager", 2);
+    write("eager", 2, 0, 5);
+    let mut eager = config();
+    eager.properties.set("partition.assignment.strategy", "range");
+    let open = || GroupReader::new(&eager, "eager", &["eager"], GroupOptions::default()).unwrap();
+    let mut one = open();
+    assert_eq!(assigned(next_events(&mut one)).len(), 2);
+    read_values(&mut one, 10);
+    let mut two = open();
+    let (mut taken, mut revoked, start) = (0, 0, Instant::now());
+    while taken < 1 || one.positions().len() != 1 {
+        assert!(start.elapsed() < PATIENCE);
+        for event in serve(&mut one) {
+            revoked += usize::from(matches!(event, GroupEvent::Revoked(_)));
+        }
+        taken += assigned(serve(&mut two)).len();
+    }
+    assert!(revoked >= 1, "everything is given up first");
+    assert_eq!(two.positions().len(), 1);
+}
+
+#[test]
+fn a_missing_topic_is_said_in_one_line() {
+    let mut reader = join("nothing", "no-such-topic");
+    let start = Instant::now();
+    let error = loop {
+        assert!(start.elapsed() < PATIENCE);
+        match reader.serve_group(&mut |_, _, _| StartAt::Committed) {
+            Ok(_) => drop(reader.read(1, Duration::from_millis(10)).unwrap()),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().starts_with("topic \"no-such-topic\" does not exist: create it"), "{error}");
+    assert_eq!(error.disposition(), Disposition::Fatal);
+}
+
+#[test]
+fn records_that_are_gone_are_an_error_not_a_jump() {
+    create("gone", 1);
+    write("gone", 1, 0, 3);
+    let mut reader = join("gone", "gone");
+    let start = Instant::now();
+    while reader.serve_group(&mut |_, _, _| StartAt::Offset(1000)).unwrap().is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    let error = loop {
+        assert!(start.elapsed() < PATIENCE);
+        match reader.read(10, Duration::from_millis(100)) {
+            Ok(batch) => assert!(batch.is_empty()),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(&error, KafkaError::OffsetOutOfRange { topic, partition: 0, offset: 1000 } if topic == "gone"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_second_holder_of_an_instance_id_expels_the_first() {
+    create("static", 1);
+    let open = || {
+        let options = GroupOptions { instance_id: Some("i-1".to_owned()), ..GroupOptions::default() };
+        GroupReader::new(&config(), "static", &["static"], options).unwrap()
+    };
+    let mut first = open();
+    next_events(&mut first);
+    let mut second = open();
+    let start = Instant::now();
+    let error = loop {
+        assert!(start.elapsed() < PATIENCE);
+        serve(&mut second);
+        match first.serve_group(&mut |_, _, _| StartAt::Committed) {
+            Ok(_) => drop(first.read(1, Duration::from_millis(10))),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, KafkaError::Expelled { group, .. } if group == "static"), "{error:?}");
+    assert_eq!(error.disposition(), Disposition::Fatal);
+}

@@ -1,0 +1,136 @@
+//! Outputs and offsets in one transaction: visible together or not at all, and only one writer of an id lives.
+
+use tidewatch_topic_io::{
+    Disposition, KafkaError, OffsetCommit, Outgoing, TransactionOptions, TransactionOutcome, TransactionalWriter,
+};
+
+use crate::{Admin, config, contents, create, join, next_events, read_values, write};
+
+fn open(id: &str) -> TransactionalWriter {
+    TransactionalWriter::new(&config(), id, TransactionOptions::default()).unwrap()
+}
+
+#[test]
+fn committed_outputs_and_offsets_are_there_aborted_ones_never() {
+    create("in", 1);
+    create("out", 2);
+    write("in", 1, 0, 10);
+    let mut reader = join("cycle", "in");
+    next_events(&mut reader);
+    let mut writer = open("cycle-0");
+
+    let inputs = read_values(&mut reader, 4);
+    writer.begin().unwrap();
+    assert!(writer.is_open());
+    for (_, _, value) in &inputs {
+        writer.send(Outgoing { partition: Some(1), ..Outgoing::new("out", b"k", value.as_bytes()) }).unwrap();
+    }
+    assert_eq!(contents("out", 2, true), [""; 0], "nothing is visible before the commit");
+    writer
+        .commit(&[OffsetCommit { topic: "in", partition: 0, offset: 4, metadata: "m" }], &reader.group_metadata())
+        .unwrap();
+    assert!(!writer.is_open());
+    assert_eq!(contents("out", 2, true), ["0:0", "0:1", "0:2", "0:3"]);
+
+    writer.begin().unwrap();
+    writer.send(Outgoing::new("out", b"k", b"aborted")).unwrap();
+    writer.abort().unwrap();
+    writer.abort().unwrap(); // there is none: nothing happens
+    writer.begin().unwrap();
+    writer.send(Outgoing { partition: Some(1), ..Outgoing::new("out", b"k", b"after") }).unwrap();
+    writer.commit_records().unwrap();
+    assert_eq!(contents("out", 2, true), ["0:0", "0:1", "0:2", "0:3", "after"]);
+
+    let lag = &Admin::connect(&config()).unwrap().lag("cycle", &["in"]).unwrap()[0];
+    assert_eq!((lag.committed, lag.end_offset, lag.lag), (Some(4), 10, 6));
+}
+
+#[test]
+fn an_abort_is_quick_and_complete_with_records_still_on_their_way() {
+    create("big-abort", 1);
+    let mut writer = open("big-abort");
+    writer.begin().unwrap();
+    let value = vec![b'x'; 1000];
+    for _ in 0..20_000 {
+        writer.send(Outgoing::new("big-abort", b"k", &value)).unwrap();
+    }
+    writer.abort().unwrap();
+    writer.begin().unwrap();
+    writer.send(Outgoing::new("big-abort", b"k", b"kept")).unwrap();
+    writer.commit_records().unwrap();
+    assert_eq!(contents("big-abort", 1, true), ["kept"]);
+}
+
+#[test]
+fn a_second_writer_of_an_id_fences_the_first() {
+    create("fenced", 1);
+    let mut first = open("fenced");
+    first.begin().unwrap();
+    first.send(Outgoing::new("fenced", b"k", b"lost")).unwrap();
+    let mut second = open("fenced");
+    second.begin().unwrap();
+    second.send(Outgoing::new("fenced", b"k", b"kept")).unwrap();
+    second.commit_records().unwrap();
+
+    let error = first.commit_records().unwrap_err();
+    let outcome = if let KafkaError::Transaction { outcome, .. } = &error { Some(*outcome) } else { None };
+    assert_eq!(outcome, Some(TransactionOutcome::Fenced), "{error}");
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    assert_eq!(contents("fenced", 1, true), ["kept"]);
+}
+
+#[test]
+fn a_reopened_writer_settles_what_was_open() {
+    create("reopened", 1);
+    let mut writer = open("reopened");
+    writer.begin().unwrap();
+    writer.send(Outgoing::new("reopened", b"k", b"open")).unwrap();
+    writer.reopen().unwrap();
+    assert!(!writer.is_open());
+    writer.begin().unwrap();
+    writer.send(Outgoing::new("reopened", b"k", b"kept")).unwrap();
+    writer.commit_records().unwrap();
+    assert_eq!(contents("reopened", 1, true), ["kept"]);
+}
+
+#[test]
+fn a_member_that_was_replaced_cannot_commit_its_offsets() {
+    create("stale", 1);
+    create("stale-out", 1);
+    write("stale", 1, 0, 2);
+    let mut reader = join("stale", "stale");
+    next_events(&mut reader);
+    read_values(&mut reader, 2);
+    let stale = reader.group_metadata();
+    drop(reader); // it left: its membership is worth nothing now
+    let mut writer = open("stale");
+    writer.begin().unwrap();
+    writer.send(Outgoing::new("stale-out", b"k", b"v")).unwrap();
+    let error =
+        writer.commit(&[OffsetCommit { topic: "stale", partition: 0, offset: 2, metadata: "" }], &stale).unwrap_err();
+    assert_eq!(error.disposition(), Disposition::AbortCycle, "{error}");
+    assert!(!error.needs_new_writer(), "{error}");
+    writer.abort().unwrap();
+    assert_eq!(contents("stale-out", 1, true), [""; 0]);
+}
+
+#[test]
+fn a_record_that_is_too_large_is_a_dead_letter_and_the_writer_lives_on() {
+    create("large", 1);
+    let mut writer = open("large");
+    writer.begin().unwrap();
+    let error = writer.send(Outgoing::new("large", b"k", &vec![0; 2_000_000])).unwrap_err();
+    assert_eq!(error.disposition(), Disposition::DeadLetter, "{error}");
+    assert!(error.to_string().contains("2000001 bytes is too large for topic \"large\""), "{error}");
+    writer.send(Outgoing::new("large", b"k", b"small")).unwrap();
+    writer.commit_records().unwrap();
+    assert_eq!(contents("large", 1, true), ["small"]);
+}
+
+#[test]
+fn a_missing_topic_is_said_by_its_writers() {
+    let mut writer = tidewatch_topic_io::Writer::new(&config()).unwrap();
+    let sent = writer.send(Outgoing::new("no-such-topic", b"k", b"v"));
+    let error = sent.and_then(|()| writer.flush(crate::PATIENCE)).unwrap_err();
+    assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "no-such-topic"), "{error:?}");
+}
