@@ -22,8 +22,9 @@ pub(crate) struct Input {
     next: i64,
     /// Effects of earlier offsets are committed already.
     write_from: i64,
-    /// The next offset when the last snapshot was written.
+    /// The next offset when the last snapshot was written; where it all began, before the first one.
     snapshot: i64,
+    is_snapshot: bool,
     snapshot_at: Instant,
     partitions: i32,
     touched: bool,
@@ -37,6 +38,7 @@ impl Input {
             next: begin.read_from,
             write_from: begin.write_from,
             snapshot: begin.read_from,
+            is_snapshot: begin.is_snapshot,
             snapshot_at: Instant::now(),
             partitions,
             touched: false,
@@ -243,6 +245,7 @@ impl<'a> Cycle<'a> {
                 self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
             }
             input.snapshot = input.next;
+            input.is_snapshot = true;
             input.snapshot_at = Instant::now();
             input.touched = true;
         }
@@ -252,7 +255,10 @@ impl<'a> Cycle<'a> {
 
     fn commit(&mut self, reader: &GroupReader) -> Result<(), ProcessorError> {
         let touched = || self.inputs.iter().filter(|(_, input)| input.touched);
-        let note = |input: &Input| CommitNote { snapshot: input.snapshot, partitions: input.partitions }.to_metadata();
+        let note = |input: &Input| {
+            let Input { snapshot: read_from, is_snapshot, partitions, .. } = *input;
+            CommitNote { read_from, is_snapshot, partitions }.to_metadata()
+        };
         let notes: Vec<String> = touched().map(|(_, input)| note(input)).collect();
         let offsets: Vec<OffsetCommit<'_>> = touched()
             .zip(&notes)

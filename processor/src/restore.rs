@@ -22,20 +22,29 @@ const READ_WAIT: Duration = Duration::from_millis(100);
 /// What the metadata of a committed offset says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CommitNote {
-    /// Input offset of the last snapshot, or of the first record ever taken in.
-    pub(crate) snapshot: i64,
+    /// Input offset of the last snapshot; or, before the first one, of the first record ever taken in.
+    pub(crate) read_from: i64,
+    /// Whether there is a snapshot.
+    pub(crate) is_snapshot: bool,
     /// Partitions that the input topic had.
     pub(crate) partitions: i32,
 }
 
 impl CommitNote {
     pub(crate) fn to_metadata(self) -> String {
-        format!("snapshot={};partitions={}", self.snapshot, self.partitions)
+        let what = if self.is_snapshot { "snapshot" } else { "start" };
+        format!("{what}={};partitions={}", self.read_from, self.partitions)
     }
 
     pub(crate) fn parse(metadata: &str) -> Option<Self> {
-        let (snapshot, partitions) = metadata.strip_prefix("snapshot=")?.split_once(";partitions=")?;
-        Some(Self { snapshot: snapshot.parse().ok()?, partitions: partitions.parse().ok()? })
+        let (what, partitions) = metadata.split_once(";partitions=")?;
+        let (what, read_from) = what.split_once('=')?;
+        let is_snapshot = match what {
+            "snapshot" => true,
+            "start" => false,
+            _ => return None,
+        };
+        Some(Self { read_from: read_from.parse().ok()?, is_snapshot, partitions: partitions.parse().ok()? })
     }
 }
 
@@ -44,6 +53,8 @@ impl CommitNote {
 pub(crate) struct Beginning {
     /// The first offset that is read.
     pub(crate) read_from: i64,
+    /// Whether there must be a snapshot as of that offset.
+    pub(crate) is_snapshot: bool,
     /// The first offset whose effects are written: the committed one.
     pub(crate) write_from: i64,
 }
@@ -56,20 +67,19 @@ pub(crate) fn restore(
     records: Vec<State>,
 ) -> Result<Engine, ProcessorError> {
     let restored = Engine::restore(config.clone(), partition, records)?;
-    let fresh = begin.read_from == begin.write_from;
-    let engine = match restored {
-        Some((engine, snapshot)) if snapshot == begin.read_from => engine,
-        // Without a snapshot the input is read again from the first record that was ever taken in.
-        None => Engine::new(config.clone(), partition),
-        Some((_, snapshot)) => {
-            return Err(ProcessorError::OffsetsAndState {
-                topic: config.topic.clone(),
-                partition,
-                committed: if fresh { "none".into() } else { begin.read_from.to_string() },
-                found: snapshot.to_string(),
-            });
-        }
-    };
+    let found = restored.as_ref().map(|&(_, snapshot)| snapshot);
+    let expected = begin.is_snapshot.then_some(begin.read_from);
+    if found != expected {
+        let name = |offset: Option<i64>| offset.map_or("none".into(), |offset| offset.to_string());
+        return Err(ProcessorError::OffsetsAndState {
+            topic: config.topic.clone(),
+            partition,
+            committed: name(expected),
+            found: name(found),
+        });
+    }
+    // Without a snapshot the input is read again from the first record that was ever taken in.
+    let engine = restored.map_or_else(|| Engine::new(config.clone(), partition), |(engine, _)| engine);
     metrics::restored(&config.topic, partition, engine.entities(), begin.read_from, begin.write_from);
     Ok(engine)
 }
@@ -120,9 +130,11 @@ mod tests {
 
     #[test]
     fn the_note_of_a_commit_is_read_back_and_nothing_else_is() {
-        let note = CommitNote { snapshot: 42, partitions: 6 };
-        assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
-        for other in ["", "snapshot=", "snapshot=x;partitions=1", "by hand"] {
+        for is_snapshot in [false, true] {
+            let note = CommitNote { read_from: 42, is_snapshot, partitions: 6 };
+            assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
+        }
+        for other in ["", "snapshot=", "snapshot=x;partitions=1", "end=1;partitions=1", "by hand"] {
             assert_eq!(CommitNote::parse(other), None, "{other}");
         }
     }

@@ -186,7 +186,8 @@ impl<'a> Worker<'a> {
                 return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
             }
             let write_from = assigned.committed.as_ref().map_or(assigned.start_offset, |committed| committed.offset);
-            let begin = Beginning { read_from: assigned.start_offset, write_from };
+            let is_snapshot = note.is_some_and(|note| note.is_snapshot);
+            let begin = Beginning { read_from: assigned.start_offset, is_snapshot, write_from };
             let declared = &self.cycle.streams[stream].config;
             let records = state.remove(&(declared.name.clone(), assigned.partition)).unwrap_or_default();
             let engine = restore::restore(declared, assigned.partition, begin, records)?;
@@ -200,7 +201,7 @@ impl<'a> Worker<'a> {
 fn start_at(committed: Option<&Committed>, start: Start) -> StartAt {
     match committed {
         Some(committed) => {
-            StartAt::Offset(CommitNote::parse(&committed.metadata).map_or(committed.offset, |note| note.snapshot))
+            StartAt::Offset(CommitNote::parse(&committed.metadata).map_or(committed.offset, |note| note.read_from))
         }
         None if start == Start::Latest => StartAt::End,
         None => StartAt::Beginning,

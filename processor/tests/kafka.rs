@@ -1,0 +1,296 @@
+//! The processor on a real Apache Kafka: what it writes, record by record, against plain reference code.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewatch_kafka::KafkaServer;
+use tidewatch_processor::{Counts, ProcessorConfig, ProcessorSettings, Progress};
+use tidewatch_processor_core::config::Span;
+use tidewatch_processor_core::{StreamConfig, StreamSettings};
+use tidewatch_schemas::Record;
+use tidewatch_schemas::catalogue::Topics;
+use tidewatch_schemas::record::{Forecast, Late, WindowMetric};
+use tidewatch_schemas::wire;
+use tidewatch_sink::{Stop, StopSignal};
+use tidewatch_topic_io::{
+    Admin, GroupOptions, GroupReader, KafkaConfig, OffsetCommit, Outgoing, PartitionReader, StartAt, TopicSpec, Writer,
+    partitioner,
+};
+
+const PARTITIONS: i32 = 3;
+const WINDOW_MS: i64 = 60_000;
+const DISORDER_MS: i64 = 20_000;
+
+fn kafka() -> KafkaConfig {
+    KafkaConfig { bootstrap_servers: KafkaServer::shared().bootstrap_servers().to_owned(), ..KafkaConfig::default() }
+}
+
+fn stream(topic: &str) -> Arc<StreamConfig> {
+    let settings: StreamSettings = serde_json::from_value(serde_json::json!({
+        "name": "rooms", "topic": topic, "format": "json", "entity": ["room"], "event_time": "at",
+        "window": { "tumbling": "1m" }, "disorder": "20s",
+        "measure": [{
+            "name": "temperature", "field": "celsius", "aggregates": ["mean", "max"],
+            "forecast": { "seasons": ["1h"], "horizons": ["1m", "5m"], "emit_every": "10m" },
+        }],
+    }))
+    .unwrap();
+    settings.validate().unwrap()
+}
+
+/// A processor with topics of its own. `run` tells runs over the same input apart.
+fn processor(input: &str, run: &str) -> ProcessorConfig {
+    let name = |kind: &str| format!("{input}.{run}.{kind}");
+    let topics = Topics {
+        metrics: name("metrics"),
+        forecasts: name("forecasts"),
+        alerts: name("alerts"),
+        late: name("late"),
+        dead_letters: name("dead-letters"),
+        state: name("state"),
+        ..Topics::default()
+    };
+    let outputs =
+        [&topics.metrics, &topics.forecasts, &topics.alerts, &topics.late, &topics.dead_letters, &topics.state];
+    create(&outputs.map(String::as_str));
+    let settings = ProcessorSettings {
+        group_id: name("group"),
+        batch_max: 500,
+        commit_interval: Span::from_millis(50),
+        snapshot_every: Span::from_millis(100),
+        ..ProcessorSettings::default()
+    };
+    ProcessorConfig { kafka: kafka(), streams: vec![stream(input)], topics, settings }
+}
+
+fn create(topics: &[&str]) {
+    let spec = |name: &&str| TopicSpec { retention_ms: Some(-1), ..TopicSpec::new(*name, PARTITIONS) };
+    Admin::connect(&kafka()).unwrap().ensure_topics(&topics.iter().map(spec).collect::<Vec<_>>()).unwrap();
+}
+
+#[derive(Clone, Debug)]
+struct Reading {
+    room: String,
+    at: i64,
+    celsius: f64,
+}
+
+impl Reading {
+    fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(&serde_json::json!({ "room": self.room, "at": self.at, "celsius": self.celsius })).unwrap()
+    }
+
+    fn partition(&self) -> i32 {
+        partitioner::partition_for(self.room.as_bytes(), PARTITIONS)
+    }
+}
+
+/// Rooms over some hours, most readings a little out of order and a few far too late.
+fn readings(len: i64) -> Vec<Reading> {
+    (0..len)
+        .map(|n| {
+            let mixed = (n * 2_654_435_761) % 1_000_003;
+            let late = if mixed % 97 == 0 { 10 * WINDOW_MS } else { mixed % DISORDER_MS };
+            let at = 1_700_000_000_000 + n * 1_500 - late;
+            Reading { room: format!("room-{}", mixed % 7), at, celsius: 20.0 + (mixed % 100) as f64 / 10.0 }
+        })
+        .collect()
+}
+
+fn publish(topic: &str, readings: &[Reading]) {
+    let mut writer = Writer::new(&kafka()).unwrap();
+    for reading in readings {
+        let (value, key) = (reading.json(), reading.room.as_bytes());
+        let record = Outgoing {
+            partition: Some(reading.partition()),
+            timestamp_ms: Some(reading.at),
+            ..Outgoing::new(topic, key, &value)
+        };
+        writer.send(record).unwrap();
+    }
+    writer.flush(Duration::from_secs(30)).unwrap();
+}
+
+/// Runs until all input is committed.
+fn drain(config: &ProcessorConfig) -> Counts {
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    stop.request(Stop::Drain);
+    tidewatch_processor::run(config, &progress, &stop).unwrap().counts
+}
+
+/// Committed records in order, by partition: key, value, and when the event behind it was meant to be sent.
+fn read<R>(topic: &str, decode: impl Fn(&[u8]) -> R) -> Vec<(i32, Vec<u8>, R, Option<String>)> {
+    let mut reader = PartitionReader::new(&kafka(), true).unwrap();
+    let partitions: Vec<_> = (0..PARTITIONS).map(|partition| (topic, partition, StartAt::Beginning)).collect();
+    reader.assign(&partitions).unwrap();
+    let mut all = Vec::new();
+    while !reader.is_at_end() {
+        for message in reader.read(1_000, Duration::from_millis(200)).unwrap().iter() {
+            let intended =
+                message.header("tidewatch-intended-ms").map(|value| String::from_utf8(value.to_vec()).unwrap());
+            all.push((
+                message.partition(),
+                message.key().unwrap().to_vec(),
+                decode(message.value().unwrap()),
+                intended,
+            ));
+        }
+    }
+    all.sort_by_key(|(partition, ..)| *partition);
+    all
+}
+
+fn records<R: Record>(topic: &str) -> Vec<R> {
+    read(topic, |value| wire::decode(value).unwrap()).into_iter().map(|(_, _, record, _)| record).collect()
+}
+
+/// One window as a person with a spreadsheet would fill it.
+#[derive(Debug, Default)]
+struct Expected {
+    values: Vec<f64>,
+    first_offset: i64,
+    last_offset: i64,
+}
+
+/// (partition, window start, room) -> what belongs there; and the offsets of late readings by partition.
+type Reference = (BTreeMap<(i32, i64, String), Expected>, BTreeMap<i32, Vec<i64>>);
+
+fn reference(readings: &[Reading]) -> Reference {
+    let (mut windows, mut late) = (BTreeMap::<_, Expected>::new(), BTreeMap::<_, Vec<i64>>::new());
+    for partition in 0..PARTITIONS {
+        let mut watermark = i64::MIN;
+        for (offset, reading) in (0i64..).zip(readings.iter().filter(|reading| reading.partition() == partition)) {
+            let start = reading.at - reading.at % WINDOW_MS;
+            if start + WINDOW_MS <= watermark {
+                late.entry(partition).or_default().push(offset);
+                continue;
+            }
+            let window = windows.entry((partition, start, reading.room.clone())).or_default();
+            if window.values.is_empty() {
+                window.first_offset = offset;
+            }
+            window.values.push(reading.celsius);
+            window.last_offset = offset;
+            watermark = watermark.max(reading.at - DISORDER_MS);
+        }
+        windows.retain(|&(of, start, _), _| of != partition || start + WINDOW_MS <= watermark);
+    }
+    (windows, late)
+}
+
+#[test]
+fn every_window_equals_that_of_plain_reference_code() {
+    let input = "reference";
+    create(&[input]);
+    let readings = readings(20_000);
+    publish(input, &readings);
+    let config = processor(input, "only");
+    let counts = drain(&config);
+
+    let (mut windows, late) = reference(&readings);
+    let late_count: usize = late.values().map(Vec::len).sum();
+    assert!(late_count > 50, "the input is meant to have late readings");
+    assert_eq!((counts.read, counts.late, counts.residue()), (20_000, late_count as u64, 0));
+
+    let metrics: Vec<WindowMetric> = records(&config.topics.metrics);
+    assert_eq!(counts.windows, windows.len() as u64);
+    for metric in &metrics {
+        let place = (metric.partition, metric.window_start, metric.entity.clone());
+        let expected = windows.remove(&place).unwrap_or_else(|| panic!("{place:?} is no window, or was written twice"));
+        let (count, sum) = (expected.values.len() as f64, expected.values.iter().sum::<f64>());
+        let mean = sum / count;
+        let variance = expected.values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        assert_eq!((metric.count as f64, metric.window_end), (count, metric.window_start + WINDOW_MS));
+        assert!((metric.mean - mean).abs() < 1e-9 && (metric.sum - sum).abs() < 1e-6, "{metric:?}");
+        assert!(count < 2.0 || (metric.stddev - variance.sqrt()).abs() < 1e-9, "{metric:?} {variance}");
+        assert_eq!(metric.min, expected.values.iter().copied().fold(f64::MAX, f64::min));
+        assert_eq!(metric.max, expected.values.iter().copied().fold(f64::MIN, f64::max));
+        assert_eq!((metric.first_offset, metric.last_offset), (expected.first_offset, expected.last_offset));
+        assert_eq!(metric.labels, BTreeMap::from([("room".into(), metric.entity.clone())]));
+        assert_eq!(metric.series.iter().map(|point| point.value).collect::<Vec<_>>(), [metric.mean, metric.max]);
+    }
+    assert!(windows.is_empty(), "windows that were never written: {:?}", windows.keys());
+
+    let mut found = BTreeMap::<i32, Vec<i64>>::new();
+    for record in records::<Late>(&config.topics.late) {
+        let original =
+            readings.iter().filter(|reading| reading.partition() == record.partition).nth(record.offset as usize);
+        let original = original.unwrap();
+        assert_eq!((record.event_time, record.value), (original.at, Some(original.json())));
+        found.entry(record.partition).or_default().push(record.offset);
+    }
+    assert_eq!(found, late);
+    let forecasts: Vec<Forecast> = records(&config.topics.forecasts);
+    assert!(forecasts.iter().all(|forecast| forecast.issued_at % (10 * WINDOW_MS) == 0 && forecast.path.len() == 2));
+    assert!(!forecasts.is_empty());
+}
+
+#[test]
+fn stopping_and_starting_leaves_no_trace_in_the_outputs() {
+    let input = "stops";
+    create(&[input]);
+    let readings = readings(12_000);
+    let stopped = processor(input, "stopped");
+    let mut counts = 0;
+    for part in readings.chunks(4_000) {
+        publish(input, part);
+        counts += drain(&stopped).read;
+    }
+    assert_eq!(counts, 12_000, "no record is counted again");
+    let undisturbed = processor(input, "undisturbed");
+    drain(&undisturbed);
+
+    let pairs = |config: &ProcessorConfig| {
+        let t = &config.topics;
+        [&t.metrics, &t.forecasts, &t.alerts, &t.late, &t.dead_letters].map(|topic| read(topic, <[u8]>::to_vec))
+    };
+    let (left, right) = (pairs(&stopped), pairs(&undisturbed));
+    assert!(!left[0].is_empty());
+    assert_eq!(left, right, "the same log gives the same bytes in the same order");
+}
+
+#[test]
+fn offsets_and_state_that_do_not_belong_together_are_refused() {
+    let input = "torn";
+    create(&[input]);
+    publish(input, &readings(300));
+    let mut config = processor(input, "before");
+    drain(&config);
+    let refused = |config: &ProcessorConfig| {
+        tidewatch_processor::run(config, &Progress::new(), &StopSignal::new()).unwrap_err().to_string()
+    };
+    config.topics.state = format!("{input}.narrow.state");
+    Admin::connect(&kafka()).unwrap().ensure_topics(&[TopicSpec::new(&config.topics.state, 1)]).unwrap();
+    assert_eq!(
+        refused(&config),
+        "state topic `torn.narrow.state` has 1 partitions, input `torn` has 3: create the state topic with at least as many"
+    );
+    config.topics.state = format!("{input}.empty.state");
+    create(&[&config.topics.state]);
+    let error = refused(&config);
+    assert!(error.contains("the state topic holds none") && error.contains("processor.group_id"), "{error}");
+}
+
+#[test]
+fn a_topic_whose_partitions_have_changed_is_refused() {
+    let input = "grown";
+    create(&[input]);
+    let config = processor(input, "before");
+    // What a processor would have committed when the topic had two partitions.
+    let mut reader = GroupReader::new(&kafka(), &config.settings.group_id, &[input], GroupOptions::default()).unwrap();
+    while reader.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap().is_empty() {
+        reader.read(1, Duration::from_millis(50)).unwrap();
+    }
+    let commit = |partition| OffsetCommit { topic: input, partition, offset: 0, metadata: "start=0;partitions=2" };
+    reader.commit(&(0..PARTITIONS).map(commit).collect::<Vec<_>>()).unwrap();
+    drop(reader);
+    let error = tidewatch_processor::run(&config, &Progress::new(), &StopSignal::new()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "input `grown` has 3 partitions, its state was written with 2: entities have moved between partitions; set \
+         `processor.group_id` to a new name to start anew"
+    );
+}
