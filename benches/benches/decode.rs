@@ -20,8 +20,7 @@ const SCHEMA: &str = r#"{"type": "record", "name": "Call", "fields": [
     {"name": "status", "type": "int"}, {"name": "duration_ms", "type": "double"},
     {"name": "release", "type": "string"}]}"#;
 
-const FIELDS: [&str; 8] =
-    ["event_time", "service", "instance", "region", "tenant", "status", "duration_ms", "release"];
+const FIELDS: [&str; 8] = ["event_time", "service", "instance", "region", "tenant", "status", "duration_ms", "release"];
 
 /// What apache-avro's serde way reads, strings borrowed by nobody.
 #[derive(Deserialize)]

@@ -23,9 +23,7 @@ pub enum StartError {
         version: String,
     },
     /// Maven ran and failed: no network, or a proxy in the way.
-    #[error(
-        "maven could not fetch Apache Kafka {version} (give --brokers to use a broker of yours): {reason}"
-    )]
+    #[error("maven could not fetch Apache Kafka {version} (give --brokers to use a broker of yours): {reason}")]
     Fetch {
         /// The version that was wanted.
         version: String,
@@ -71,14 +69,7 @@ pub enum StartError {
 }
 
 /// Names the action and the path of a file error.
-pub(crate) fn file(
-    action: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(io::Error) -> StartError {
+pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StartError {
     let path = path.into();
-    move |source| StartError::File {
-        action,
-        path,
-        source,
-    }
+    move |source| StartError::File { action, path, source }
 }

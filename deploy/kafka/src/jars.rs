@@ -39,21 +39,14 @@ fn holds_jars(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else {
         return false;
     };
-    entries.flatten().any(|entry| {
-        entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("kafka_2.13-")
-    })
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("kafka_2.13-"))
 }
 
 /// The build's target folder if this runs from one, else the user's cache folder.
 fn cache_dir() -> PathBuf {
     let from_exe = env::current_exe().ok().and_then(|exe| {
         // Cargo marks its target folder, wherever it is configured to be.
-        exe.ancestors()
-            .find(|dir| dir.join("CACHEDIR.TAG").exists())
-            .map(Path::to_path_buf)
+        exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).map(Path::to_path_buf)
     });
     let from_env = || env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let workspace = || {
@@ -63,15 +56,9 @@ fn cache_dir() -> PathBuf {
     let user = || {
         let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        cache
-            .or_else(home)
-            .unwrap_or_else(env::temp_dir)
-            .join("tidewatch")
+        cache.or_else(home).unwrap_or_else(env::temp_dir).join("tidewatch")
     };
-    from_exe
-        .or_else(from_env)
-        .or_else(workspace)
-        .unwrap_or_else(user)
+    from_exe.or_else(from_env).or_else(workspace).unwrap_or_else(user)
 }
 
 fn fetch_once(dir: &Path, announce: bool) -> Result<PathBuf, StartError> {
@@ -85,11 +72,7 @@ fn fetch_once(dir: &Path, announce: bool) -> Result<PathBuf, StartError> {
     lock.lock().map_err(file("take the lock", &lock_path))?; // let go when the file is closed, also by a crash
     if !marker.exists() {
         if announce {
-            eprintln!(
-                "fetching Apache Kafka {} from Maven Central into {} (54 MB, once)",
-                version(),
-                dir.display()
-            );
+            eprintln!("fetching Apache Kafka {} from Maven Central into {} (54 MB, once)", version(), dir.display());
         }
         run_maven(dir)?;
         File::create(&marker).map_err(file("write", &marker))?;
@@ -114,26 +97,16 @@ fn run_maven(dir: &Path) -> Result<(), StartError> {
             return Err(StartError::Maven { version });
         }
         Err(source) => {
-            return Err(StartError::System {
-                action: "run mvn",
-                source,
-            });
+            return Err(StartError::System { action: "run mvn", source });
         }
     };
     if output.status.success() && holds_jars(dir) {
         return Ok(());
     }
     let printed = String::from_utf8_lossy(&output.stdout);
-    let error_line = printed
-        .lines()
-        .find_map(|line| line.split_once("ERROR").map(|(_, rest)| rest));
-    let reason = error_line
-        .unwrap_or("it printed no error")
-        .trim_matches(|c: char| !c.is_alphanumeric());
-    Err(StartError::Fetch {
-        version,
-        reason: reason.to_owned(),
-    })
+    let error_line = printed.lines().find_map(|line| line.split_once("ERROR").map(|(_, rest)| rest));
+    let reason = error_line.unwrap_or("it printed no error").trim_matches(|c: char| !c.is_alphanumeric());
+    Err(StartError::Fetch { version, reason: reason.to_owned() })
 }
 
 /// The `java` to run: JAVA_HOME's, else the path's, and only if it is new enough.
@@ -142,20 +115,10 @@ pub(crate) fn java() -> Result<PathBuf, StartError> {
         Some(home) if !home.is_empty() => PathBuf::from(home).join("bin/java"),
         _ => PathBuf::from("java"),
     };
-    let found = match Command::new(&program)
-        .arg("-version")
-        .stdin(Stdio::null())
-        .output()
-    {
-        Ok(output) => String::from_utf8_lossy(&output.stderr)
-            .lines()
-            .next()
-            .unwrap_or("")
-            .to_owned(),
+    let found = match Command::new(&program).arg("-version").stdin(Stdio::null()).output() {
+        Ok(output) => String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("").to_owned(),
         Err(error) => {
-            return Err(StartError::Java {
-                found: format!("none ({}: {error})", program.display()),
-            });
+            return Err(StartError::Java { found: format!("none ({}: {error})", program.display()) });
         }
     };
     match major_version(&found) {
@@ -167,9 +130,7 @@ pub(crate) fn java() -> Result<PathBuf, StartError> {
 /// The major version in the first line of `java -version`: `openjdk version "17.0.15" 2025-04-15`, `java version "1.8.0_401"`.
 fn major_version(line: &str) -> Option<u32> {
     let quoted = line.split('"').nth(1)?;
-    let mut numbers = quoted
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|digits| digits.parse::<u32>().ok());
+    let mut numbers = quoted.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().ok());
     match numbers.next()?? {
         1 => numbers.next()?,
         major => Some(major),
@@ -197,11 +158,6 @@ mod tests {
     #[test]
     fn the_version_is_the_poms() {
         assert!(version().starts_with("4."), "{}", version());
-        assert_eq!(
-            POM.matches(&format!("<version>{}</version>", version()))
-                .count(),
-            2,
-            "kafka and its tools agree"
-        );
+        assert_eq!(POM.matches(&format!("<version>{}</version>", version())).count(), 2, "kafka and its tools agree");
     }
 }

@@ -56,13 +56,8 @@ impl KafkaServer {
         let (data_dir, temporary) = match &options.data_dir {
             Some(dir) => (dir.clone(), None),
             None => {
-                let dir = tempfile::Builder::new()
-                    .prefix("tidewatch-kafka-")
-                    .tempdir();
-                let dir = dir.map_err(|source| StartError::System {
-                    action: "create a temporary folder",
-                    source,
-                })?;
+                let dir = tempfile::Builder::new().prefix("tidewatch-kafka-").tempdir();
+                let dir = dir.map_err(|source| StartError::System { action: "create a temporary folder", source })?;
                 (dir.path().to_path_buf(), Some(dir))
             }
         };
@@ -71,8 +66,7 @@ impl KafkaServer {
         loop {
             let [broker_port, controller_port] = free_ports()?;
             properties::write(&data_dir, broker_port, controller_port, &options.properties)?;
-            let launch =
-                process::Launch::new(&java, &jars, &data_dir, broker_port, temporary.is_some());
+            let launch = process::Launch::new(&java, &jars, &data_dir, broker_port, temporary.is_some());
             launch.format()?;
             match launch.start() {
                 Ok(jvm) => {
@@ -101,9 +95,7 @@ impl KafkaServer {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<KafkaServer> = OnceLock::new();
         // A static is never dropped: the watchdog sees the end of the process and cleans up.
-        SHARED.get_or_init(|| {
-            Self::start(StartOptions::default()).unwrap_or_else(|error| panic!("{error}"))
-        })
+        SHARED.get_or_init(|| Self::start(StartOptions::default()).unwrap_or_else(|error| panic!("{error}")))
     }
 
     /// What clients connect to: `127.0.0.1:PORT`, the same after a [`restart`](Self::restart).
@@ -155,14 +147,9 @@ impl KafkaServer {
 
 /// Two ports that are free now: both are bound before either is let go, so they differ.
 fn free_ports() -> Result<[u16; 2], StartError> {
-    let bind = || {
-        TcpListener::bind(("127.0.0.1", 0))
-            .and_then(|listener| Ok((listener.local_addr()?.port(), listener)))
-    };
-    let failed = |source| StartError::System {
-        action: "find a free loopback port",
-        source,
-    };
+    let bind =
+        || TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
+    let failed = |source| StartError::System { action: "find a free loopback port", source };
     let (first, _first) = bind().map_err(failed)?;
     let (second, _second) = bind().map_err(failed)?;
     Ok([first, second])

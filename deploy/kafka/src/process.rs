@@ -43,21 +43,9 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    pub(crate) fn new(
-        java: &Path,
-        jars: &Path,
-        data_dir: &Path,
-        broker_port: u16,
-        remove_data: bool,
-    ) -> Self {
+    pub(crate) fn new(java: &Path, jars: &Path, data_dir: &Path, broker_port: u16, remove_data: bool) -> Self {
         let [java, jars, data_dir] = [java, jars, data_dir].map(Path::to_path_buf);
-        Self {
-            java,
-            jars,
-            data_dir,
-            broker_port,
-            remove_data,
-        }
+        Self { java, jars, data_dir, broker_port, remove_data }
     }
 
     /// Writes the cluster id into a new data folder; leaves a formatted one as it is.
@@ -73,10 +61,7 @@ impl Launch {
             .arg(self.data_dir.join("server.properties"))
             .stdin(Stdio::null())
             .output()
-            .map_err(|source| StartError::System {
-                action: "run java",
-                source,
-            })?;
+            .map_err(|source| StartError::System { action: "run java", source })?;
         if output.status.success() {
             return Ok(());
         }
@@ -90,43 +75,27 @@ impl Launch {
     /// Starts the JVM and waits until it said that it is ready and its port answers.
     pub(crate) fn start(&self) -> Result<Jvm, StartError> {
         let log_path = self.data_dir.join("kafka.log");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&log_path)
-            .map_err(file("open", &log_path))?;
+        let log = File::options().create(true).append(true).open(&log_path).map_err(file("open", &log_path))?;
         let log_start = log.metadata().map_err(file("open", &log_path))?.len();
         let mut jvm = self.spawn(&log_path)?;
         let deadline = Instant::now() + READY_DEADLINE;
         let address = SocketAddr::from(([127, 0, 0, 1], self.broker_port));
         loop {
             let printed = read_from(&log_path, log_start);
-            if printed.contains(READY_LINE)
-                && TcpStream::connect_timeout(&address, POLL_INTERVAL).is_ok()
-            {
+            if printed.contains(READY_LINE) && TcpStream::connect_timeout(&address, POLL_INTERVAL).is_ok() {
                 return Ok(jvm);
             }
             let what = match jvm.child.try_wait() {
                 Ok(None) if Instant::now() < deadline => None,
-                Ok(None) => Some(format!(
-                    "did not answer within {} s",
-                    READY_DEADLINE.as_secs()
-                )),
+                Ok(None) => Some(format!("did not answer within {} s", READY_DEADLINE.as_secs())),
                 Ok(Some(status)) => Some(format!("ended at its start with {status}")),
                 Err(source) => {
-                    return Err(StartError::System {
-                        action: "watch the JVM",
-                        source,
-                    });
+                    return Err(StartError::System { action: "watch the JVM", source });
                 }
             };
             if let Some(what) = what {
                 let tail = last_lines(&read_from(&log_path, log_start));
-                return Err(StartError::NotReady {
-                    what,
-                    log: log_path,
-                    tail,
-                });
+                return Err(StartError::NotReady { what, log: log_path, tail });
             }
             thread::sleep(POLL_INTERVAL); // waiting for another process: there is nothing to be woken by
         }
@@ -136,11 +105,7 @@ impl Launch {
         let child = Command::new("/bin/sh")
             .args(["-c", WATCHDOG, "tidewatch-kafka"])
             .arg(log_path)
-            .arg(if self.remove_data {
-                self.data_dir.as_os_str()
-            } else {
-                "".as_ref()
-            })
+            .arg(if self.remove_data { self.data_dir.as_os_str() } else { "".as_ref() })
             .arg(&self.java)
             .args(JVM_OPTIONS)
             .arg("-cp")
@@ -152,10 +117,7 @@ impl Launch {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn();
-        let child = child.map_err(|source| StartError::System {
-            action: "start /bin/sh",
-            source,
-        })?;
+        let child = child.map_err(|source| StartError::System { action: "start /bin/sh", source })?;
         Ok(Jvm { child })
     }
 
@@ -209,20 +171,14 @@ impl Drop for Jvm {
 fn read_from(path: &Path, start: u64) -> String {
     let mut bytes = Vec::new();
     if let Ok(mut log) = fs::File::open(path) {
-        let _ = log
-            .seek(SeekFrom::Start(start))
-            .and_then(|_| log.read_to_end(&mut bytes));
+        let _ = log.seek(SeekFrom::Start(start)).and_then(|_| log.read_to_end(&mut bytes));
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The lines that matter of what a JVM printed, on one line: the last few that are not stack frames.
 fn last_lines(printed: &str) -> String {
-    let lines: Vec<&str> = printed
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty() && !l.starts_with("at "))
-        .collect();
+    let lines: Vec<&str> = printed.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("at ")).collect();
     if lines.is_empty() {
         return "it printed nothing".to_owned();
     }

@@ -44,17 +44,10 @@ pub(crate) fn write(
     extra: &[(String, String)],
 ) -> Result<(), StartError> {
     let mut text = String::from(FIXED);
-    let listeners =
-        format!("PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}");
+    let listeners = format!("PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}");
     let _ = writeln!(text, "listeners={listeners}");
-    let _ = writeln!(
-        text,
-        "advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}"
-    );
-    let _ = writeln!(
-        text,
-        "controller.quorum.voters=1@127.0.0.1:{controller_port}"
-    );
+    let _ = writeln!(text, "advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}");
+    let _ = writeln!(text, "controller.quorum.voters=1@127.0.0.1:{controller_port}");
     let _ = writeln!(text, "log.dirs={}", data_dir.join("data").display());
     for (name, value) in extra {
         let _ = writeln!(text, "{name}={value}");
