@@ -19,6 +19,8 @@ use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
 
 /// Cycles that may fail in a row before the processor gives up: each begins anew with fresh clients.
 const FAILURES_MAX: u32 = 10;
+/// Pause after a failed cycle, times the failures in a row.
+const BACKOFF: Duration = Duration::from_millis(200);
 /// How often lag and other standing figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -47,18 +49,24 @@ pub fn run(config: &ProcessorConfig, progress: &Progress, stop: &StopSignal) -> 
         let before = progress.transactions();
         match Worker::start(config, open_streams(config)?, progress).and_then(|mut worker| worker.work(stop)) {
             Ok(()) => break,
-            Err(error) if error.disposition() == Disposition::Fatal => return Err(error),
+            Err(error) if error.disposition() == Disposition::Fatal || !has_worked(progress) => return Err(error),
             Err(error) => {
                 metrics::cycle_aborted(&error);
                 progress.add_restart();
                 failures = if progress.transactions() > before { 1 } else { failures + 1 };
-                if failures >= FAILURES_MAX {
+                if failures >= FAILURES_MAX || stop.requested() == Some(Stop::Now) {
                     return Err(error);
                 }
+                std::thread::sleep(BACKOFF * failures);
             }
         }
     }
     Ok(Summary { counts: progress.counts(), transactions: progress.transactions(), restarts: progress.restarts() })
+}
+
+/// Trouble at the very start is told at once; later it is something to get over.
+fn has_worked(progress: &Progress) -> bool {
+    progress.transactions() > 0 || progress.assigned() > 0
 }
 
 fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError> {
@@ -84,6 +92,8 @@ struct Worker<'a> {
     reader: GroupReader,
     partitions: HashMap<Arc<str>, i32>,
     looked_at: Instant,
+    /// Where the inputs ended when a drain was first seen.
+    ends: Option<HashMap<(String, i32), i64>>,
 }
 
 impl<'a> Worker<'a> {
@@ -110,6 +120,7 @@ impl<'a> Worker<'a> {
             reader,
             partitions,
             looked_at: Instant::now(),
+            ends: None,
         })
     }
 
@@ -130,19 +141,43 @@ impl<'a> Worker<'a> {
             }
             let busy = self.cycle.run_once(&mut self.reader, false)?;
             if self.looked_at.elapsed() >= LOOK_EVERY || !busy {
-                let lag = self.look()?;
-                if !busy && lag == 0 && requested == Some(Stop::Drain) && !self.cycle.inputs.is_empty() {
-                    break;
-                }
+                self.look();
+            }
+            if !busy && requested == Some(Stop::Drain) && self.is_drained()? {
+                break;
             }
         }
         self.cycle.run_once(&mut self.reader, true)?;
-        self.look()?;
+        self.look();
         Ok(())
     }
 
+    /// Whether everything has been taken in that the inputs held when a drain was first seen.
+    fn is_drained(&mut self) -> Result<bool, ProcessorError> {
+        let config = self.cycle.config;
+        if self.ends.is_none() {
+            // Asked by a client of its own: what the reader knows of the ends is as old as its last fetch.
+            let admin = Admin::connect(&config.kafka)?;
+            let mut ends = HashMap::new();
+            for stream in &config.streams {
+                let offsets = admin.offsets(&stream.topic)?.into_iter();
+                ends.extend(offsets.map(|at| ((stream.topic.clone(), at.partition), at.high)));
+            }
+            self.ends = Some(ends);
+        }
+        let positions: HashMap<(String, i32), i64> =
+            self.reader.lag().into_iter().filter_map(|at| Some(((at.topic, at.partition), at.committed?))).collect();
+        let is_read = |topic: &str, partition: i32| {
+            let place = (topic.to_owned(), partition);
+            let end = self.ends.as_ref().and_then(|ends| ends.get(&place)).copied();
+            positions.get(&place).is_some_and(|&position| end.is_none_or(|end| position >= end))
+        };
+        Ok(!self.cycle.inputs.is_empty()
+            && self.cycle.inputs.keys().all(|(topic, partition)| is_read(topic, *partition)))
+    }
+
     /// Looks at how far there is to go.
-    fn look(&mut self) -> Result<i64, ProcessorError> {
+    fn look(&mut self) {
         self.looked_at = Instant::now();
         let lag = self.reader.lag().iter().map(|partition| partition.lag).sum();
         let entities = self.cycle.inputs.values().map(|input| input.engine.entities() as u64).sum();
@@ -150,7 +185,6 @@ impl<'a> Worker<'a> {
         self.cycle.progress.set_entities(entities);
         self.cycle.progress.set_assigned(self.cycle.inputs.len() as u64);
         metrics::standing(lag, entities);
-        Ok(lag)
     }
 
     /// Takes part in the group: gives up what is revoked, restores what is assigned. No transaction is open here.
