@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::Producer as _;
 use rdkafka::{ClientConfig, Offset};
 
 use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::{ConsumerEvents, ProducerEvents};
 use crate::error::{KafkaError, retry_passing};
-use crate::reader::committed_offsets;
-use crate::writer::Producer;
+use crate::oauth::Tokens;
+use crate::reader::{committed_offsets, open_consumer};
+use crate::writer::{Producer, open, poll};
 
 /// A topic that is to exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +117,7 @@ impl Admin {
     pub fn connect(config: &KafkaConfig) -> Result<Self, KafkaError> {
         config.validate()?;
         let properties = config.base_properties()?;
-        let client: Producer = BaseProducer::from_config_and_context(&properties, ProducerEvents::default())
-            .map_err(|error| config.refused(&error))?;
+        let client = open(config, &properties)?;
         let admin = Self { config: config.clone(), client };
         let start = Instant::now();
         loop {
@@ -160,8 +160,9 @@ impl Admin {
         let new_topics: Vec<_> =
             missing.iter().zip(&settings).map(|(topic, settings)| new_topic(topic, settings)).collect();
         let properties = self.config.base_properties()?;
-        let client = AdminClient::from_config_and_context(&properties, ProducerEvents::default());
+        let client = AdminClient::from_config_and_context(&properties, ProducerEvents::new(&self.config));
         let client = client.map_err(|error| self.config.refused(&error))?;
+        Tokens::start(client.inner().context().tokens.as_ref(), client.inner())?;
         let options =
             AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
         let results = block_on(client.create_topics(&new_topics, &options));
@@ -280,9 +281,9 @@ impl Admin {
             report_end: false,
         };
         let properties: ClientConfig = self.config.reader_properties(&role)?;
-        let context = ConsumerEvents::default();
-        context.close();
-        BaseConsumer::from_config_and_context(&properties, context).map_err(|error| self.config.refused(&error))
+        let consumer = open_consumer(&self.config, &properties)?;
+        consumer.context().close();
+        Ok(consumer)
     }
 
     fn counts(&self) -> Result<BTreeMap<String, usize>, KafkaError> {
@@ -293,7 +294,7 @@ impl Admin {
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata, KafkaError> {
         let metadata = self.client.client().fetch_metadata(topic, REQUEST_TIMEOUT);
-        self.client.poll(Duration::ZERO);
+        poll(&self.client, Duration::ZERO);
         metadata.map_err(|error| KafkaError::client("asking for metadata", &error))
     }
 

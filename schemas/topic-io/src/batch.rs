@@ -1,7 +1,7 @@
 //! Reading in batches, straight from librdkafka: the only unsafe module of Tidewatch.
 //!
 //! Why: `rd_kafka_consume_batch_queue` costs 0.48 CPU seconds per million messages, rdkafka's message-by-message poll 0.74.
-//! The safe face is [`BatchQueue`], which owns a native queue that partitions are forwarded to, and [`Batch`], whose
+//! The safe face is `BatchQueue`, which owns a native queue that partitions are forwarded to, and [`Batch`], whose
 //! messages borrow from the client's memory and are given back when it is dropped.
 //!
 //! Invariants behind every `unsafe` below:
@@ -19,11 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka_sys as sys;
 use rdkafka_sys::types::RDKafkaErrorCode;
+use secrecy::ExposeSecret as _;
 
 use crate::context::ConsumerEvents;
+use crate::oauth::Token;
 
 /// A queue of our own that partitions' queues are forwarded to, and that is read a batch at a time.
 pub(crate) struct BatchQueue {
@@ -316,6 +319,33 @@ pub(crate) fn cached_watermarks(
         sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &raw mut low, &raw mut high)
     };
     (found == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some((low, high))
+}
+
+/// Gives a client its token; an error says what is wrong with it. rdkafka can do this only from one of its callbacks.
+pub(crate) fn set_oauth_token<C: ClientContext>(client: &Client<C>, token: &Token) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|_| "a token must not hold a zero byte".to_owned());
+    let (value, principal) = (text(token.value.expose_secret())?, text(&token.principal)?);
+    let extensions = token.extensions.iter().map(|part| text(part)).collect::<Result<Vec<_>, _>>()?;
+    let mut parts: Vec<*const c_char> = extensions.iter().map(|part| part.as_ptr()).collect();
+    let mut reason = [0_u8; 512];
+    // SAFETY: the client and every string are alive during the call, which copies them; the reason is ended by a zero within its
+    // size.
+    let given = unsafe {
+        sys::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.expires_ms,
+            principal.as_ptr(),
+            parts.as_mut_ptr(),
+            parts.len(),
+            reason.as_mut_ptr().cast(),
+            reason.len(),
+        )
+    };
+    if given == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    Err(CStr::from_bytes_until_nul(&reason).map(|reason| reason.to_string_lossy().into_owned()).unwrap_or_default())
 }
 
 /// The metadata of each entry of a list. rdkafka's own accessor panics on bytes that are not UTF-8, which another member of

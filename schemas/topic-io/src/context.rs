@@ -16,8 +16,10 @@ use rdkafka::producer::ProducerContext;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
+use crate::config::KafkaConfig;
 use crate::error::{self, KafkaError};
 use crate::metrics;
+use crate::oauth::Tokens;
 
 /// What every client reports.
 #[derive(Default)]
@@ -80,8 +82,8 @@ macro_rules! client_context {
 }
 
 /// What a producer reports: which deliveries failed.
-#[derive(Default)]
 pub(crate) struct ProducerEvents {
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) events: ClientEvents,
     failed: AtomicU64,
     first_failure: Mutex<Option<KafkaError>>,
@@ -92,6 +94,16 @@ pub(crate) struct ProducerEvents {
 client_context!(ProducerEvents);
 
 impl ProducerEvents {
+    pub(crate) fn new(config: &KafkaConfig) -> Self {
+        Self {
+            tokens: Tokens::of(config),
+            events: ClientEvents::default(),
+            failed: AtomicU64::new(0),
+            first_failure: Mutex::new(None),
+            discarding: AtomicBool::new(false),
+        }
+    }
+
     pub(crate) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
@@ -151,8 +163,8 @@ pub(crate) enum Rebalance {
 }
 
 /// What a consumer reports: rebalances.
-#[derive(Default)]
 pub(crate) struct ConsumerEvents {
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) events: ClientEvents,
     pub(crate) rebalances: Mutex<VecDeque<Rebalance>>,
     /// Set when the reader goes away: nobody will serve a rebalance any more.
@@ -162,6 +174,15 @@ pub(crate) struct ConsumerEvents {
 client_context!(ConsumerEvents);
 
 impl ConsumerEvents {
+    pub(crate) fn new(config: &KafkaConfig) -> Self {
+        Self {
+            tokens: Tokens::of(config),
+            events: ClientEvents::default(),
+            rebalances: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }

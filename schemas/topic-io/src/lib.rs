@@ -17,6 +17,7 @@ pub mod config;
 mod context;
 pub mod error;
 pub mod metrics;
+mod oauth;
 pub mod partitioner;
 pub mod reader;
 pub mod transaction;

@@ -11,12 +11,16 @@ use std::fmt;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
 
 use crate::batch::MessageError;
+use crate::config::KafkaConfig;
 use crate::context::ConsumerEvents;
 use crate::error::{KafkaError, retry_passing};
+use crate::oauth::Tokens;
 
 pub use group::{GroupOptions, GroupReader, StartWithout};
 pub use partition::PartitionReader;
@@ -81,6 +85,23 @@ impl fmt::Debug for GroupMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GroupMetadata")
     }
+}
+
+/// Makes a consumer of these properties, with a token if it needs one.
+pub(crate) fn open_consumer(
+    config: &KafkaConfig,
+    properties: &ClientConfig,
+) -> Result<BaseConsumer<ConsumerEvents>, KafkaError> {
+    let made = BaseConsumer::from_config_and_context(properties, ConsumerEvents::new(config));
+    let consumer = made.map_err(|error| config.refused(&error))?;
+    Tokens::start(consumer.context().tokens.as_ref(), consumer.client())?;
+    Ok(consumer)
+}
+
+/// Serves one event of the client's main queue, without waiting.
+fn poll(consumer: &BaseConsumer<ConsumerEvents>) -> Option<Result<BorrowedMessage<'_>, ClientError>> {
+    Tokens::keep(consumer.context().tokens.as_ref(), consumer.client());
+    consumer.poll(Duration::ZERO)
 }
 
 /// What the group of a consumer has committed for these partitions, each checked; a group that is moving house is waited for.

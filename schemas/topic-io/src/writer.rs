@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -13,6 +13,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use crate::config::KafkaConfig;
 use crate::context::{ProducerEvents, delivery_error};
 use crate::error::KafkaError;
+use crate::oauth::Tokens;
 
 /// One record to be written; everything is borrowed and copied by the client.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ impl Writer {
     /// # Errors
     /// The first failed delivery so far.
     pub fn poll(&mut self) -> Result<(), KafkaError> {
-        self.producer.poll(Duration::ZERO);
+        poll(&self.producer, Duration::ZERO);
         self.producer.context().first_failure().map_or(Ok(()), Err)
     }
 
@@ -118,8 +119,21 @@ pub(crate) fn producer(
     for (name, value) in more {
         properties.set(*name, value);
     }
-    let made = BaseProducer::from_config_and_context(&properties, ProducerEvents::default());
-    made.map_err(|error| config.refused(&error))
+    open(config, &properties)
+}
+
+/// Makes a producer of these properties, with a token if it needs one.
+pub(crate) fn open(config: &KafkaConfig, properties: &ClientConfig) -> Result<Producer, KafkaError> {
+    let made = BaseProducer::from_config_and_context(properties, ProducerEvents::new(config));
+    let producer: Producer = made.map_err(|error| config.refused(&error))?;
+    Tokens::start(producer.context().tokens.as_ref(), producer.client())?;
+    Ok(producer)
+}
+
+/// Serves the client's events.
+pub(crate) fn poll(producer: &Producer, timeout: Duration) {
+    Tokens::keep(producer.context().tokens.as_ref(), producer.client());
+    producer.poll(timeout);
 }
 
 /// Hands a record over, waiting for room in the queue.
@@ -129,7 +143,7 @@ pub(crate) fn enqueue(producer: &Producer, record: &Outgoing<'_>) -> Result<(), 
         match producer.send(pending) {
             Ok(()) => return Ok(()),
             Err((ClientError::MessageProduction(Code::QueueFull), refused)) => {
-                producer.poll(POLL_INTERVAL);
+                poll(producer, POLL_INTERVAL);
                 if let Some(failure) = producer.context().first_failure() {
                     return Err(failure);
                 }
@@ -169,7 +183,7 @@ fn native<'a>(record: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8]> {
 pub(crate) fn settle(producer: &Producer, timeout: Duration, operation: &'static str) -> Result<(), KafkaError> {
     let start = Instant::now();
     loop {
-        producer.poll(if producer.in_flight_count() == 0 { Duration::ZERO } else { POLL_INTERVAL });
+        poll(producer, if producer.in_flight_count() == 0 { Duration::ZERO } else { POLL_INTERVAL });
         if let Some(failure) = producer.context().first_failure() {
             return Err(failure);
         }

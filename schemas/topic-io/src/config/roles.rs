@@ -6,8 +6,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError as ClientError;
 use secrecy::ExposeSecret as _;
 
+use super::KafkaConfig;
 use super::properties::is_secret;
-use super::{KafkaConfig, OauthMethod, SaslMechanism};
 use crate::error::KafkaError;
 
 /// Largest request that a reader lets one broker send at once, in bytes.
@@ -47,23 +47,13 @@ impl KafkaConfig {
         Ok(config)
     }
 
+    /// Tokens are not the client's business: `oauth` gives it one.
     fn set_security(&self, config: &mut ClientConfig) {
         let secret = |secret: &Option<secrecy::SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
-        let method = self.sasl_oauthbearer_method.map(|method| match method {
-            OauthMethod::Default => "default".to_owned(),
-            OauthMethod::Oidc => "oidc".to_owned(),
-        });
         for (name, value) in [
             ("sasl.mechanism", self.sasl_mechanism.map(|mechanism| mechanism.as_str().to_owned())),
             ("sasl.username", self.sasl_username.clone()),
             ("sasl.password", secret(&self.sasl_password)),
-            ("sasl.oauthbearer.method", method),
-            ("sasl.oauthbearer.config", secret(&self.sasl_oauthbearer_config)),
-            ("sasl.oauthbearer.token.endpoint.url", self.sasl_oauthbearer_token_endpoint_url.clone()),
-            ("sasl.oauthbearer.client.id", self.sasl_oauthbearer_client_id.clone()),
-            ("sasl.oauthbearer.client.secret", secret(&self.sasl_oauthbearer_client_secret)),
-            ("sasl.oauthbearer.scope", self.sasl_oauthbearer_scope.clone()),
-            ("sasl.oauthbearer.extensions", self.sasl_oauthbearer_extensions.clone()),
             ("ssl.ca.location", self.ssl_ca_location.clone()),
             ("ssl.certificate.location", self.ssl_certificate_location.clone()),
             ("ssl.key.location", self.ssl_key_location.clone()),
@@ -81,10 +71,6 @@ impl KafkaConfig {
                 config.set("ssl.ca.location", "probe");
             }
         }
-        let unsecured = self.sasl_oauthbearer_method.unwrap_or_default() == OauthMethod::Default;
-        if self.sasl_mechanism == Some(SaslMechanism::OauthBearer) && unsecured {
-            config.set("enable.sasl.oauthbearer.unsecure.jwt", "true");
-        }
     }
 
     /// A consumer's properties.
@@ -92,6 +78,8 @@ impl KafkaConfig {
         let mut config = ClientConfig::new();
         // Cooperative: partitions that stay keep being read while others move.
         config.set("partition.assignment.strategy", "cooperative-sticky");
+        // A member learns of a rebalance by its heartbeat: after a second, not three.
+        config.set("heartbeat.interval.ms", "1000");
         // When the prefetch is full, look again soon: the default second would be a pause in a fast reader.
         config.set("fetch.queue.backoff.ms", "5");
         // All partitions are forwarded to one queue, whose length and size the client compares with these two, so they
@@ -168,17 +156,13 @@ fn refused(error: &ClientError) -> KafkaError {
 
 /// Our setting that a property of the client comes from.
 fn setting_of(property: &str) -> String {
-    const OURS: [&str; 14] = [
+    const OURS: [&str; 10] = [
         "bootstrap.servers",
         "client.id",
         "security.protocol",
         "sasl.mechanism",
         "sasl.username",
         "sasl.password",
-        "sasl.oauthbearer.method",
-        "sasl.oauthbearer.config",
-        "sasl.oauthbearer.token.endpoint.url",
-        "sasl.oauthbearer.client.id",
         "ssl.ca.location",
         "ssl.certificate.location",
         "ssl.key.location",

@@ -9,13 +9,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::positions::Positions;
-use super::{Assigned, Committed, GroupEvent, GroupMetadata, StartAt, committed_offsets, read_error};
+use super::{
+    Assigned, Committed, GroupEvent, GroupMetadata, StartAt, committed_offsets, open_consumer, poll, read_error,
+};
 use crate::admin::PartitionLag;
 use crate::batch::{Batch, BatchQueue, cached_watermarks, committed_metadata};
 use crate::config::{KafkaConfig, ReaderRole};
@@ -94,8 +95,7 @@ impl GroupReader {
             prefetch_kbytes_total: options.prefetch_kbytes_total,
             report_end: false,
         })?;
-        let consumer = BaseConsumer::from_config_and_context(&properties, ConsumerEvents::default());
-        let consumer = Arc::new(consumer.map_err(|error| config.refused(&error))?);
+        let consumer = Arc::new(open_consumer(config, &properties)?);
         consumer.subscribe(topics).map_err(|error| KafkaError::client("subscribing", &error))?;
         Ok(Self {
             queue: BatchQueue::new(Arc::clone(&consumer)),
@@ -108,9 +108,9 @@ impl GroupReader {
         })
     }
 
-    /// Serves what the group and the client have to say, without waiting for more. To be called between cycles, at least
-    /// every few seconds: the group waits for it when it rebalances. `start_at` decides, for each partition that comes, where
-    /// it starts.
+    /// Serves what the group and the client have to say, without waiting for more. To be called between any two cycles: while
+    /// a rebalance waits for it, the group waits too and [`read`](Self::read) finds nothing, since the client holds all
+    /// partitions back. `start_at` decides, for each partition that comes, where it starts.
     ///
     /// # Errors
     /// Trouble that does not pass by itself; events are kept for the next call.
@@ -119,7 +119,7 @@ impl GroupReader {
         start_at: &mut dyn FnMut(&str, i32, Option<&Committed>) -> StartAt,
     ) -> Result<Vec<GroupEvent>, KafkaError> {
         for _ in 0..EVENTS_PER_CALL {
-            match self.consumer.poll(Duration::ZERO) {
+            match poll(&self.consumer) {
                 None => {}
                 Some(Ok(message)) => {
                     let (topic, partition, offset) =

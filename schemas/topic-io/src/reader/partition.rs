@@ -4,13 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::positions::Positions;
-use super::{StartAt, read_error};
+use super::{StartAt, open_consumer, poll, read_error};
 use crate::batch::{Batch, BatchQueue};
 use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::ConsumerEvents;
@@ -44,8 +43,7 @@ impl PartitionReader {
             prefetch_kbytes_total: PREFETCH_KBYTES,
             report_end: true,
         })?;
-        let consumer = BaseConsumer::from_config_and_context(&properties, ConsumerEvents::default());
-        let consumer = Arc::new(consumer.map_err(|error| config.refused(&error))?);
+        let consumer = Arc::new(open_consumer(config, &properties)?);
         consumer.context().close(); // there are no rebalances to serve
         let queue = BatchQueue::new(Arc::clone(&consumer));
         Ok(Self { queue, consumer, positions: Positions::default(), pending: Vec::new() })
@@ -145,7 +143,7 @@ impl PartitionReader {
 
     /// Looks at the main queue: the client's errors come there.
     fn serve(&mut self) -> Result<(), KafkaError> {
-        match self.consumer.poll(Duration::ZERO) {
+        match poll(&self.consumer) {
             Some(Ok(message)) => {
                 // Its partition is not forwarded: forward it, and fetch again from where we are.
                 let (topic, partition) = (message.topic().to_owned(), message.partition());

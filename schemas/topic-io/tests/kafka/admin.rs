@@ -45,7 +45,7 @@ fn topics_are_created_once_with_their_settings_and_their_partitions_are_checked(
         admin.ensure_topics(&[state.clone(), TopicSpec::new("admin-in", 2)]).unwrap(),
         ["admin-state", "admin-in"]
     );
-    assert_eq!(admin.ensure_topics(&[state.clone()]).unwrap(), [""; 0], "it is there");
+    assert_eq!(admin.ensure_topics(std::slice::from_ref(&state)).unwrap(), [""; 0], "it is there");
     assert_eq!(admin.partitions("admin-state").unwrap(), 3);
     let listed = admin.list().unwrap();
     let found = listed.iter().find(|topic| topic.name == "admin-in").unwrap();

@@ -125,6 +125,7 @@ fn a_second_member_takes_over_half_and_nothing_is_lost_or_doubled() {
     while left > 0 {
         assert!(start.elapsed() < PATIENCE, "{left} records are missing");
         for reader in [&mut one, &mut two] {
+            assert_eq!(serve(reader), [], "the group has settled");
             let batch = reader.read(100, Duration::from_millis(20)).unwrap();
             left -= batch.len();
             note(batch.iter().map(|m| (m.partition(), m.offset(), String::new())).collect());

@@ -4,6 +4,7 @@
 mod admin;
 mod group;
 mod round_trip;
+mod security;
 mod transactions;
 
 use std::time::{Duration, Instant};
