@@ -250,9 +250,18 @@ impl Settings {
         let compacted = name == self.topics.state;
         let retention_ms = self.topic_creation.retention.map(Span::as_millis).filter(|_| !compacted);
         let replication = self.topic_creation.replication;
-        TopicSpec { replication, compacted, retention_ms, ..TopicSpec::new(name, self.topic_creation.partitions) }
+        let mut spec =
+            TopicSpec { replication, compacted, retention_ms, ..TopicSpec::new(name, self.topic_creation.partitions) };
+        // Their records wrap an input's, which may itself be as large as its topic allows.
+        if [&self.topics.late, &self.topics.dead_letters].contains(&&name.to_owned()) {
+            spec.properties.insert("max.message.bytes".into(), WRAPPED_BYTES_MAX.to_string());
+        }
+        spec
     }
 }
+
+/// Largest record of the late and dead-letter topics, in bytes: that of Kafka's usual input topics, many times over.
+const WRAPPED_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 fn invalid(problem: impl ToString) -> SettingsError {
     SettingsError::Invalid(problem.to_string())
