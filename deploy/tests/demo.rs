@@ -26,7 +26,11 @@ fn after<'a>(summary: &'a str, word: &str) -> &'a str {
 fn files(folder: &Path, extension: &str) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let count = |path: &Path| {
-        if path.is_dir() { files(path, extension) } else { usize::from(path.extension().is_some_and(|e| e == extension)) }
+        if path.is_dir() {
+            files(path, extension)
+        } else {
+            usize::from(path.extension().is_some_and(|e| e == extension))
+        }
     };
     entries.map(|entry| count(&entry.unwrap().path())).sum()
 }
