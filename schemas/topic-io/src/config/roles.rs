@@ -112,6 +112,8 @@ impl KafkaConfig {
         config.set("compression.type", "lz4");
         // The default of a gigabyte is no bound for a small machine; a full queue slows the sender down.
         config.set("queue.buffering.max.kbytes", "65536").set("queue.buffering.max.messages", "200000");
+        // A dead letter wraps a record that was as large as its topic allowed.
+        config.set("message.max.bytes", "16777216");
         // An answer within two minutes, or the record has failed.
         config.set("message.timeout.ms", "120000");
         config.extend(self.base_properties()?.config_map_owned());

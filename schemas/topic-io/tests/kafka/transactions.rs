@@ -119,9 +119,9 @@ fn a_record_that_is_too_large_is_a_dead_letter_and_the_writer_lives_on() {
     create("large", 1);
     let mut writer = open("large");
     writer.begin().unwrap();
-    let error = writer.send(Outgoing::new("large", b"k", &vec![0; 2_000_000])).unwrap_err();
+    let error = writer.send(Outgoing::new("large", b"k", &vec![0; 20_000_000])).unwrap_err();
     assert_eq!(error.disposition(), Disposition::DeadLetter, "{error}");
-    assert!(error.to_string().contains("2000001 bytes is too large for topic \"large\""), "{error}");
+    assert!(error.to_string().contains("20000001 bytes is too large for topic \"large\""), "{error}");
     writer.send(Outgoing::new("large", b"k", b"small")).unwrap();
     writer.commit_records().unwrap();
     assert_eq!(contents("large", 1, true), ["small"]);
