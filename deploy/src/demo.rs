@@ -87,7 +87,8 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
     let cpu = cpu.elapsed();
     let is_kept = is_given || args.keep;
     let mut report = report(outcome, settings, &scenario, cpu)?;
-    report.next = next_commands(&folder, is_kept, settings.producer.seed);
+    let brokers = is_given.then_some(settings.kafka.bootstrap_servers.as_str());
+    report.next = next_commands(&folder, is_kept, settings.producer.seed, brokers);
     writeln!(anstream::stdout(), "\n{}", report.render())?;
     if let Some(server) = kafka.filter(|_| args.keep) {
         say(&format!("Kafka stays at {} until Ctrl-C", server.bootstrap_servers()));
@@ -253,7 +254,7 @@ fn program() -> String {
     Path::new(&called).strip_prefix(here).map_or(called.clone(), |short| short.display().to_string())
 }
 
-fn next_commands(folder: &Path, is_kept: bool, seed: u64) -> Vec<(String, String)> {
+fn next_commands(folder: &Path, is_kept: bool, seed: u64, brokers: Option<&str>) -> Vec<(String, String)> {
     let program = program();
     let shown = folder.display();
     let lines = tidewatch_sink::delivery::ALERT_LINES_FOLDER;
@@ -266,8 +267,12 @@ fn next_commands(folder: &Path, is_kept: bool, seed: u64) -> Vec<(String, String
         (command, "the first alerts, as JSON lines")
     };
     let seed = seed.saturating_add(1);
-    let again =
-        (format!("{program} demo --seed {seed} --keep"), "other faults, and Kafka stays for `tap` until Ctrl-C");
+    let again = match brokers {
+        Some(brokers) => (format!("{program} demo --seed {seed} --brokers {brokers}"), "other faults"),
+        None => {
+            (format!("{program} demo --seed {seed} --keep"), "other faults, and Kafka stays for `tap` until Ctrl-C")
+        }
+    };
     let own =
         (format!("{program} config reference > tidewatch.toml"), "every setting, to point it at a topic of yours");
     [look, again, own].map(|(command, effect)| (command, effect.to_owned())).to_vec()

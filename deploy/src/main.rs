@@ -139,8 +139,12 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
 fn endpoint(settings: &Settings, processes: bool, progresses: &Arc<Progresses>) -> anyhow::Result<()> {
     let metrics = telemetry::record_metrics()?;
     if let Some(address) = settings.listen_address(processes)? {
-        let address = health::serve(address, metrics, roles::readiness(Arc::clone(progresses), processes))?;
-        tracing::info!(%address, "serving /metrics, /live and /ready");
+        match health::serve(address, metrics, roles::readiness(Arc::clone(progresses), processes)) {
+            Ok(address) => tracing::info!(%address, "serving /metrics, /live and /ready"),
+            Err(error) if settings.is_listen_asked_for() => return Err(error),
+            // A second process on a machine finds the usual port taken: no reason not to work.
+            Err(error) => tracing::warn!("no /metrics here: {}", failure::line(&error)),
+        }
     }
     Ok(())
 }

@@ -62,8 +62,8 @@ pub(crate) struct TopicCreation {
     pub partitions: i32,
     /// -1: the cluster's default.
     pub replication: i32,
-    /// None: the cluster's default.
-    pub retention: Option<Span>,
+    /// Of records, by their event time.
+    pub retention: Span,
 }
 
 /// `[producer]`.
@@ -222,6 +222,11 @@ impl Settings {
     }
 
     /// Where the HTTP endpoint listens, if it does.
+    /// Whether the address of the HTTP endpoint is one that somebody asked for.
+    pub(crate) fn is_listen_asked_for(&self) -> bool {
+        self.telemetry.listen.is_some()
+    }
+
     pub(crate) fn listen_address(&self, by_default: bool) -> Result<Option<std::net::SocketAddr>, SettingsError> {
         let text = match self.telemetry.listen.as_deref() {
             Some("off") => return Ok(None),
@@ -248,7 +253,7 @@ impl Settings {
 
     fn topic_spec(&self, name: &str) -> TopicSpec {
         let compacted = name == self.topics.state;
-        let retention_ms = self.topic_creation.retention.map(Span::as_millis).filter(|_| !compacted);
+        let retention_ms = (!compacted).then_some(self.topic_creation.retention.as_millis());
         let replication = self.topic_creation.replication;
         let mut spec =
             TopicSpec { replication, compacted, retention_ms, ..TopicSpec::new(name, self.topic_creation.partitions) };

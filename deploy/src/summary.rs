@@ -161,6 +161,7 @@ impl Report {
                 &format!("{name:15}{:>7}{found:>7}{missed:>8}{named:>13}{alerts:>8}{false_alerts:>7}", found + missed),
             );
         }
+        line(text, "", "faults by their own kind, the last two columns by the kind that the alert says");
         text.push('\n');
     }
 

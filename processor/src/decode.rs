@@ -222,15 +222,22 @@ fn avro_reader(config: &StreamConfig, fields: &[&str]) -> Result<AvroReader, Pro
         problem,
     };
     let mut reader = AvroReader::new(fields);
+    let mut is_known = false;
     for schema in catalogue::STREAMS.into_iter().flat_map(catalogue::builtin) {
         // A built-in schema that lacks a field is not this stream's; its records are then of an unknown schema.
         if AvroPlan::compile(schema.json(), fields).is_ok() {
+            is_known = true;
             reader.add_schema(schema.json(), None).map_err(|error| wrong(schema.name(), error.to_string()))?;
         }
     }
     for source in &config.schemas {
         let json = std::fs::read_to_string(&source.file).map_err(|error| wrong(&source.file, error.to_string()))?;
         reader.add_schema(&json, source.id).map_err(|error| wrong(&source.file, error.to_string()))?;
+        is_known = true;
+    }
+    if !is_known {
+        let problem = "none is given, and no built-in one has all fields of the stream: name the writers' .avsc files in `schemas`";
+        return Err(wrong("schemas", problem.into()));
     }
     Ok(reader)
 }

@@ -62,7 +62,7 @@ pub(crate) fn state_read(records: usize, partitions: usize, took: Duration) {
 }
 
 pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {
-    tracing::info!(topic, partition, entities, snapshot, committed, "partition restored");
+    tracing::debug!(topic, partition, entities, snapshot, committed, "partition restored");
 }
 
 pub(crate) fn standing(lag: i64, entities: u64) {

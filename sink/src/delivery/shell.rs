@@ -190,7 +190,7 @@ impl<'a> Shell<'a> {
                 GroupEvent::Assigned(partitions) => {
                     self.joined = true;
                     for p in partitions {
-                        tracing::info!(
+                        tracing::debug!(
                             topic = p.topic,
                             partition = p.partition,
                             start_offset = p.start_offset,
