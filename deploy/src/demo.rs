@@ -15,6 +15,7 @@ use tidewatch_producer::schedule::Pace;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::record::{Alert, Truth};
 use tidewatch_schemas::{Record, wire};
+use tidewatch_sink::TopicKind;
 use tidewatch_sink::config::OutputLocation;
 use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
 
@@ -88,7 +89,8 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
     let is_kept = is_given || args.keep;
     let mut report = report(outcome, settings, &scenario, cpu)?;
     let brokers = is_given.then_some(settings.kafka.bootstrap_servers.as_str());
-    report.next = next_commands(&folder, is_kept, settings.producer.seed, brokers);
+    let has_alerts = report.delivered.topics.get(&TopicKind::Alerts).is_some_and(|alerts| alerts.rows > 0);
+    report.next = next_commands(&folder, is_kept, settings.producer.seed, brokers, has_alerts);
     writeln!(anstream::stdout(), "\n{}", report.render())?;
     if let Some(server) = kafka.filter(|_| args.keep) {
         say(&format!("Kafka stays at {} until Ctrl-C", server.bootstrap_servers()));
@@ -254,11 +256,19 @@ fn program() -> String {
     Path::new(&called).strip_prefix(here).map_or(called.clone(), |short| short.display().to_string())
 }
 
-fn next_commands(folder: &Path, is_kept: bool, seed: u64, brokers: Option<&str>) -> Vec<(String, String)> {
+fn next_commands(
+    folder: &Path,
+    is_kept: bool,
+    seed: u64,
+    brokers: Option<&str>,
+    has_alerts: bool,
+) -> Vec<(String, String)> {
     let program = program();
     let shown = folder.display();
     let lines = tidewatch_sink::delivery::ALERT_LINES_FOLDER;
-    let look = if is_kept {
+    let look = if !has_alerts {
+        (format!("find {shown}/results -type f"), "what was stored")
+    } else if is_kept {
         let command = format!("{program} tap alerts --config {shown}/tidewatch.toml --filter state=opened");
         (command, "the alerts as they opened, from their topic; also metrics, forecasts, late, truth")
     } else {

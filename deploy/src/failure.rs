@@ -27,7 +27,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             || cause.downcast_ref::<KafkaError>().is_some_and(is_setting)
             || matches!(cause.downcast_ref(), Some(PublishError::Setting { .. }))
             || matches!(cause.downcast_ref(), Some(ReplayError::Setting { .. }))
-            || matches!(cause.downcast_ref(), Some(ProcessorError::Schema { .. } | ProcessorError::Streams(_)))
+            || matches!(cause.downcast_ref(), Some(ProcessorError::Schema { .. } | ProcessorError::Settings(_)))
             || matches!(cause.downcast_ref(), Some(ProcessorError::Kafka(kafka)) if is_setting(kafka))
             || matches!(cause.downcast_ref(), Some(DeliveryError::Kafka(kafka)) if is_setting(kafka))
     });

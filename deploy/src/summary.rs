@@ -79,7 +79,11 @@ impl Report {
             ),
         );
         self.ledger(&mut text);
-        self.quality(&mut text);
+        if self.is_interrupted {
+            line(&mut text, "Truth", "not judged: the run was ended before all faults had happened");
+        } else {
+            self.quality(&mut text);
+        }
         self.cost(&mut text);
         self.files(&mut text);
         text.push('\n');
@@ -92,7 +96,7 @@ impl Report {
 
     fn ledger(&self, text: &mut String) {
         let seconds = self.elapsed.as_secs_f64().max(0.001);
-        let rate = grouped((self.published as f64 / seconds) as u64);
+        let rate = grouped((self.counts.read as f64 / seconds) as u64);
         line(
             text,
             "Events",
@@ -178,7 +182,7 @@ impl Report {
                 &format!("event to alert p50 {p50}, p99 {p99} ({})", count(arrival.count, "alert record")),
             );
         }
-        let millions = (self.published as f64 / 1e6).max(1e-6);
+        let millions = (self.counts.read as f64 / 1e6).max(1e-6);
         let cpu = self.cpu.as_secs_f64();
         line(
             text,

@@ -9,6 +9,8 @@ use tidewatch_processor_core::config::Span;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_topic_io::KafkaConfig;
 
+use crate::ProcessorError;
+
 /// Settings of the processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -48,6 +50,40 @@ impl Default for ProcessorSettings {
         }
     }
 }
+
+impl ProcessorSettings {
+    /// Checks that the settings make sense, alone and together.
+    ///
+    /// # Errors
+    /// Names the first that does not, and what to do.
+    pub fn validate(&self) -> Result<(), ProcessorError> {
+        let wrong =
+            |setting: &str, problem: &str| Err(ProcessorError::Settings(format!("processor.{setting} {problem}")));
+        let zero = Span::default();
+        if self.group_id.is_empty() || self.instance.is_empty() {
+            return wrong("group_id and processor.instance", "must not be empty");
+        }
+        if self.batch_max == 0 {
+            return wrong("batch_max", "is 0: no record could be taken; write at least 1");
+        }
+        if self.prefetch_kib == 0 {
+            return wrong("prefetch_kib", "is 0: nothing could be fetched; write at least 1");
+        }
+        if self.commit_interval == zero || self.snapshot_every == zero {
+            return wrong("commit_interval and processor.snapshot_every", "must be longer than 0");
+        }
+        if self.commit_interval >= self.transaction_timeout {
+            return wrong("transaction_timeout", "must be longer than processor.commit_interval");
+        }
+        if self.transaction_timeout.as_millis() > SESSION_TIMEOUT_MS {
+            return wrong("transaction_timeout", "must not be longer than the group's session time-out of 45s");
+        }
+        Ok(())
+    }
+}
+
+/// The client's `session.timeout.ms`: a transaction must not outlive its member.
+const SESSION_TIMEOUT_MS: i64 = 45_000;
 
 /// Where an input without committed offsets is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

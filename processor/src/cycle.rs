@@ -11,7 +11,7 @@ use tidewatch_sink::transactional::INTENDED_HEADER;
 use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit};
 
 use crate::decode::{Decoded, EventDecoder, Rejected};
-use crate::restore::{Beginning, CommitNote};
+use crate::restore::{Beginning, CommitNote, state_key};
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
 
 /// An input partition at work.
@@ -241,7 +241,8 @@ impl<'a> Cycle<'a> {
             }
             self.begin()?;
             for (entity, state) in input.engine.snapshot(input.next) {
-                let key = state_key(&self.streams[input.stream].config.name, *partition, entity.as_deref());
+                let group = &self.config.settings.group_id;
+                let key = state_key(group, &self.streams[input.stream].config.name, entity.as_deref());
                 self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
             }
             input.snapshot = input.next;
@@ -275,14 +276,6 @@ impl<'a> Cycle<'a> {
             input.touched = false;
         }
         Ok(())
-    }
-}
-
-/// What replaces what in the state topic: a record per entity, and the partition's own, which has no entity.
-fn state_key(stream: &str, partition: i32, entity: Option<&str>) -> String {
-    match entity {
-        Some(entity) => format!("{stream}/{partition}/{entity}"),
-        None => format!("{stream}/{partition}"),
     }
 }
 

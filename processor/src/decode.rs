@@ -22,6 +22,8 @@ pub enum Reason {
     NotFinite,
     /// The event time is before 1970 or not before 2200.
     EventTimeOutOfRange,
+    /// The entity's key is longer than 1,024 bytes.
+    EntityTooLong,
 }
 
 impl Reason {
@@ -35,6 +37,7 @@ impl Reason {
             Self::WrongType => "wrong-type",
             Self::NotFinite => "not-finite",
             Self::EventTimeOutOfRange => "event-time-out-of-range",
+            Self::EntityTooLong => "entity-too-long",
         }
     }
 }
@@ -148,6 +151,10 @@ impl Wanted {
                 Value::Absent => return Err(self.missing(at)),
                 _ => return Err(self.wrong_type(at, "text")),
             }
+            if key.len() > ENTITY_BYTES_MAX {
+                let error = format!("the entity's key has more than {ENTITY_BYTES_MAX} bytes");
+                return Err(Rejected::new(Reason::EntityTooLong, error));
+            }
         }
         Ok(())
     }
@@ -212,8 +219,10 @@ impl Wanted {
     }
 }
 
-/// Fields that a stream can ask for: its entity's, the time, and at most 64 measures.
+/// Fields that a stream can ask for: at most 32 of its entity, the time, and at most 64 measures.
 const FIELDS_MAX: usize = 128;
+/// Longest entity key: it goes into every record that is written about the entity.
+const ENTITY_BYTES_MAX: usize = 1_024;
 
 fn avro_reader(config: &StreamConfig, fields: &[&str]) -> Result<AvroReader, ProcessorError> {
     let wrong = |file: &str, problem: String| ProcessorError::Schema {
@@ -289,6 +298,13 @@ mod tests {
         let mut out = Decoded::default();
         decoder().decode(Some(br#"{"service":"a","shard":1,"at":0}"#), &mut out).unwrap();
         assert!(out.values[0].is_nan(), "a measure may be missing");
+    }
+
+    #[test]
+    fn an_entity_that_is_no_name_is_refused() {
+        let json = format!(r#"{{"service":"{}","shard":1,"at":1}}"#, "x".repeat(1_025));
+        let rejected = decoder().decode(Some(json.as_bytes()), &mut Decoded::default()).unwrap_err();
+        assert_eq!(rejected.reason, Reason::EntityTooLong);
     }
 
     #[test]

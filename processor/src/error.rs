@@ -76,9 +76,9 @@ pub enum ProcessorError {
         /// What is wrong.
         problem: String,
     },
-    /// There is nothing to watch, or the same topic twice.
+    /// A setting that cannot be, or that does not go with another.
     #[error("{0}")]
-    Streams(String),
+    Settings(String),
 }
 
 impl ProcessorError {

@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 
 use tidewatch_processor_core::{Engine, StreamConfig};
 use tidewatch_schemas::record::State;
-use tidewatch_schemas::wire;
-use tidewatch_topic_io::{KafkaConfig, PartitionReader, StartAt};
+use tidewatch_schemas::{entity, wire};
+use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
 
 use crate::{ProcessorError, metrics};
 
 /// Records of one read of the state topic, and how long it may wait.
 const READ_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_millis(100);
+
+/// How long an unsettled transaction is waited for, and between two looks: longer than any stands open.
+const SETTLE_MAX: Duration = Duration::from_secs(90);
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the metadata of a committed offset says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,17 +95,20 @@ pub(crate) type StateRecords = BTreeMap<(String, i32), Vec<State>>;
 pub(crate) fn read_state(
     kafka: &KafkaConfig,
     topic: &str,
+    group_id: &str,
     partitions: &BTreeSet<i32>,
 ) -> Result<StateRecords, ProcessorError> {
     let started = Instant::now();
     let mut reader = PartitionReader::new(kafka, true)?;
+    wait_until_settled(kafka, &reader, topic, partitions)?;
+    let ours = format!("{}/", entity::join(&[group_id]));
     let whole: Vec<_> = partitions.iter().map(|&partition| (topic, partition, StartAt::Beginning)).collect();
     reader.assign(&whole)?;
     // By partition and key, so that what is complained of first does not hang on a hash map's order.
     let mut latest: BTreeMap<(i32, Vec<u8>), State> = BTreeMap::new();
     while !reader.is_at_end() {
         for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
-            let Some(key) = message.key() else { continue };
+            let Some(key) = message.key().filter(|key| key.starts_with(ours.as_bytes())) else { continue };
             let place = (message.partition(), key.to_vec());
             let Some(value) = message.value() else {
                 latest.remove(&place);
@@ -122,6 +129,36 @@ pub(crate) fn read_state(
         records.entry((state.stream.clone(), partition)).or_default().push(state);
     }
     Ok(records)
+}
+
+/// What replaces what in the state topic: a record per entity, and the partition's own, which has no entity. The group comes first:
+/// each has a state of its own.
+pub(crate) fn state_key(group_id: &str, stream: &str, entity: Option<&str>) -> String {
+    let mut key = entity::join(&[group_id, stream]).into_owned();
+    if let Some(entity) = entity {
+        key.push('/');
+        key.push_str(entity);
+    }
+    key
+}
+
+/// Waits until every transaction that has written to these partitions is settled. A commit is answered before each of its partitions
+/// knows of it: who reads at once after a handover could miss the last snapshot.
+fn wait_until_settled(
+    kafka: &KafkaConfig,
+    reader: &PartitionReader,
+    topic: &str,
+    partitions: &BTreeSet<i32>,
+) -> Result<(), ProcessorError> {
+    // A producer's client sees all that is written, the reader only what is settled.
+    let written = Admin::connect(kafka)?.offsets(topic)?;
+    let deadline = Instant::now() + SETTLE_MAX;
+    for at in written.iter().filter(|at| partitions.contains(&at.partition)) {
+        while reader.watermarks(topic, at.partition)?.1 < at.high && Instant::now() < deadline {
+            std::thread::sleep(SETTLE_PAUSE);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

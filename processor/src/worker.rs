@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tidewatch_sink::transactional::ValueFraming;
 use tidewatch_sink::{Stop, StopSignal, TransactionalTopics};
 use tidewatch_topic_io::{
-    Admin, Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, StartAt, TransactionOptions,
-    TransactionalWriter,
+    Admin, Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaError, StartAt,
+    TransactionOptions, TransactionalWriter,
 };
 
 use crate::config::Start;
@@ -44,15 +44,17 @@ pub struct Summary {
 /// On what cannot be helped by trying again: a declaration or state that does not fit, a connection that is refused, or a cycle that
 /// failed many times in a row.
 pub fn run(config: &ProcessorConfig, progress: &Progress, stop: &StopSignal) -> Result<Summary, ProcessorError> {
+    config.settings.validate()?;
     let mut failures = 0;
     loop {
         let before = progress.transactions();
         match Worker::start(config, open_streams(config)?, progress).and_then(|mut worker| worker.work(stop)) {
             Ok(()) => break,
-            Err(error) if error.disposition() == Disposition::Fatal || !has_worked(progress) => return Err(error),
+            Err(error) if !has_worked(progress) || !may_pass(&error) => return Err(error),
             Err(error) => {
                 metrics::cycle_aborted(&error);
                 progress.add_restart();
+                progress.set_assigned(0);
                 failures = if progress.transactions() > before { 1 } else { failures + 1 };
                 if failures >= FAILURES_MAX || stop.requested() == Some(Stop::Now) {
                     return Err(error);
@@ -64,14 +66,19 @@ pub fn run(config: &ProcessorConfig, progress: &Progress, stop: &StopSignal) -> 
     Ok(Summary { counts: progress.counts(), transactions: progress.transactions(), restarts: progress.restarts() })
 }
 
+/// Whether a failed cycle is worth another try. A broker that has been there may come back.
+fn may_pass(error: &ProcessorError) -> bool {
+    matches!(error, ProcessorError::Kafka(KafkaError::Unreachable { .. })) || error.disposition() != Disposition::Fatal
+}
+
 /// Trouble at the very start is told at once; later it is something to get over.
 fn has_worked(progress: &Progress) -> bool {
-    progress.transactions() > 0 || progress.assigned() > 0
+    progress.transactions() > 0 || progress.restarts() > 0 || progress.assigned() > 0
 }
 
 fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError> {
     if config.streams.is_empty() {
-        return Err(ProcessorError::Streams(
+        return Err(ProcessorError::Settings(
             "no stream is declared; write a [[stream]] with a topic and a measure".into(),
         ));
     }
@@ -80,7 +87,7 @@ fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError>
         if let Some(other) = seen.insert(&stream.topic, &stream.name) {
             let text =
                 format!("streams `{other}` and `{}` both read topic `{}`; declare it once", stream.name, stream.topic);
-            return Err(ProcessorError::Streams(text));
+            return Err(ProcessorError::Settings(text));
         }
     }
     let open = |config: &Arc<_>| Ok(Stream { decoder: EventDecoder::new(config)?, config: config.clone() });
@@ -92,6 +99,8 @@ struct Worker<'a> {
     reader: GroupReader,
     partitions: HashMap<Arc<str>, i32>,
     looked_at: Instant,
+    /// Whether the group has given this member its share, be it none.
+    has_joined: bool,
     /// Where the inputs ended when a drain was first seen.
     ends: Option<HashMap<(String, i32), i64>>,
 }
@@ -120,6 +129,7 @@ impl<'a> Worker<'a> {
             reader,
             partitions,
             looked_at: Instant::now(),
+            has_joined: false,
             ends: None,
         })
     }
@@ -172,8 +182,7 @@ impl<'a> Worker<'a> {
             let end = self.ends.as_ref().and_then(|ends| ends.get(&place)).copied();
             positions.get(&place).is_some_and(|&position| end.is_none_or(|end| position >= end))
         };
-        Ok(!self.cycle.inputs.is_empty()
-            && self.cycle.inputs.keys().all(|(topic, partition)| is_read(topic, *partition)))
+        Ok(self.has_joined && self.cycle.inputs.keys().all(|(topic, partition)| is_read(topic, *partition)))
     }
 
     /// Looks at how far there is to go.
@@ -198,7 +207,10 @@ impl<'a> Worker<'a> {
                         self.cycle.inputs.remove(&(topic.as_str().into(), partition));
                     }
                 }
-                GroupEvent::Assigned(assigned) => self.restore(&assigned)?,
+                GroupEvent::Assigned(assigned) => {
+                    self.restore(&assigned)?;
+                    self.has_joined = true;
+                }
             }
         }
         Ok(())
@@ -207,7 +219,8 @@ impl<'a> Worker<'a> {
     fn restore(&mut self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
         let config = self.cycle.config;
         let partitions = assigned.iter().map(|assigned| assigned.partition).collect();
-        let mut state = restore::read_state(&config.kafka, &config.topics.state, &partitions)?;
+        let mut state =
+            restore::read_state(&config.kafka, &config.topics.state, &config.settings.group_id, &partitions)?;
         for assigned in assigned {
             let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == assigned.topic)
             else {

@@ -272,6 +272,17 @@ fn offsets_and_state_that_do_not_belong_together_are_refused() {
     create(&[&config.topics.state]);
     let error = refused(&config);
     assert!(error.contains("the state topic holds none") && error.contains("processor.group_id"), "{error}");
+    // The advice works: a new group begins anew beside the state of the old one.
+    config.topics.state = format!("{input}.before.state");
+    config.settings.group_id = format!("{input}.anew");
+    assert_eq!(drain(&config).read, 300);
+    // A stream that is declared differently is refused, and the same advice works.
+    let mut settings = config.clone();
+    settings.streams = vec![Arc::new(StreamConfig { lateness_ms: 60_000, ..(*config.streams[0]).clone() })];
+    let error = refused(&settings);
+    assert!(error.starts_with("state of stream `rooms` was written under another declaration"), "{error}");
+    settings.settings.group_id = format!("{input}.declared-anew");
+    assert_eq!(drain(&settings).read, 300);
 }
 
 #[test]

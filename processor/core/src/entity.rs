@@ -18,7 +18,7 @@ use crate::summary::Summary;
 use crate::window::{Pane, Panes};
 
 /// Missing windows in a row after which an entity starts anew: what was known of it is too old to judge by.
-const GAP_MAX: i64 = 100_000;
+const GAP_MAX: i64 = 10_000;
 /// Nominal coverage of the bands that forecasts carry.
 const LEVEL: f64 = 0.95;
 

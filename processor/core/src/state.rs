@@ -34,7 +34,7 @@ pub enum StateError {
     },
     /// The payload is not what was written.
     #[error(
-        "state of {what} is damaged (its checksum or content does not match): delete the state topic to start from the input's beginning"
+        "state of {what} is damaged (its checksum or content does not match): set `processor.group_id` to a new name to start anew"
     )]
     Damaged {
         /// Whose state.
@@ -42,8 +42,8 @@ pub enum StateError {
     },
     /// The stream is declared differently now.
     #[error(
-        "state of stream `{stream}` was written under another declaration (window, entity, seed, measures, aggregates, detectors or \
-         seasons): restore that declaration, or give the stream another name to start anew"
+        "state of stream `{stream}` was written under another declaration (window, time, disorder, lateness, entity, seed, measures, \
+         aggregates, detectors or seasons): restore that declaration, or set `processor.group_id` to a new name to start anew"
     )]
     OtherDeclaration {
         /// The stream.
@@ -51,7 +51,7 @@ pub enum StateError {
     },
     /// There are entities, but not the record that says which offset they belong to.
     #[error(
-        "state of stream `{stream}` partition {partition} lacks the partition's own record: delete the state topic to start anew"
+        "state of stream `{stream}` partition {partition} lacks the partition's own record: set `processor.group_id` to a new name to start anew"
     )]
     NoPartitionRecord {
         /// The stream.

@@ -8,6 +8,8 @@ use crate::window::Window;
 
 /// Windows that one pane may belong to; more of them are a mistake in the slide.
 const PANES_MAX: i64 = 10_000;
+/// Fields that name an entity.
+const ENTITY_FIELDS_MAX: usize = 32;
 /// Measures, aggregates and horizons that one stream may declare.
 const LIST_MAX: usize = 64;
 
@@ -92,6 +94,12 @@ impl StreamConfig {
         if s.entity.is_empty() || s.entity.iter().any(String::is_empty) {
             return Err(wrong("entity", "names no field; name those that tell whose telemetry an event is".into()));
         }
+        if s.entity.len() > ENTITY_FIELDS_MAX {
+            return Err(wrong(
+                "entity",
+                format!("names {} fields; at most {ENTITY_FIELDS_MAX} are sensible", s.entity.len()),
+            ));
+        }
         if s.entities_max == 0 {
             return Err(wrong("entities_max", "is 0; no entity could be remembered".into()));
         }
@@ -156,15 +164,11 @@ impl StreamConfig {
     /// What the saved state depends on, as text: state written under another one cannot be used.
     #[must_use]
     pub fn state_signature(&self) -> String {
-        let mut text = format!("{:?} {:?} {}", self.window, self.entity, self.seed);
+        let time = (&self.event_time, self.event_time_unit, self.disorder_ms, self.lateness_ms);
+        let mut text = format!("{:?} {:?} {} {time:?}", self.window, self.entity, self.seed);
         for m in &self.measures {
-            text += &format!(
-                " {} {:?} {:?} {:?}",
-                m.name,
-                m.aggregates,
-                m.detectors,
-                m.forecast.as_ref().map(|f| &f.seasons)
-            );
+            let seasons = m.forecast.as_ref().map(|f| &f.seasons);
+            text += &format!(" {} {} {:?} {:?} {seasons:?}", m.name, m.field, m.aggregates, m.detectors);
         }
         text
     }
