@@ -14,6 +14,7 @@ const BYTES: &str = "tidewatch_sink_file_bytes_total";
 const LAG: &str = "tidewatch_sink_lag_records";
 const BUFFERED: &str = "tidewatch_sink_buffered_bytes";
 const ROLL_SECONDS: &str = "tidewatch_sink_roll_duration_seconds";
+const ALERT_SECONDS: &str = "tidewatch_sink_alert_latency_seconds";
 const RETRIES: &str = "tidewatch_sink_storage_retries_total";
 const SENT: &str = "tidewatch_sink_records_sent_total";
 
@@ -30,8 +31,18 @@ pub fn describe() {
     describe_gauge!(LAG, Unit::Count, "Offsets between the reader's position and the end of its partitions");
     describe_gauge!(BUFFERED, Unit::Bytes, "Bytes of records that wait for their file");
     describe_histogram!(ROLL_SECONDS, Unit::Seconds, "Time to encode a roll and make it visible, by kind");
+    describe_histogram!(
+        ALERT_SECONDS,
+        Unit::Seconds,
+        "From the intended send time of the event that closed an alert's window to the alert's arrival"
+    );
     describe_counter!(RETRIES, Unit::Count, "Storage operations that failed and were tried again");
     describe_counter!(SENT, Unit::Count, "Records sent inside transactions, by topic kind");
+}
+
+/// An alert arrived, so long after the event behind it was meant to be sent. Alerts are few: once per record.
+pub(crate) fn alert_arrived(latency: Duration) {
+    histogram!(ALERT_SECONDS).record(latency.as_secs_f64());
 }
 
 /// A roll became visible.

@@ -91,6 +91,9 @@ impl Tally {
     }
 
     pub(crate) fn alert_arrived(&mut self, intended_ms: i64, now_ms: i64) {
+        crate::metrics::alert_arrived(Duration::from_millis(
+            u64::try_from(now_ms.saturating_sub(intended_ms)).unwrap_or(0),
+        ));
         record(&mut self.arrival, intended_ms, now_ms);
     }
 
