@@ -53,7 +53,8 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
     let settings = &mut loaded.settings;
     settings.sink.output = folder.join("results").display().to_string();
     let kafka = if is_given {
-        let run = format!("demo-{}", jiff::Timestamp::now().as_second());
+        // Two demos may begin in the same second.
+        let run = format!("demo-{}-{}", jiff::Timestamp::now().as_second(), std::process::id());
         say(&format!("Using the Kafka at {}, topics {run}.*", settings.kafka.bootstrap_servers));
         keep_apart(settings, &run);
         None

@@ -56,3 +56,44 @@ fn two_runs_of_a_seed_account_for_every_event_and_give_the_same_alerts() {
     let opened = tap(&["alerts", "--filter", "state=opened"]);
     assert_eq!(opened.lines().count().to_string(), after(&first, "\nAlerts"), "{opened}\n{first}");
 }
+
+#[test]
+fn storage_that_takes_no_more_is_one_line_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = tidewatch(folder.path(), &["demo", "--scenario", "smoke", "--output", "run"]);
+    let sink = |shell: &str| {
+        let mut command = Command::new("sh");
+        command.current_dir(folder.path()).args(["-c", shell, env!("CARGO_BIN_EXE_tidewatch")]);
+        command.env("TIDEWATCH_SINK__OUTPUT", "small").env("TIDEWATCH_SINK__GROUP_ID", "small");
+        command.env("TIDEWATCH_SINK__RETRY__ATTEMPTS", "1").env("NO_COLOR", "1");
+        command.output().unwrap()
+    };
+    // No file may grow beyond a few KB: what a full disk or a quota looks like to a program.
+    let refused = sink("trap '' XFSZ; ulimit -f 8; exec \"$0\" sink --drain --config run/tidewatch.toml");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(errors.len() == 1 && errors[0].contains("sink.output"), "{said}");
+
+    let resumed = sink("exec \"$0\" sink --drain --config run/tidewatch.toml");
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let stored = |results: &str| {
+        let lines = folder.path().join(results).join("alerts-json");
+        let mut rows = Vec::new();
+        read_lines(&lines, &mut rows);
+        rows.sort();
+        rows
+    };
+    assert!(!stored("small").is_empty(), "{summary}");
+    assert_eq!(stored("small"), stored("run/results"), "every alert once, as if nothing had been in the way");
+}
+
+fn read_lines(folder: &Path, rows: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            read_lines(&entry, rows);
+        } else {
+            rows.extend(std::fs::read_to_string(&entry).unwrap().lines().map(str::to_owned));
+        }
+    }
+}
