@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 
 /// Flags that every command takes.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Of every command")]
 pub(crate) struct Global {
     /// Settings file [default: tidewatch.toml in the working folder, if there is one]
     #[arg(long, global = true, value_name = "FILE", env = "TIDEWATCH_CONFIG", hide_env_values = true)]
@@ -141,7 +142,7 @@ pub(crate) struct ScenarioArgs {
     /// How many events, over the same span of event time [default: the scenario's]
     #[arg(long, value_name = "N")]
     pub events: Option<u64>,
-    /// Events per second [default: as fast as possible; of the demo 40000]
+    /// Events per second [default: as fast as possible; demo: 40000]
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "speed")]
     pub rate: Option<f64>,
     /// Times as fast as event time, instead of a rate
