@@ -1,0 +1,64 @@
+//! Why a broker does not start. Each message names the file, folder or address and what to do.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another broker holds the folder's lock.
+    #[error("{folder} is in use by another broker; stop it, or choose another data folder")]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The folder was written by a newer version.
+    #[error(
+        "{file} has format {found}, this broker knows up to {known}; start it with a newer version, or choose another data folder"
+    )]
+    NewerFormat {
+        /// The format file.
+        file: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
+    /// A log or a journal is damaged where no torn write can explain it.
+    #[error(
+        "{file} is corrupt at byte {position} ({problem}); restore it, or start with --repair to cut {cut_bytes} bytes from there on{lost}"
+    )]
+    Corrupt {
+        /// The damaged file.
+        file: PathBuf,
+        /// The first bad byte.
+        position: u64,
+        /// What is wrong there.
+        problem: String,
+        /// What `--repair` would cut, over this file and those after it.
+        cut_bytes: u64,
+        /// What that loses, in offsets: ", which loses offsets 1,200 to 3,400 of topic-0". Empty if not known.
+        lost: String,
+    },
+    /// A file or folder cannot be used.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The system refuses a thread or a runtime.
+    #[error("cannot start the broker's thread: {0}")]
+    Thread(#[source] std::io::Error),
+}

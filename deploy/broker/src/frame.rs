@@ -1,0 +1,1 @@
+//! One frame: bounded reading, and a check of every count in it before anything is allocated.
