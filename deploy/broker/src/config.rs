@@ -1,5 +1,6 @@
 //! Every setting and every bound of the broker. Names and defaults are Apache Kafka's where it has the setting.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub struct BrokerConfig {
     pub default_partitions: i32,
     /// A topic that a client asks for is made (`auto.create.topics.enable`). Default true.
     pub auto_create_topics: bool,
+    /// Settings of every topic that does not set them itself, by the topic's name for them (Kafka's `log.retention.ms` is
+    /// `retention.ms` here). Default none: Kafka's own defaults.
+    pub topic_defaults: BTreeMap<String, String>,
     /// Wait after the first member of an empty group before the first assignment (`group.initial.rebalance.delay.ms`).
     /// Default 0.
     pub initial_rebalance_delay: Duration,
@@ -97,6 +101,7 @@ impl BrokerConfig {
             flush_interval: Duration::from_secs(1),
             default_partitions: 1,
             auto_create_topics: true,
+            topic_defaults: BTreeMap::new(),
             initial_rebalance_delay: Duration::ZERO,
             session_timeout: (Duration::from_millis(10), Duration::from_secs(1_800)),
             offsets_retention: 7 * DAY,
