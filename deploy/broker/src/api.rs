@@ -1,7 +1,19 @@
 //! The APIs that the broker answers, each with its range of versions; one file each.
 //!
 //! An API's file has `handle`, which carries a request out, and `refuse`, which answers the same request with one error
-//! everywhere an error can stand (for faults and bounds).
+//! everywhere an error can stand (for faults and bounds). The table below is the one place that knows all of them: what it
+//! names is advertised, dispatched and refused, and what it does not name is answered as Apache Kafka answers an API that it
+//! does not have: the connection is closed (`SocketServer.processCompletedReceives`), as an answer's form would be a guess.
+//! `ApiVersions` alone is answered in every version, so that a newer client can find out.
+
+mod api_versions;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{ApiKey, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+
+use crate::node::{Node, NodeRef, Now};
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
@@ -13,5 +25,189 @@ pub(crate) struct Context {
     /// The version of the request.
     pub(crate) version: i16,
     /// When the request was read.
-    pub(crate) now: crate::node::Now,
+    pub(crate) now: Now,
+}
+
+/// One request, its header read and its body not yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    /// The client's number of it, given back with the answer.
+    pub(crate) correlation_id: i32,
+    pub(crate) client_id: StrBytes,
+    pub(crate) body: Bytes,
+}
+
+/// What becomes of a request that is answered as a rule.
+#[derive(Debug)]
+pub(crate) enum Outcome<R> {
+    /// This is the answer.
+    Answer(R),
+    /// None is expected: a produce request with acks=0.
+    Silence,
+    /// The connection is closed, for this reason.
+    Close(&'static str),
+}
+
+/// A request that cannot be answered; its connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswerable {
+    /// Its body is not what its header says.
+    #[error("the {key:?} request of version {version} cannot be read: {problem}")]
+    Malformed { key: ApiKey, version: i16, problem: String },
+    /// Its answer cannot be written in its version: a fault of the broker.
+    #[error("the answer to a {key:?} request of version {version} cannot be written: {problem}")]
+    Unwritable { key: ApiKey, version: i16, problem: String },
+    /// An API or a version that is not in the table.
+    #[error("{key:?} is not answered in version {version}")]
+    Unsupported { key: ApiKey, version: i16 },
+}
+
+/// An API in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Supported {
+    pub(crate) key: ApiKey,
+    pub(crate) min: i16,
+    pub(crate) max: i16,
+}
+
+/// Whether the table has an API in a version.
+pub(crate) fn is_supported(key: ApiKey, version: i16) -> bool {
+    TABLE.iter().any(|api| api.key == key && (api.min..=api.max).contains(&version))
+}
+
+/// Makes [`TABLE`] and [`answer`] of rows `API versions how file`. How a request is answered says what its `handle` is:
+/// - `at_once`: `fn handle(&mut Node, XRequest, &Context) -> XResponse`;
+/// - `or_not`: `fn handle(&mut Node, XRequest, &Context) -> Outcome<XResponse>`;
+/// - `in_time`: `async fn handle(&NodeRef, XRequest, &Context) -> Outcome<XResponse>`; dropped when its connection ends.
+///
+/// `refuse` is always `fn refuse(&XRequest, ResponseError, version: i16) -> XResponse`.
+macro_rules! apis {
+    ($($key:ident $min:literal ..= $max:literal $how:ident $file:ident)*) => {
+        /// Every API that is answered, in the order of Kafka's numbers.
+        pub(crate) const TABLE: &[Supported] = &[$(Supported { key: ApiKey::$key, min: $min, max: $max }),*];
+
+        /// Carries a request out, or refuses it with an error, and gives the frame of its answer.
+        pub(crate) async fn answer(
+            node: &NodeRef,
+            request: Request,
+            context: &Context,
+            refused: Option<ResponseError>,
+        ) -> Result<Outcome<BytesMut>, Unanswerable> {
+            if !is_supported(request.key, request.version) {
+                return unsupported(&request);
+            }
+            match request.key {
+                $(ApiKey::$key => $how(node, request, context, refused, $file::handle, $file::refuse).await,)*
+                key => Err(Unanswerable::Unsupported { key, version: request.version }),
+            }
+        }
+    };
+}
+
+apis! {
+    // API                  versions   how      file
+    ApiVersions             0..=4      at_once  api_versions
+}
+
+/// How a request is refused.
+type Refuse<Q, R> = fn(&Q, ResponseError, i16) -> R;
+
+async fn at_once<Q: Decodable, R: Encodable + HeaderVersion>(
+    node: &NodeRef,
+    request: Request,
+    context: &Context,
+    refused: Option<ResponseError>,
+    handle: fn(&mut Node, Q, &Context) -> R,
+    refuse: Refuse<Q, R>,
+) -> Result<Outcome<BytesMut>, Unanswerable> {
+    let decoded = decode(&request)?;
+    let response = match refused {
+        None => handle(&mut node.borrow_mut(), decoded, context),
+        Some(error) => refuse(&decoded, error, request.version),
+    };
+    encode(&request, Outcome::Answer(response))
+}
+
+#[allow(dead_code, reason = "goes with the row of Produce")]
+async fn or_not<Q: Decodable, R: Encodable + HeaderVersion>(
+    node: &NodeRef,
+    request: Request,
+    context: &Context,
+    refused: Option<ResponseError>,
+    handle: fn(&mut Node, Q, &Context) -> Outcome<R>,
+    refuse: Refuse<Q, R>,
+) -> Result<Outcome<BytesMut>, Unanswerable> {
+    let decoded = decode(&request)?;
+    let response = match refused {
+        None => handle(&mut node.borrow_mut(), decoded, context),
+        Some(error) => Outcome::Answer(refuse(&decoded, error, request.version)),
+    };
+    encode(&request, response)
+}
+
+#[allow(dead_code, reason = "goes with the row of Fetch")]
+async fn in_time<Q: Decodable, R: Encodable + HeaderVersion>(
+    node: &NodeRef,
+    request: Request,
+    context: &Context,
+    refused: Option<ResponseError>,
+    handle: impl AsyncFnOnce(&NodeRef, Q, &Context) -> Outcome<R>,
+    refuse: Refuse<Q, R>,
+) -> Result<Outcome<BytesMut>, Unanswerable> {
+    let decoded = decode(&request)?;
+    let response = match refused {
+        None => handle(node, decoded, context).await,
+        Some(error) => Outcome::Answer(refuse(&decoded, error, request.version)),
+    };
+    encode(&request, response)
+}
+
+/// An `ApiVersions` of a version that is not known is answered in that of version 0, whatever its body (KIP-511).
+fn unsupported(request: &Request) -> Result<Outcome<BytesMut>, Unanswerable> {
+    if request.key != ApiKey::ApiVersions {
+        return Err(Unanswerable::Unsupported { key: request.key, version: request.version });
+    }
+    let request = Request { version: 0, ..request.clone() };
+    encode(&request, Outcome::Answer(api_versions::unsupported_version()))
+}
+
+fn decode<Q: Decodable>(request: &Request) -> Result<Q, Unanswerable> {
+    let (key, version) = (request.key, request.version);
+    // A slice of the frame: records are not copied out of it.
+    Q::decode(&mut request.body.clone(), version).map_err(|problem| Unanswerable::Malformed {
+        key,
+        version,
+        problem: problem.to_string(),
+    })
+}
+
+/// The whole frame of an answer: length, header, body.
+fn encode<R: Encodable + HeaderVersion>(
+    request: &Request,
+    response: Outcome<R>,
+) -> Result<Outcome<BytesMut>, Unanswerable> {
+    let (key, version) = (request.key, request.version);
+    let response = match response {
+        Outcome::Answer(response) => response,
+        Outcome::Silence => return Ok(Outcome::Silence),
+        Outcome::Close(reason) => return Ok(Outcome::Close(reason)),
+    };
+    let unwritable = |problem: String| Unanswerable::Unwritable { key, version, problem };
+    let header = ResponseHeader::default().with_correlation_id(request.correlation_id);
+    let header_version = R::header_version(version);
+    let bytes = header
+        .compute_size(header_version)
+        .and_then(|header| Ok(header + response.compute_size(version)?))
+        .map_err(|problem| unwritable(problem.to_string()))?;
+    let length = i32::try_from(bytes).map_err(|_| unwritable(format!("{bytes} bytes are no frame")))?;
+    let mut frame = BytesMut::with_capacity(4 + bytes);
+    frame.extend_from_slice(&length.to_be_bytes());
+    header
+        .encode(&mut frame, header_version)
+        .and_then(|()| response.encode(&mut frame, version))
+        .map_err(|problem| unwritable(problem.to_string()))?;
+    debug_assert_eq!(frame.len(), 4 + bytes, "a frame is as long as it says");
+    Ok(Outcome::Answer(frame))
 }
