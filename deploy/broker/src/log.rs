@@ -3,6 +3,8 @@
 //! Invariant: everything here but the batches is derived from the batches' headers, by one function that sees each batch once,
 //! whether it is appended or read back at start. So no index, sequence or transaction can disagree with the log.
 
+pub(crate) mod codec;
+
 use std::path::PathBuf;
 
 use bytes::Bytes;
