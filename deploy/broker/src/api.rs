@@ -6,7 +6,16 @@
 //! does not have: the connection is closed (`SocketServer.processCompletedReceives`), as an answer's form would be a guess.
 //! `ApiVersions` alone is answered in every version, so that a newer client can find out.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod api_versions;
+mod describe_producers;
+mod describe_transactions;
+mod end_txn;
+mod find_coordinator;
+mod init_producer_id;
+mod list_transactions;
+mod txn_offset_commit;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -14,6 +23,7 @@ use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 use crate::node::{Node, NodeRef, Now};
+use crate::topics::{Topic, Topics};
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
@@ -108,7 +118,16 @@ macro_rules! apis {
 
 apis! {
     // API                  versions   how      file
+    FindCoordinator         0..=6      at_once  find_coordinator
     ApiVersions             0..=4      at_once  api_versions
+    InitProducerId          0..=5      at_once  init_producer_id
+    AddPartitionsToTxn      0..=3      at_once  add_partitions_to_txn
+    AddOffsetsToTxn         0..=4      at_once  add_offsets_to_txn
+    EndTxn                  0..=4      at_once  end_txn
+    TxnOffsetCommit         0..=4      at_once  txn_offset_commit
+    DescribeProducers       0..=0      at_once  describe_producers
+    DescribeTransactions    0..=0      at_once  describe_transactions
+    ListTransactions        0..=1      at_once  list_transactions
 }
 
 /// How a request is refused.
@@ -210,4 +229,14 @@ fn encode<R: Encodable + HeaderVersion>(
         .map_err(|problem| unwritable(problem.to_string()))?;
     debug_assert_eq!(frame.len(), 4 + bytes, "a frame is as long as it says");
     Ok(Outcome::Answer(frame))
+}
+
+/// Producers know `ProducerFenced` from a version of their request on; older ones are told `InvalidProducerEpoch` (KIP-588).
+fn fenced_since(since: i16, error: ResponseError, version: i16) -> ResponseError {
+    if error == ResponseError::ProducerFenced && version < since { ResponseError::InvalidProducerEpoch } else { error }
+}
+
+fn has_partition(topics: &Topics, topic: &str, partition: i32) -> bool {
+    let has = |topic: &Topic| usize::try_from(partition).is_ok_and(|index| index < topic.partitions.len());
+    topics.get(topic).is_some_and(has)
 }

@@ -1,0 +1,52 @@
+//! `DescribeProducers`: who writes to partitions, and where their open transactions begin (KIP-664).
+//!
+//! Source: `KafkaApis.handleDescribeProducersRequest` of Apache Kafka.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+
+use super::Context;
+use crate::log::{ActiveProducer, PartitionLog};
+use crate::node::Node;
+
+pub(crate) fn handle(node: &mut Node, request: DescribeProducersRequest, _: &Context) -> DescribeProducersResponse {
+    answer(&request, |topic, index| {
+        let partition = PartitionResponse::default().with_partition_index(index);
+        let log = node.topics.get(topic).and_then(|topic| topic.partitions.get(usize::try_from(index).ok()?));
+        match log {
+            Some(log) => partition.with_active_producers(producers(log)),
+            None => partition.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+        }
+    })
+}
+
+pub(crate) fn refuse(request: &DescribeProducersRequest, error: ResponseError, _: i16) -> DescribeProducersResponse {
+    answer(request, |_, index| PartitionResponse::default().with_partition_index(index).with_error_code(error.code()))
+}
+
+fn answer(
+    request: &DescribeProducersRequest,
+    partition: impl Fn(&str, i32) -> PartitionResponse,
+) -> DescribeProducersResponse {
+    let described = |topic: &TopicRequest| {
+        let partitions = topic.partition_indexes.iter().map(|&index| partition(&topic.name, index));
+        TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    };
+    DescribeProducersResponse::default().with_topics(request.topics.iter().map(described).collect())
+}
+
+fn producers(log: &PartitionLog) -> Vec<ProducerState> {
+    let shown = |producer: ActiveProducer| {
+        ProducerState::default()
+            .with_producer_id(ProducerId(producer.producer_id))
+            .with_producer_epoch(i32::from(producer.producer_epoch))
+            .with_last_sequence(producer.last_sequence)
+            .with_last_timestamp(producer.last_timestamp_ms)
+            // There is one coordinator and it is never elected anew.
+            .with_coordinator_epoch(0)
+            .with_current_txn_start_offset(producer.transaction_start.unwrap_or(-1))
+    };
+    log.producers().into_iter().map(shown).collect()
+}

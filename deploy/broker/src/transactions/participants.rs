@@ -1,0 +1,88 @@
+//! What takes part in a transaction besides its coordinator: the logs of partitions, and groups with staged offsets.
+//!
+//! Every step on them can be done again: a partition whose producer has no open transaction gets no second marker, and a
+//! group without staged offsets of the producer changes nothing. So an end that was interrupted is just carried out again;
+//! it cannot meet the producer's next transaction, which begins only after the coordinator has journalled this one's end.
+
+use kafka_protocol::ResponseError;
+
+use super::transaction::Producer;
+use crate::groups::Groups;
+use crate::log::ActiveProducer;
+use crate::node::Now;
+use crate::topics::Topics;
+
+/// A producer that a partition's log remembers.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) producer: ActiveProducer,
+}
+
+/// The participants of all transactions. A trait, so that a test can stop after any step.
+pub(crate) trait Participants {
+    /// Ends the producer's transaction in a partition, if one is open there.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`, `InvalidProducerEpoch`, `KafkaStorageError`.
+    fn write_marker(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        producer: Producer,
+        is_commit: bool,
+        now: Now,
+    ) -> Result<(), ResponseError>;
+
+    /// Commits or drops the offsets that the producer has staged in a group, if there are any.
+    ///
+    /// # Errors
+    /// `KafkaStorageError` or one that stands for it.
+    fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, now: Now) -> Result<(), ResponseError>;
+
+    /// All producers that logs remember.
+    fn producers(&self) -> Vec<Written>;
+
+    /// `(group, producer id)` of all staged offsets.
+    fn staged(&self) -> Vec<(String, i64)>;
+}
+
+/// The broker's own.
+pub(crate) struct LogsAndGroups<'a> {
+    pub(crate) topics: &'a mut Topics,
+    pub(crate) groups: &'a mut Groups,
+}
+
+impl Participants for LogsAndGroups<'_> {
+    fn write_marker(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        producer: Producer,
+        is_commit: bool,
+        now: Now,
+    ) -> Result<(), ResponseError> {
+        let (log, settings) = self.topics.partition_mut(topic, partition)?;
+        log.write_marker(producer.id, producer.epoch, is_commit, &settings, now).map(|_| ())
+    }
+
+    fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, now: Now) -> Result<(), ResponseError> {
+        self.groups.end_transaction(group, producer_id, is_commit, now)
+    }
+
+    fn producers(&self) -> Vec<Written> {
+        let mut all = Vec::new();
+        for topic in self.topics.iter() {
+            for (partition, log) in (0..).zip(&topic.partitions) {
+                let written = |producer| Written { topic: topic.name.clone(), partition, producer };
+                all.extend(log.producers().into_iter().map(written));
+            }
+        }
+        all
+    }
+
+    fn staged(&self) -> Vec<(String, i64)> {
+        self.groups.staged()
+    }
+}
