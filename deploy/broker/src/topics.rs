@@ -1,44 +1,115 @@
-//! Topics and their partitions. Invariant: what exists is what the topics' journal says; a folder that it does not name is not a topic.
+//! Topics and their partitions. Invariant: what exists is what the topics' journal says; a folder that it does not name is
+//! not a topic.
+//!
+//! A topic is made folder first, journal second, and deleted the other way round: a process that is killed in between has
+//! either made it or not, and what is left of the folder goes at the next start ([`folder`]).
 
+mod folder;
+pub(crate) mod id;
+pub(crate) mod name;
+mod open;
+mod record;
 pub(crate) mod settings;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
-use crate::log::PartitionLog;
-use crate::node::Now;
-use settings::TopicSettings;
+use crate::journal::Journal;
+use crate::log::{PartitionLog, Place};
+use record::{Described, TopicRecord};
+use settings::{Overrides, TopicSettings};
 
 /// One topic.
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) id: Uuid,
-    /// What was set for it, over the defaults.
+    /// What was set for it, as it was written.
+    pub(crate) overrides: Overrides,
+    /// What follows from it, over the defaults.
     pub(crate) settings: Arc<TopicSettings>,
     pub(crate) partitions: Vec<PartitionLog>,
 }
 
 /// All topics.
-pub(crate) struct Topics {}
+pub(crate) struct Topics {
+    topics: BTreeMap<String, Topic>,
+    /// The names by the ids.
+    ids: HashMap<Uuid, String>,
+    /// Partitions of all topics.
+    partitions: usize,
+    journal: Journal<TopicRecord>,
+    /// The folder of all topics; `None` in memory.
+    folder: Option<PathBuf>,
+    /// Folders whose new entries are not synced.
+    new_folders: Vec<PathBuf>,
+    default_partitions: i32,
+    partitions_max: usize,
+}
 
-#[allow(unused, clippy::unimplemented)]
+/// A request that is not carried out: the protocol's error and Kafka's message with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) error: ResponseError,
+    pub(crate) message: String,
+}
+
+impl Refused {
+    pub(crate) fn new(error: ResponseError, message: impl Into<String>) -> Self {
+        Self { error, message: message.into() }
+    }
+}
+
+impl From<Refused> for ResponseError {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
+/// A topic that can be made: everything about it was checked.
+#[derive(Debug)]
+pub(crate) struct NewTopic {
+    pub(crate) name: String,
+    pub(crate) partitions: u32,
+    overrides: Overrides,
+    settings: TopicSettings,
+}
+
 impl Topics {
     /// By name.
     pub(crate) fn get(&self, name: &str) -> Option<&Topic> {
-        unimplemented!()
+        self.topics.get(name)
     }
 
     /// By id.
     pub(crate) fn by_id(&self, id: Uuid) -> Option<&Topic> {
-        unimplemented!()
+        self.get(self.ids.get(&id)?)
     }
 
     /// All, in the order of their names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Topic> {
-        std::iter::empty()
+        self.topics.values()
+    }
+
+    /// Those from this name on, in order.
+    pub(crate) fn starting_at(&self, name: &str) -> impl Iterator<Item = &Topic> {
+        self.topics
+            .range::<str, _>((std::ops::Bound::Included(name), std::ops::Bound::Unbounded))
+            .map(|(_, topic)| topic)
+    }
+
+    /// A partition; `UnknownTopicOrPartition`.
+    pub(crate) fn partition(&self, name: &str, partition: i32) -> Result<&PartitionLog, ResponseError> {
+        let topic = self.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let log = usize::try_from(partition).ok().and_then(|index| topic.partitions.get(index));
+        log.ok_or(ResponseError::UnknownTopicOrPartition)
     }
 
     /// A partition and the settings of its topic; `UnknownTopicOrPartition`.
@@ -47,28 +118,294 @@ impl Topics {
         name: &str,
         partition: i32,
     ) -> Result<(&mut PartitionLog, Arc<TopicSettings>), ResponseError> {
-        unimplemented!()
+        let topic = self.topics.get_mut(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let log = usize::try_from(partition).ok().and_then(|index| topic.partitions.get_mut(index));
+        let log = log.ok_or(ResponseError::UnknownTopicOrPartition)?;
+        Ok((log, topic.settings.clone()))
     }
 
-    /// Makes a topic. Errors as Kafka's: `InvalidTopicException`, `TopicAlreadyExists`, `InvalidPartitions`, `InvalidReplicationFactor`,
-    /// `InvalidConfig`, `PolicyViolation` at the bound of partitions.
-    pub(crate) fn create(
-        &mut self,
-        name: &str,
-        partitions: i32,
-        settings: BTreeMap<String, String>,
-        now: Now,
-    ) -> Result<&Topic, ResponseError> {
-        unimplemented!()
+    /// Whether a topic can be made, and what it will be. `partitions` -1: the broker's default.
+    ///
+    /// # Errors
+    /// `InvalidTopicException`, `TopicAlreadyExists`, `InvalidPartitions`, `InvalidConfig`, `PolicyViolation` at the bound
+    /// of partitions.
+    pub(crate) fn check_new(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<NewTopic, Refused> {
+        name::check(name).map_err(|message| Refused::new(ResponseError::InvalidTopicException, message))?;
+        if name::is_internal(name) {
+            let message = format!("Creation of internal topic {name} is prohibited.");
+            return Err(Refused::new(ResponseError::InvalidRequest, message));
+        }
+        if self.topics.contains_key(name) {
+            let message = format!("Topic '{name}' already exists.");
+            return Err(Refused::new(ResponseError::TopicAlreadyExists, message));
+        }
+        if let Some(other) = self.colliding(name) {
+            let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
+            return Err(Refused::new(ResponseError::InvalidTopicException, message));
+        }
+        let partitions = match partitions {
+            -1 => self.default_partitions,
+            partitions => partitions,
+        };
+        let partitions = u32::try_from(partitions).ok().filter(|partitions| *partitions > 0).ok_or_else(|| {
+            let message = "Number of partitions was set to an invalid non-positive value.";
+            Refused::new(ResponseError::InvalidPartitions, message)
+        })?;
+        self.check_room(partitions)?;
+        let settings = TopicSettings::new(&overrides);
+        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
+        Ok(NewTopic { name: name.to_owned(), partitions, overrides, settings })
+    }
+
+    /// The topic whose name is the same but for `.` and `_`.
+    fn colliding(&self, name: &str) -> Option<&Topic> {
+        if !name.contains(['.', '_']) {
+            return None;
+        }
+        let metric_name = name::metric_name(name);
+        self.iter().find(|topic| topic.name.len() == name.len() && name::metric_name(&topic.name) == metric_name)
+    }
+
+    fn check_room(&self, new_partitions: u32) -> Result<(), Refused> {
+        let (open, max) = (self.partitions, self.partitions_max);
+        if open.saturating_add(new_partitions as usize) <= max {
+            return Ok(());
+        }
+        let message =
+            format!("{new_partitions} more partitions than the {open} here would be over the bound of {max}.");
+        Err(Refused::new(ResponseError::PolicyViolation, message))
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// `KafkaStorageError`: a folder or the journal cannot be written; then nothing was made.
+    pub(crate) fn make(&mut self, new: NewTopic) -> Result<&Topic, Refused> {
+        let NewTopic { name, partitions, overrides, settings } = new;
+        let id = id::random();
+        let folder = self.topic_folder(&name, id);
+        let logs = self.open_new(folder.as_ref(), 0..partitions)?;
+        let record =
+            TopicRecord::Created { id: id.as_u128(), name: name.clone(), partitions, overrides: overrides.clone() };
+        if let Err(refused) = self.record(record) {
+            remove_or_tell(folder.as_deref());
+            return Err(refused);
+        }
+        self.new_folders.extend(self.folder.clone());
+        self.partitions += logs.len();
+        self.ids.insert(id, name.clone());
+        let topic = Topic { name: name.clone(), id, overrides, settings: Arc::new(settings), partitions: logs };
+        Ok(self.topics.entry(name).or_insert(topic))
+    }
+
+    /// [`check_new`](Self::check_new) and [`make`](Self::make).
+    pub(crate) fn create(&mut self, name: &str, partitions: i32, overrides: Overrides) -> Result<&Topic, Refused> {
+        let new = self.check_new(name, partitions, overrides)?;
+        self.make(new)
     }
 
     /// Deletes a topic, its records at once.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`; `KafkaStorageError`: the journal cannot be written, the topic stays.
     pub(crate) fn delete(&mut self, name: &str) -> Result<(), ResponseError> {
-        unimplemented!()
+        let id = self.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?.id;
+        self.record(TopicRecord::Deleted { id: id.as_u128() })?;
+        self.ids.remove(&id);
+        if let Some(topic) = self.topics.remove(name) {
+            self.partitions -= topic.partitions.len();
+        }
+        // If this fails the next start does it.
+        remove_or_tell(self.topic_folder(name, id).as_deref());
+        Ok(())
     }
 
-    /// Moves the start of a partition, journalled.
+    /// Whether a topic can have so many partitions in all, and how many more that are.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`, `InvalidPartitions`, `PolicyViolation` at the bound of partitions.
+    pub(crate) fn check_partitions(&self, name: &str, count: i32) -> Result<u32, Refused> {
+        let unknown = || Refused::new(ResponseError::UnknownTopicOrPartition, "");
+        let present = self.get(name).ok_or_else(unknown)?.partitions.len();
+        let more = i64::from(count) - i64::try_from(present).unwrap_or(i64::MAX);
+        let refused = |message| Refused::new(ResponseError::InvalidPartitions, message);
+        if more == 0 {
+            return Err(refused(format!("Topic already has {present} partition(s).")));
+        }
+        let more = u32::try_from(more).map_err(|_| {
+            refused(format!("The topic {name} currently has {present} partition(s); {count} would not be an increase."))
+        })?;
+        self.check_room(more)?;
+        Ok(more)
+    }
+
+    /// Gives a topic so many partitions in all.
+    ///
+    /// # Errors
+    /// Those of [`check_partitions`](Self::check_partitions); `KafkaStorageError`.
+    pub(crate) fn add_partitions(&mut self, name: &str, count: i32) -> Result<(), Refused> {
+        let more = self.check_partitions(name, count)?;
+        let Some(topic) = self.topics.get(name) else { return Ok(()) };
+        let (id, present) = (topic.id, count as u32 - more);
+        let folder = self.topic_folder(name, id);
+        let logs = self.open_new(folder.as_ref(), present..present + more)?;
+        if let Err(refused) = self.record(TopicRecord::Partitions { id: id.as_u128(), partitions: present + more }) {
+            for partition in present..present + more {
+                remove_or_tell(folder.as_ref().map(|folder| folder.join(partition.to_string())).as_deref());
+            }
+            return Err(refused);
+        }
+        self.partitions += logs.len();
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.partitions.extend(logs);
+        }
+        Ok(())
+    }
+
+    /// Whether a topic can have these settings, in place of all before.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, then `UnknownTopicOrPartition`: Kafka looks in this order.
+    pub(crate) fn check_settings(&self, name: &str, overrides: &Overrides) -> Result<TopicSettings, Refused> {
+        let settings = TopicSettings::new(overrides);
+        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
+        if self.get(name).is_none() {
+            let message = format!("The topic '{name}' does not exist.");
+            return Err(Refused::new(ResponseError::UnknownTopicOrPartition, message));
+        }
+        Ok(settings)
+    }
+
+    /// Sets a topic's settings, in place of all before. They hold for what is written from here on.
+    ///
+    /// # Errors
+    /// Those of [`check_settings`](Self::check_settings); `KafkaStorageError`.
+    pub(crate) fn alter(&mut self, name: &str, overrides: Overrides) -> Result<(), Refused> {
+        let settings = self.check_settings(name, &overrides)?;
+        let id = self.get(name).map_or(0, |topic| topic.id.as_u128());
+        self.record(TopicRecord::Overrides { id, overrides: overrides.clone() })?;
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.overrides = overrides;
+            topic.settings = Arc::new(settings);
+        }
+        Ok(())
+    }
+
+    /// Moves the start of a partition to `before` (-1: to its end), journalled, and gives the start.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`; `PolicyViolation`: a topic that is only compacted; `OffsetOutOfRange`: beyond the end;
+    /// `KafkaStorageError`.
     pub(crate) fn delete_records(&mut self, name: &str, partition: i32, before: i64) -> Result<i64, ResponseError> {
-        unimplemented!()
+        let id = self.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?.id.as_u128();
+        let (log, settings) = self.partition_mut(name, partition)?;
+        if !settings.cleanup_policy.is_delete {
+            return Err(ResponseError::PolicyViolation);
+        }
+        let (start, end) = (log.start_offset(), log.end_offset());
+        let offset = if before == -1 { end } else { before };
+        if !(0..=end).contains(&offset) {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        if offset <= start {
+            return Ok(start);
+        }
+        self.record(TopicRecord::Start { id, partition: partition.unsigned_abs(), offset })?;
+        let (log, _) = self.partition_mut(name, partition)?;
+        log.delete_before(offset)
+    }
+
+    /// The files and folders that were written since the last call; whoever takes them syncs them, in this order.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
+        let mut dirty = Vec::new();
+        // Without their folders the files could not be found again; a folder that is gone was deleted since.
+        for folder in std::mem::take(&mut self.new_folders) {
+            dirty.extend(File::open(folder).ok().map(Arc::new));
+        }
+        dirty.extend(self.journal.take_dirty());
+        dirty
+    }
+
+    fn topic_folder(&self, name: &str, id: Uuid) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder::of_topic(folder, name, id))
+    }
+
+    /// Makes the folders of new partitions and opens their logs; if one fails, none is left.
+    fn open_new(
+        &mut self,
+        topic_folder: Option<&PathBuf>,
+        partitions: std::ops::Range<u32>,
+    ) -> Result<Vec<PartitionLog>, Refused> {
+        let places: Vec<Place> = partitions.map(|partition| open::place(topic_folder, partition)).collect();
+        let opened = places.iter().map(|place| {
+            if let Place::Folder(folder) = place {
+                // What a failed creation could not remove is no part of this partition.
+                folder::remove(folder)
+                    .and_then(|()| fs::create_dir_all(folder))
+                    .map_err(|error| storage(folder, &error))?;
+            }
+            PartitionLog::open(place.clone(), 0, false).map_err(|error| {
+                tracing::error!(%error, "cannot open a new log");
+                Refused::new(ResponseError::KafkaStorageError, error.to_string())
+            })
+        });
+        let opened: Result<Vec<_>, Refused> = opened.collect();
+        let folders = places.iter().filter_map(|place| match place {
+            Place::Folder(folder) => Some(folder.clone()),
+            Place::Memory => None,
+        });
+        if opened.is_ok() {
+            self.new_folders.extend(topic_folder.cloned().into_iter().chain(folders));
+        } else {
+            folders.for_each(|folder| remove_or_tell(Some(&folder)));
+        }
+        opened
+    }
+
+    /// Appends to the journal, and rewrites it if that is due.
+    fn record(&mut self, record: TopicRecord) -> Result<(), Refused> {
+        let failed = |error: io::Error| {
+            tracing::error!(%error, "cannot write the topics' journal");
+            Refused::new(ResponseError::KafkaStorageError, format!("cannot write the topics' journal: {error}"))
+        };
+        self.journal.append(&[record]).map_err(failed)
+    }
+
+    /// Rewrites the journal if most of it is dead.
+    pub(crate) fn rewrite_journal(&mut self) {
+        if !self.journal.is_worth_rewriting(self.topics.len() + self.partitions) {
+            return;
+        }
+        let described: Vec<Described> = self.iter().map(Topic::describe).collect();
+        if let Err(error) = self.journal.rewrite(described.into_iter().flat_map(Described::records)) {
+            tracing::error!(%error, "cannot rewrite the topics' journal");
+        }
+    }
+}
+
+impl Topic {
+    fn describe(&self) -> Described {
+        let starts = self.partitions.iter().zip(0..).map(|(log, partition)| (partition, log.start_offset()));
+        Described {
+            id: self.id,
+            name: self.name.clone(),
+            partitions: u32::try_from(self.partitions.len()).unwrap_or(u32::MAX),
+            overrides: self.overrides.clone(),
+            starts: starts.filter(|(_, start)| *start > 0).collect(),
+        }
+    }
+}
+
+fn storage(path: &Path, error: &io::Error) -> Refused {
+    let path = path.display();
+    tracing::error!(%path, %error, "cannot make a partition's folder");
+    Refused::new(ResponseError::KafkaStorageError, format!("cannot make {path}: {error}"))
+}
+
+fn remove_or_tell(folder: Option<&Path>) {
+    let Some(folder) = folder else { return };
+    if let Err(error) = folder::remove(folder) {
+        let folder = folder.display();
+        tracing::warn!(%folder, %error, "cannot remove a folder; the next start tries again");
     }
 }

@@ -1,0 +1,1 @@
+//! Topics against a model.
