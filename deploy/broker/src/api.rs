@@ -23,7 +23,6 @@ use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 use crate::node::{Node, NodeRef, Now};
-use crate::topics::{Topic, Topics};
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
@@ -234,9 +233,4 @@ fn encode<R: Encodable + HeaderVersion>(
 /// Producers know `ProducerFenced` from a version of their request on; older ones are told `InvalidProducerEpoch` (KIP-588).
 fn fenced_since(since: i16, error: ResponseError, version: i16) -> ResponseError {
     if error == ResponseError::ProducerFenced && version < since { ResponseError::InvalidProducerEpoch } else { error }
-}
-
-fn has_partition(topics: &Topics, topic: &str, partition: i32) -> bool {
-    let has = |topic: &Topic| usize::try_from(partition).is_ok_and(|index| index < topic.partitions.len());
-    topics.get(topic).is_some_and(has)
 }

@@ -20,7 +20,7 @@ pub(crate) fn handle(
     context: &Context,
 ) -> AddPartitionsToTxnResponse {
     let Node { topics, transactions, .. } = node;
-    let exists = |topic: &str, partition: i32| super::has_partition(topics, topic, partition);
+    let exists = |topic: &str, partition: i32| topics.partition(topic, partition).is_ok();
     let is_all_there = request
         .v3_and_below_topics
         .iter()

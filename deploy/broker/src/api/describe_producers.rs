@@ -14,10 +14,9 @@ use crate::node::Node;
 pub(crate) fn handle(node: &mut Node, request: DescribeProducersRequest, _: &Context) -> DescribeProducersResponse {
     answer(&request, |topic, index| {
         let partition = PartitionResponse::default().with_partition_index(index);
-        let log = node.topics.get(topic).and_then(|topic| topic.partitions.get(usize::try_from(index).ok()?));
-        match log {
-            Some(log) => partition.with_active_producers(producers(log)),
-            None => partition.with_error_code(ResponseError::UnknownTopicOrPartition.code()),
+        match node.topics.partition(topic, index) {
+            Ok(log) => partition.with_active_producers(producers(log)),
+            Err(error) => partition.with_error_code(error.code()),
         }
     })
 }

@@ -15,7 +15,7 @@ use crate::transactions::transaction::Producer;
 
 pub(crate) fn handle(node: &mut Node, request: TxnOffsetCommitRequest, context: &Context) -> TxnOffsetCommitResponse {
     let Node { topics, groups, transactions, .. } = node;
-    let exists = |topic: &str, partition: i32| super::has_partition(topics, topic, partition);
+    let exists = |topic: &str, partition: i32| topics.partition(topic, partition).is_ok();
     let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
     // Kafka tells of partitions that are not there before it asks the coordinators about the others.
     let is_any_there =
