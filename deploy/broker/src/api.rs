@@ -9,12 +9,22 @@
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod api_versions;
+mod delete_groups;
+mod describe_groups;
 mod describe_producers;
 mod describe_transactions;
 mod end_txn;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_transactions;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod sync_group;
 mod txn_offset_commit;
 
 use bytes::{Bytes, BytesMut};
@@ -117,13 +127,23 @@ macro_rules! apis {
 
 apis! {
     // API                  versions   how      file
+    OffsetCommit            2..=9      at_once  offset_commit
+    OffsetFetch             1..=9      at_once  offset_fetch
     FindCoordinator         0..=6      at_once  find_coordinator
+    JoinGroup               0..=9      in_time  join_group
+    Heartbeat               0..=4      at_once  heartbeat
+    LeaveGroup              0..=5      at_once  leave_group
+    SyncGroup               0..=5      in_time  sync_group
+    DescribeGroups          0..=6      at_once  describe_groups
+    ListGroups              0..=5      at_once  list_groups
     ApiVersions             0..=4      at_once  api_versions
+    DeleteGroups            0..=2      at_once  delete_groups
     InitProducerId          0..=5      at_once  init_producer_id
     AddPartitionsToTxn      0..=3      at_once  add_partitions_to_txn
     AddOffsetsToTxn         0..=4      at_once  add_offsets_to_txn
     EndTxn                  0..=4      at_once  end_txn
     TxnOffsetCommit         0..=4      at_once  txn_offset_commit
+    OffsetDelete            0..=0      at_once  offset_delete
     DescribeProducers       0..=0      at_once  describe_producers
     DescribeTransactions    0..=0      at_once  describe_transactions
     ListTransactions        0..=1      at_once  list_transactions
