@@ -32,6 +32,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
+use crate::frame;
 use crate::node::{Node, NodeRef, Now};
 
 /// Who asks, and how.
@@ -213,12 +214,10 @@ fn unsupported(request: &Request) -> Result<Outcome<BytesMut>, Unanswerable> {
 
 fn decode<Q: Decodable>(request: &Request) -> Result<Q, Unanswerable> {
     let (key, version) = (request.key, request.version);
+    let malformed = |problem: String| Unanswerable::Malformed { key, version, problem };
+    frame::check(key, version, &request.body).map_err(|problem| malformed(problem.to_string()))?;
     // A slice of the frame: records are not copied out of it.
-    Q::decode(&mut request.body.clone(), version).map_err(|problem| Unanswerable::Malformed {
-        key,
-        version,
-        problem: problem.to_string(),
-    })
+    Q::decode(&mut request.body.clone(), version).map_err(|problem| malformed(problem.to_string()))
 }
 
 /// The whole frame of an answer: length, header, body.
