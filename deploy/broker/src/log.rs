@@ -3,16 +3,35 @@
 //! Invariant: everything here but the batches is derived from the batches' headers, by one function that sees each batch once,
 //! whether it is appended or read back at start. So no index, sequence or transaction can disagree with the log.
 
+pub(crate) mod batch;
+mod check;
 pub(crate) mod codec;
+mod producers;
+mod read;
+pub(crate) mod records;
+mod recover;
+pub(crate) mod replace;
+mod retention;
+pub(crate) mod scan;
+mod segment;
+#[cfg(test)]
+pub(crate) mod testing;
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
 
-use crate::error::StartError;
-use crate::node::Now;
+use crate::config::Limits;
+use crate::node::{LEADER_EPOCH, Now};
 use crate::topics::settings::TopicSettings;
+use batch::{BatchHeader, Marker, control_batch};
+use producers::Producers;
+use segment::Segment;
 
 /// Where a partition's segments are.
 #[derive(Clone, Debug)]
@@ -62,16 +81,45 @@ pub(crate) struct ActiveProducer {
 }
 
 /// The log of one partition.
-pub(crate) struct PartitionLog {}
+#[derive(Debug)]
+pub(crate) struct PartitionLog {
+    place: Place,
+    /// In order; the last one is written to. None until the first append.
+    segments: Vec<Segment>,
+    start_offset: i64,
+    end_offset: i64,
+    producers: Producers,
+    /// Files that are to be synced and no longer written to, and folders that have got a file.
+    dirty: Vec<Arc<File>>,
+    /// Requests that wait for a change.
+    waiting: Vec<Weak<Notify>>,
+    /// Whether the last write failed: a full disk is logged once, not with every request.
+    is_failing: bool,
+    decompressed_bytes_max: usize,
+}
 
 /// The interface. A failure of the disk is logged with its file where it happens, and answered with `KafkaStorageError`.
-#[allow(unused, clippy::unimplemented)]
 impl PartitionLog {
-    /// Opens the log, reading every batch: checks its CRC32C and derives the rest. A torn tail of the last segment is cut
-    /// (and told with `tracing`); damage anywhere else is `StartError::Corrupt`, or cut when `repair`. `start_offset` is what
-    /// the topics' journal says; segments wholly before it are removed. Logs of several partitions are opened in parallel.
-    pub(crate) fn open(place: Place, start_offset: i64, repair: bool) -> Result<Self, StartError> {
-        unimplemented!()
+    /// An empty log that begins at this offset.
+    fn empty(place: Place, start_offset: i64) -> Self {
+        Self {
+            place,
+            segments: Vec::new(),
+            start_offset,
+            end_offset: start_offset,
+            producers: Producers::default(),
+            dirty: Vec::new(),
+            waiting: Vec::new(),
+            is_failing: false,
+            decompressed_bytes_max: Limits::default().decompressed_bytes_max,
+        }
+    }
+
+    /// Bounds what one batch may have after decompression, where the log has to look inside it.
+    #[must_use]
+    pub(crate) fn with_decompressed_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.decompressed_bytes_max = bytes_max;
+        self
     }
 
     /// Checks and appends one produce request's batch of this partition: magic 2, CRC32C, size, timestamps, a key where the
@@ -86,7 +134,17 @@ impl PartitionLog {
         settings: &TopicSettings,
         now: Now,
     ) -> Result<Appended, ResponseError> {
-        unimplemented!()
+        let check::Checked { mut header, payload } =
+            check::check(&batches, settings, self.decompressed_bytes_max, now.unix_ms)?;
+        let append_time = |header: &BatchHeader| if header.is_log_append_time() { header.max_timestamp } else { -1 };
+        if let Some(duplicate) = self.producers.check(&header, transaction)? {
+            let append_time_ms = if header.is_log_append_time() { duplicate.max_timestamp_ms } else { -1 };
+            return Ok(Appended { base_offset: duplicate.base_offset, append_time_ms });
+        }
+        header.base_offset = self.end_offset;
+        header.leader_epoch = LEADER_EPOCH;
+        self.write(&header, &payload, None, settings, now)?;
+        Ok(Appended { base_offset: header.base_offset, append_time_ms: append_time(&header) })
     }
 
     /// Ends a producer's transaction here with a control batch and gives its offset; without an open transaction of that
@@ -100,68 +158,134 @@ impl PartitionLog {
         settings: &TopicSettings,
         now: Now,
     ) -> Result<Option<i64>, ResponseError> {
-        unimplemented!()
-    }
-
-    /// Whole batches from the one that holds `from`, up to `bytes_max` (the first batch is given even if it is larger, when
-    /// `is_first_whole`). `OffsetOutOfRange` outside start..=end.
-    pub(crate) fn read(
-        &self,
-        from: i64,
-        bytes_max: usize,
-        is_first_whole: bool,
-        isolation: Isolation,
-    ) -> Result<Read, ResponseError> {
-        unimplemented!()
+        if !self.producers.check_marker(producer_id, producer_epoch)? {
+            return Ok(None);
+        }
+        let (header, payload) = control_batch(self.end_offset, producer_id, producer_epoch, is_commit, now.unix_ms);
+        self.write(&header, &payload, header.marker(&payload), settings, now)?;
+        Ok(Some(header.base_offset))
     }
 
     /// The first offset that can be read.
     pub(crate) fn start_offset(&self) -> i64 {
-        unimplemented!()
+        self.start_offset
     }
 
     /// The offset that the next record gets: also the high watermark, as there is one replica.
     pub(crate) fn end_offset(&self) -> i64 {
-        unimplemented!()
+        self.end_offset
     }
 
     /// The last stable offset: the first of the oldest open transaction, or the end.
     pub(crate) fn stable_offset(&self) -> i64 {
-        unimplemented!()
-    }
-
-    /// The first record at or after a time: `(offset, its timestamp)`.
-    pub(crate) fn offset_at_time(
-        &self,
-        timestamp_ms: i64,
-        isolation: Isolation,
-    ) -> Result<Option<(i64, i64)>, ResponseError> {
-        unimplemented!()
-    }
-
-    /// The record of the greatest timestamp: `(offset, timestamp)`.
-    pub(crate) fn offset_of_max_timestamp(&self) -> Result<Option<(i64, i64)>, ResponseError> {
-        unimplemented!()
-    }
-
-    /// Moves the start to `offset` (-1: to the end) and gives it; `OffsetOutOfRange` beyond the end.
-    /// Whoever calls it has journalled it first (`Topics::delete_records`).
-    pub(crate) fn delete_before(&mut self, offset: i64) -> Result<i64, ResponseError> {
-        unimplemented!()
+        self.producers.first_open_offset().map_or(self.end_offset, |first| first.max(self.start_offset))
     }
 
     /// Who has written here and is remembered.
     pub(crate) fn producers(&self) -> Vec<ActiveProducer> {
-        unimplemented!()
+        self.producers.active()
+    }
+
+    /// Forgets producers that have not written for so long and have no open transaction.
+    pub(crate) fn forget_idle_producers(&mut self, idle_ms_max: i64, now: Now) {
+        self.producers.forget_idle(now.unix_ms, idle_ms_max);
     }
 
     /// Bytes of all segments.
     pub(crate) fn size_bytes(&self) -> u64 {
-        unimplemented!()
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    /// The files that have been written to since this was last called: whoever syncs them, on whatever thread, has made
+    /// everything durable that was appended before the call.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.extend(self.segments.last_mut().and_then(Segment::take_dirty));
+        dirty
     }
 
     /// A request that waits for records here is woken by the next append, marker or deletion.
-    pub(crate) fn wake_when_changed(&mut self, waker: &std::sync::Arc<tokio::sync::Notify>) {
-        unimplemented!()
+    pub(crate) fn wake_when_changed(&mut self, waker: &Arc<Notify>) {
+        if self.waiting.len() == self.waiting.capacity() {
+            // So those that have gone away are never more than those that wait.
+            self.waiting.retain(|waiting| waiting.strong_count() > 0);
+        }
+        if !self.waiting.iter().any(|waiting| std::ptr::eq(waiting.as_ptr(), Arc::as_ptr(waker))) {
+            self.waiting.push(Arc::downgrade(waker));
+        }
+    }
+
+    fn wake(&mut self) {
+        for waiting in self.waiting.drain(..).filter_map(|waiting| waiting.upgrade()) {
+            waiting.notify_one();
+        }
+    }
+
+    /// Writes a batch that has been checked, in a new segment if it is time for one, and learns from it.
+    fn write(
+        &mut self,
+        header: &BatchHeader,
+        payload: &[u8],
+        marker: Option<Marker>,
+        settings: &TopicSettings,
+        now: Now,
+    ) -> Result<(), ResponseError> {
+        let is_due = self.segments.last().is_none_or(|active| is_roll_due(active, header, settings, now));
+        let is_rolled = if is_due { self.roll(now) } else { Ok(()) };
+        let is_written = is_rolled.and_then(|()| match self.segments.last_mut() {
+            Some(active) => active.append(header, payload, now.unix_ms),
+            None => Err(io::Error::other("there is no segment")),
+        });
+        if let Err(error) = is_written {
+            if !std::mem::replace(&mut self.is_failing, true) {
+                self.storage_error("append; this is told again only after it has worked", &error);
+            }
+            return Err(ResponseError::KafkaStorageError);
+        }
+        self.is_failing = false;
+        self.learn(header, marker, Some(now.unix_ms));
+        self.wake();
+        Ok(())
+    }
+
+    /// Derives everything but the index, which its segment has already: the one function that sees each batch once.
+    fn learn(&mut self, header: &BatchHeader, marker: Option<Marker>, now_ms: Option<i64>) {
+        self.producers.learn(header, marker, now_ms);
+        self.end_offset = header.next_offset();
+    }
+
+    /// Ends the segment that is written to and begins another at the end of the log.
+    fn roll(&mut self, now: Now) -> io::Result<()> {
+        let next = match &self.place {
+            Place::Memory => Segment::in_memory(self.end_offset, now.unix_ms),
+            Place::Folder(folder) => {
+                let next = Segment::create(folder, self.end_offset, now.unix_ms)?;
+                self.dirty.push(Arc::new(File::open(folder)?));
+                next
+            }
+        };
+        let sealed = self.segments.last_mut().and_then(Segment::seal);
+        self.dirty.extend(sealed);
+        self.segments.push(next);
+        Ok(())
+    }
+
+    /// Logs a failure of the disk.
+    fn storage_error(&self, action: &str, error: &io::Error) -> ResponseError {
+        tracing::error!(place = ?self.place, %error, "cannot {action}");
+        ResponseError::KafkaStorageError
     }
 }
+
+/// Whether a batch is to begin a new segment: the active one would become too large, or its first batch is too old against
+/// this one, by the records' time if they have one and by the clock if not.
+fn is_roll_due(active: &Segment, batch: &BatchHeader, settings: &TopicSettings, now: Now) -> bool {
+    let age_ms = match active.index.first_timestamp {
+        Some(first) if first >= 0 => batch.max_timestamp.saturating_sub(first),
+        _ => now.unix_ms.saturating_sub(active.begun_ms),
+    };
+    active.size > 0 && (active.size + batch.size as u64 > settings.segment_bytes || age_ms > settings.segment_ms)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! Opening a log: every batch of every segment is read and checked once, and all that is kept in memory derived from it.
+//!
+//! Invariant: what is opened is a prefix of what was appended, cut at the end of a batch. A tail that a killed process or a
+//! lost page can explain is cut without asking: the last file's end, if no valid batch comes after the first bad byte. All
+//! other damage is refused, or cut when `repair`: nothing that could have been acknowledged goes unnoticed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::batch::{BadBatch, BatchHeader, HEADER_LEN};
+use super::scan::{Scan, ScanError};
+use super::segment::{Index, SealedContent, Segment, file_name};
+use super::{PartitionLog, Place};
+use crate::error::StartError;
+
+/// Files that were last written to so long before the newest are on the disk: no flush interval is longer.
+const UNSYNCED_MS_MAX: i64 = 3_600_000;
+/// Bytes whose checksum is taken in the search for a valid batch after a bad one; beyond it, one is taken to be there.
+const SEARCHED_BYTES_MAX: u64 = 256 << 20;
+
+/// A segment's file before it is read.
+#[derive(Debug)]
+struct FoundFile {
+    base_offset: i64,
+    path: PathBuf,
+    size: u64,
+    written_ms: i64,
+}
+
+impl PartitionLog {
+    /// Opens the log, reading every batch: checks its CRC32C and derives the rest. A torn tail of the last segment is cut
+    /// (and told with `tracing`); damage anywhere else is `StartError::Corrupt`, or cut when `repair`. `start_offset` is what
+    /// the topics' journal says; segments wholly before it are removed. Logs of several partitions are opened in parallel.
+    pub(crate) fn open(place: Place, start_offset: i64, repair: bool) -> Result<Self, StartError> {
+        let Place::Folder(folder) = &place else { return Ok(Self::empty(place, start_offset)) };
+        fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        super::replace::finish(folder)?;
+        let files = segment_files(folder)?;
+        let first_kept = files.iter().rposition(|file| file.base_offset <= start_offset).unwrap_or(0);
+        for file in &files[..first_kept] {
+            remove(&file.path)?;
+        }
+        let files = &files[first_kept..];
+        let mut log = Self::empty(place.clone(), start_offset);
+        for at in 0..files.len() {
+            if log.read_file(files, at, repair)? {
+                break;
+            }
+        }
+        if let Some(first) = log.segments.first() {
+            log.start_offset = start_offset.max(first.base_offset);
+        }
+        if let Some(last) = log.segments.last_mut() {
+            log.end_offset = log.end_offset.max(last.base_offset);
+            last.reopen().map_err(failed("open", &folder.join(file_name(last.base_offset))))?;
+        }
+        log.end_offset = log.end_offset.max(log.start_offset);
+        log.producers.forget_before(log.start_offset);
+        log.mark_unsynced(files)?;
+        Ok(log)
+    }
+
+    /// Reads one segment's file. `true`: it was repaired, and those after it are gone.
+    fn read_file(&mut self, files: &[FoundFile], at: usize, repair: bool) -> Result<bool, StartError> {
+        let FoundFile { base_offset, path, written_ms, .. } = &files[at];
+        let content = SealedContent::File(path.clone());
+        let mut scan = Scan::of_content(&content, *base_offset).map_err(failed("open", path))?;
+        scan.end_offset = files.get(at + 1).map_or(i64::MAX, |next| next.base_offset);
+        let mut index = Index::default();
+        let bad = loop {
+            match scan.next() {
+                Ok(Some(batch)) => {
+                    index.learn(&batch.header, batch.position);
+                    self.learn(&batch.header, batch.marker, None);
+                }
+                Ok(None) => break None,
+                Err(ScanError::Bad(bad)) => break Some(bad),
+                Err(ScanError::Io(error)) => return Err(failed("read", path)(error)),
+            }
+        };
+        let (size, next_offset) = (scan.position, scan.next_offset);
+        let mut is_repaired = false;
+        if let Some(bad) = bad {
+            is_repaired = cut(&files[at..], &bad, size, next_offset, repair)?;
+        }
+        self.segments.push(Segment::scanned(*base_offset, content, size, index, *written_ms));
+        Ok(is_repaired)
+    }
+
+    /// What the broker before this one wrote and may not have synced is synced with the first writes of this one.
+    fn mark_unsynced(&mut self, files: &[FoundFile]) -> Result<(), StartError> {
+        let newest_ms = files.iter().map(|file| file.written_ms).max().unwrap_or(0);
+        for segment in &self.segments {
+            let file = files.iter().find(|file| file.base_offset == segment.base_offset);
+            if let Some(FoundFile { path, .. }) = file.filter(|file| file.written_ms >= newest_ms - UNSYNCED_MS_MAX) {
+                self.dirty.push(Arc::new(File::open(path).map_err(failed("open", path))?));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a file at its first bad byte, if that may be: `files` are it and those after it. `true`: those after it are removed.
+fn cut(files: &[FoundFile], bad: &BadBatch, position: u64, next_offset: i64, repair: bool) -> Result<bool, StartError> {
+    let (FoundFile { path, .. }, later) = (&files[0], &files[1..]);
+    let lost_until = end_offset_after(files, position, next_offset)?;
+    let cut_bytes = files[0].size - position + later.iter().map(|file| file.size).sum::<u64>();
+    let is_torn_tail = lost_until.is_none() && later.iter().all(|file| file.size == 0);
+    if is_torn_tail {
+        tracing::warn!(file = %path.display(), position, cut_bytes, problem = %bad, "cut a torn tail");
+    } else if repair {
+        tracing::warn!(file = %path.display(), position, cut_bytes, problem = %bad, "cut a corrupt log");
+        for file in later {
+            remove(&file.path)?;
+        }
+    } else {
+        let partition = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let lost = lost_until.filter(|until| *until > next_offset).map_or_else(String::new, |until| {
+            format!(", which loses offsets {} to {} of {partition}", grouped(next_offset), grouped(until - 1))
+        });
+        let problem = bad.to_string();
+        return Err(StartError::Corrupt { file: path.clone(), position, problem, cut_bytes, lost });
+    }
+    let file = OpenOptions::new().write(true).open(path).map_err(failed("open", path))?;
+    file.set_len(position).map_err(failed("cut", path))?;
+    Ok(!is_torn_tail)
+}
+
+/// The end of the last valid batch after the bad one at `position` of the first file. `None`: there is no valid one.
+fn end_offset_after(files: &[FoundFile], position: u64, next_offset: i64) -> Result<Option<i64>, StartError> {
+    for file in files[1..].iter().rev().filter(|file| file.size > 0) {
+        let content = SealedContent::File(file.path.clone());
+        let scan = Scan::of_content(&content, file.base_offset).map_err(failed("open", &file.path))?;
+        if let Some(end) = end_of(scan).map_err(failed("read", &file.path))? {
+            return Ok(Some(end));
+        }
+    }
+    let FoundFile { path, size, .. } = &files[0];
+    let found = find_valid_batch(path, *size, position + 1, next_offset).map_err(failed("read", path))?;
+    let Some(valid) = found else { return Ok(None) };
+    let scan = scan_from(path, *size, valid, next_offset).map_err(failed("read", path))?;
+    Ok(Some(end_of(scan).map_err(failed("read", path))?.unwrap_or(next_offset)))
+}
+
+/// The offset after the last batch of a scan; `None` if there is no batch.
+fn end_of<R: Read>(mut scan: Scan<R>) -> io::Result<Option<i64>> {
+    let mut end = None;
+    loop {
+        match scan.next() {
+            Ok(Some(batch)) => end = Some(batch.header.next_offset()),
+            Ok(None) | Err(ScanError::Bad(_)) => return Ok(end),
+            Err(ScanError::Io(error)) => return Err(error),
+        }
+    }
+}
+
+/// Where a valid batch begins at or after `from`. Only what looks like a header is checked by its CRC32C, and at most
+/// [`SEARCHED_BYTES_MAX`] of that: beyond them the place reached is given, so that doubt never cuts.
+fn find_valid_batch(path: &Path, size: u64, from: u64, next_offset: i64) -> io::Result<Option<u64>> {
+    const WINDOW: usize = 1 << 20;
+    let mut file = File::open(path)?;
+    let mut window = Vec::with_capacity(WINDOW);
+    let mut budget = SEARCHED_BYTES_MAX;
+    let mut start = from;
+    while start + HEADER_LEN as u64 <= size {
+        window.clear();
+        file.seek(SeekFrom::Start(start))?;
+        Read::by_ref(&mut file).take(WINDOW as u64).read_to_end(&mut window)?;
+        if window.len() < HEADER_LEN {
+            return Ok(None);
+        }
+        let places = window.len() - HEADER_LEN + 1;
+        for at in (0..places).filter(|at| window[at + 16] == 2) {
+            let position = start + at as u64;
+            let Ok(header) = BatchHeader::parse(&window[at..]) else { continue };
+            if header.size as u64 > size - position || header.check_offsets(next_offset).is_err() {
+                continue;
+            }
+            if header.size as u64 > budget {
+                return Ok(Some(position));
+            }
+            budget -= header.size as u64;
+            if matches!(scan_from(path, position + header.size as u64, position, next_offset)?.next(), Ok(Some(_))) {
+                return Ok(Some(position));
+            }
+        }
+        start += places as u64;
+    }
+    Ok(None)
+}
+
+/// A scan of a file's bytes from `position` to `size`.
+fn scan_from(path: &Path, size: u64, position: u64, next_offset: i64) -> io::Result<Scan<File>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(position))?;
+    Ok(Scan::new(file, size - position, next_offset))
+}
+
+/// The segments' files in a folder, in the order of their offsets.
+fn segment_files(folder: &Path) -> Result<Vec<FoundFile>, StartError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed("read", folder))? {
+        let entry = entry.map_err(failed("read", folder))?;
+        let Some(base_offset) = base_offset_of(&entry.file_name().to_string_lossy()) else { continue };
+        let path = entry.path();
+        let metadata = entry.metadata().map_err(failed("read", &path))?;
+        let written_ms = metadata.modified().map_or(0, unix_ms);
+        files.push(FoundFile { base_offset, path, size: metadata.len(), written_ms });
+    }
+    files.sort_unstable_by_key(|file| file.base_offset);
+    Ok(files)
+}
+
+/// The base offset in a segment's file name; `None` for other names.
+pub(super) fn base_offset_of(name: &str) -> Option<i64> {
+    let base_offset = name.strip_suffix(".log")?.parse().ok()?;
+    (file_name(base_offset) == name && base_offset >= 0).then_some(base_offset)
+}
+
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_owned();
+    move |source| StartError::File { action, path, source }
+}
+
+fn remove(path: &Path) -> Result<(), StartError> {
+    fs::remove_file(path).map_err(failed("remove", path))
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// With a comma between thousands.
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}

@@ -1,0 +1,276 @@
+//! A segment: a piece of the log in one file, or in memory, with a sparse index that is made while it is written or scanned.
+//!
+//! Invariant: the bytes up to `size` are whole, checked batches, and what comes after them is never read: an append that
+//! fails half way is cut off again before the next one.
+//!
+//! There are no index files. Recovery has to read every batch anyway, to check it and to learn what its producers did; an
+//! index that is a by-product of that costs nothing, needs no sync, and cannot disagree with the log.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::batch::BatchHeader;
+
+/// Bytes of log for one entry of the index: what a lookup has to walk at most, and 24 bytes of memory a time. Larger than
+/// Kafka's 4 KiB, because the walk is over memory that the read needs anyway.
+pub(crate) const INDEX_INTERVAL_BYTES: u64 = 16 << 10;
+
+/// A piece of the log, from its base offset to the base offset of the next.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base_offset: i64,
+    /// Bytes of all its batches.
+    pub(crate) size: u64,
+    /// When it was begun, in milliseconds since 1970 (or, if that was before the start, last written to).
+    pub(crate) begun_ms: i64,
+    /// When it was last written to: its age where no record tells it.
+    written_ms: i64,
+    content: Content,
+    /// Whether bytes after `size` could not be cut off yet.
+    has_torn_append: bool,
+    /// Whether it has been written to since its file was last handed to be synced.
+    is_dirty: bool,
+    pub(crate) index: Index,
+}
+
+/// Where its bytes are.
+#[derive(Debug)]
+enum Content {
+    /// A file; open as long as it is written to. A sealed one is opened for each read, so that open files do not grow with
+    /// the log.
+    File { path: PathBuf, open: Option<Arc<File>> },
+    /// Memory that is written to.
+    Growing(Vec<u8>),
+    /// Memory that is shared with readers.
+    Sealed(Bytes),
+}
+
+/// The content of a sealed segment, to be read on any thread.
+#[derive(Clone, Debug)]
+pub(crate) enum SealedContent {
+    /// This file.
+    File(PathBuf),
+    /// These bytes.
+    Memory(Bytes),
+}
+
+/// Where batches are and how late their records are; an entry at least every [`INDEX_INTERVAL_BYTES`], and one for each
+/// batch of that size.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Index {
+    entries: Vec<Entry>,
+    /// The greatest timestamp of the first batch.
+    pub(crate) first_timestamp: Option<i64>,
+    /// The greatest timestamp, and where the first batch that has it begins.
+    pub(crate) max_timestamp: Option<(i64, u64)>,
+}
+
+/// One batch of the index.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    base_offset: i64,
+    position: u64,
+    /// The greatest timestamp of all batches before it.
+    max_timestamp_before: i64,
+}
+
+impl Index {
+    /// Learns of a batch; they come in the order of the log.
+    pub(crate) fn learn(&mut self, batch: &BatchHeader, position: u64) {
+        let is_far = |last: &Entry| position - last.position >= INDEX_INTERVAL_BYTES;
+        if batch.size as u64 >= INDEX_INTERVAL_BYTES || self.entries.last().is_none_or(is_far) {
+            let max_timestamp_before = self.max_timestamp.map_or(i64::MIN, |(timestamp, _)| timestamp);
+            self.entries.push(Entry { base_offset: batch.base_offset, position, max_timestamp_before });
+        }
+        self.first_timestamp.get_or_insert(batch.max_timestamp);
+        if self.max_timestamp.is_none_or(|(greatest, _)| batch.max_timestamp > greatest) {
+            self.max_timestamp = Some((batch.max_timestamp, position));
+        }
+    }
+
+    /// Where to begin to look for the batch that holds an offset, or is the first after it: it begins less than
+    /// [`INDEX_INTERVAL_BYTES`] from there.
+    pub(crate) fn position_of_offset(&self, offset: i64) -> u64 {
+        let after = self.entries.partition_point(|entry| entry.base_offset <= offset);
+        after.checked_sub(1).map_or(0, |at| self.entries[at].position)
+    }
+
+    /// Where to begin to look for the first batch that has a record at or after a time.
+    pub(crate) fn position_of_time(&self, timestamp_ms: i64) -> u64 {
+        let after = self.entries.partition_point(|entry| entry.max_timestamp_before < timestamp_ms);
+        after.checked_sub(1).map_or(0, |at| self.entries[at].position)
+    }
+}
+
+impl Segment {
+    /// An empty segment in memory.
+    pub(crate) fn in_memory(base_offset: i64, now_ms: i64) -> Self {
+        Self::new(base_offset, Content::Growing(Vec::new()), now_ms)
+    }
+
+    /// A new file in this folder, to be written to.
+    pub(crate) fn create(folder: &Path, base_offset: i64, now_ms: i64) -> io::Result<Self> {
+        let path = folder.join(file_name(base_offset));
+        // A file of that name can only be a remnant: the log ends before its first offset.
+        let open = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        open.set_len(0)?;
+        let mut segment = Self::new(base_offset, Content::File { path, open: Some(Arc::new(open)) }, now_ms);
+        segment.is_dirty = true;
+        Ok(segment)
+    }
+
+    /// A segment that has been scanned: of its content, the first `size` bytes count.
+    pub(crate) fn scanned(base_offset: i64, content: SealedContent, size: u64, index: Index, written_ms: i64) -> Self {
+        let content = match content {
+            SealedContent::File(path) => Content::File { path, open: None },
+            SealedContent::Memory(bytes) => Content::Sealed(bytes),
+        };
+        let mut segment = Self::new(base_offset, content, written_ms);
+        (segment.size, segment.index) = (size, index);
+        segment.index.entries.shrink_to_fit();
+        segment
+    }
+
+    fn new(base_offset: i64, content: Content, written_ms: i64) -> Self {
+        let index = Index::default();
+        let (has_torn_append, is_dirty) = (false, false);
+        Self { base_offset, size: 0, begun_ms: written_ms, written_ms, content, has_torn_append, is_dirty, index }
+    }
+
+    /// Makes it one that can be written to.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        match &mut self.content {
+            Content::File { path, open: open @ None } => {
+                *open = Some(Arc::new(OpenOptions::new().read(true).append(true).open(path)?));
+            }
+            Content::Sealed(bytes) => self.content = Content::Growing(std::mem::take(bytes).into()),
+            Content::File { .. } | Content::Growing(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the writing. Gives the file if it is still to be synced.
+    pub(crate) fn seal(&mut self) -> Option<Arc<File>> {
+        let dirty = self.take_dirty();
+        match &mut self.content {
+            Content::File { open, .. } => *open = None,
+            Content::Growing(bytes) => self.content = Content::Sealed(std::mem::take(bytes).into()),
+            Content::Sealed(_) => {}
+        }
+        self.index.entries.shrink_to_fit();
+        dirty
+    }
+
+    /// Its file, if that has been written to since this was last called.
+    pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
+        match &self.content {
+            Content::File { open: Some(file), .. } if std::mem::take(&mut self.is_dirty) => Some(Arc::clone(file)),
+            _ => None,
+        }
+    }
+
+    /// Appends a batch by one write. On an error nothing has changed.
+    pub(crate) fn append(&mut self, batch: &BatchHeader, payload: &[u8], now_ms: i64) -> io::Result<()> {
+        let position = self.size;
+        let header = &batch.encode();
+        match &mut self.content {
+            Content::Growing(bytes) => {
+                bytes.try_reserve(header.len() + payload.len())?;
+                bytes.extend_from_slice(header);
+                bytes.extend_from_slice(payload);
+            }
+            Content::File { open: Some(file), .. } => {
+                if self.has_torn_append {
+                    file.set_len(position)?;
+                    self.has_torn_append = false;
+                }
+                self.is_dirty = true;
+                if let Err(error) = write_all(file, [IoSlice::new(header), IoSlice::new(payload)]) {
+                    self.has_torn_append = file.set_len(position).is_err();
+                    return Err(error);
+                }
+            }
+            Content::File { open: None, .. } | Content::Sealed(_) => {
+                return Err(io::Error::other("the segment is sealed"));
+            }
+        }
+        self.size += batch.size as u64;
+        self.written_ms = now_ms;
+        self.index.learn(batch, position);
+        Ok(())
+    }
+
+    /// So many bytes from a position on.
+    pub(crate) fn read(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let range = || {
+            let start = usize::try_from(position).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(start..start.saturating_add(length))
+        };
+        let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        match &self.content {
+            Content::File { open: Some(file), .. } => read_file(file, position, length),
+            Content::File { path, open: None } => read_file(&File::open(path)?, position, length),
+            Content::Growing(bytes) => bytes.get(range()?).map(Bytes::copy_from_slice).ok_or_else(cut),
+            Content::Sealed(bytes) => {
+                let range = range()?;
+                if range.end <= bytes.len() { Ok(bytes.slice(range)) } else { Err(cut()) }
+            }
+        }
+    }
+
+    /// What another thread reads it from; not for the one that is written to.
+    pub(crate) fn sealed_content(&self) -> Option<SealedContent> {
+        match &self.content {
+            Content::File { path, open: None } => Some(SealedContent::File(path.clone())),
+            Content::Sealed(bytes) => Some(SealedContent::Memory(bytes.clone())),
+            Content::File { .. } | Content::Growing(_) => None,
+        }
+    }
+
+    /// Its file.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.content {
+            Content::File { path, .. } => Some(path),
+            Content::Growing(_) | Content::Sealed(_) => None,
+        }
+    }
+
+    /// The greatest timestamp of its records, or, where they have none, when it was last written to.
+    pub(crate) fn largest_timestamp(&self) -> i64 {
+        match self.index.max_timestamp {
+            Some((timestamp, _)) if timestamp >= 0 => timestamp,
+            _ => self.written_ms,
+        }
+    }
+}
+
+/// The name of a segment's file.
+pub(crate) fn file_name(base_offset: i64) -> String {
+    format!("{base_offset:020}.log")
+}
+
+fn read_file(file: &File, position: u64, length: usize) -> io::Result<Bytes> {
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, position)?;
+    Ok(bytes.into())
+}
+
+fn write_all(mut file: &File, slices: [IoSlice<'_>; 2]) -> io::Result<()> {
+    let mut slices = slices;
+    let mut rest = &mut slices[..];
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
