@@ -1,47 +1,273 @@
-//! The handle of a running broker.
+//! The handle of a running broker, and the thread that is the broker: one loop over connections, timers and the end.
 
-use std::net::SocketAddr;
+mod flush;
+mod folder;
 
-use crate::config::BrokerConfig;
+use std::cell::RefCell;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use crate::config::{BrokerConfig, Storage};
 use crate::error::StartError;
 use crate::faults::Faults;
+use crate::node::{Node, NodeRef, Now};
+use crate::server::Server;
+use crate::topics::id;
+use flush::Flusher;
+use folder::DataFolder;
+
+/// Time-outs of groups and of transactions are met this well.
+const TICK: Duration = Duration::from_millis(20);
+/// A system that has no more files or memory for connections is asked again after this.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running broker. Dropping it stops it in order.
 #[derive(Debug)]
-pub struct Broker {}
+pub struct Broker {
+    address: SocketAddr,
+    bootstrap_servers: String,
+    faults: Faults,
+    is_ending: Arc<AtomicBool>,
+    end: Option<oneshot::Sender<End>>,
+    thread: Option<JoinHandle<()>>,
+}
 
-#[allow(unused, clippy::unimplemented, missing_docs)]
+/// How a broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Answers are sent, files synced.
+    InOrder,
+    /// As by SIGKILL.
+    Abrupt,
+}
+
 impl Broker {
     /// Opens the data folder, listens, and serves on a thread of its own until [`stop`](Self::stop) or drop.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: BrokerConfig) -> Result<Self, StartError> {
-        unimplemented!()
+        let data = match &config.storage {
+            Storage::Memory => None,
+            Storage::Folder(folder) => Some(DataFolder::open(folder)?),
+        };
+        let listener = listen(config.listen)?;
+        let address = listener.1;
+        let host = config.advertised_host.clone().unwrap_or_else(|| reachable(address.ip()).to_string());
+        let bootstrap_servers = host_and_port(&host, address.port());
+        let (faults, is_ending) = (Faults::default(), Arc::new(AtomicBool::new(false)));
+        let (end, ended) = oneshot::channel();
+        let (started, is_started) = mpsc::channel();
+        let task = Task {
+            config,
+            data,
+            host,
+            listener: listener.0,
+            faults: faults.clone(),
+            is_ending: Arc::clone(&is_ending),
+            ended,
+        };
+        let run = move || run(task, &started);
+        let thread = thread::Builder::new().name("broker".to_owned()).spawn(run).map_err(StartError::Thread)?;
+        let broker = Self { address, bootstrap_servers, faults, is_ending, end: Some(end), thread: Some(thread) };
+        match is_started.recv() {
+            Ok(Ok(())) => Ok(broker),
+            Ok(Err(error)) => Err(error),
+            // It panicked, and the panic is on standard error.
+            Err(mpsc::RecvError) => Err(StartError::Thread(std::io::Error::other("it ended in a panic"))),
+        }
     }
 
     /// The address listened on.
     pub fn address(&self) -> SocketAddr {
-        unimplemented!()
+        self.address
     }
 
     /// What clients connect to: `HOST:PORT`.
     pub fn bootstrap_servers(&self) -> String {
-        unimplemented!()
+        self.bootstrap_servers.clone()
     }
 
     /// The faults that this broker injects: none until a test asks for some.
     pub fn faults(&self) -> &Faults {
-        unimplemented!()
+        &self.faults
     }
 
     /// Stops taking requests, syncs the files and closes.
-    pub fn stop(self) {
-        unimplemented!()
+    pub fn stop(mut self) {
+        self.end(End::InOrder);
     }
 
     /// Ends as a killed process would: connections cut, nothing synced, nothing finished.
-    pub fn kill(self) {
-        unimplemented!()
+    pub fn kill(mut self) {
+        self.end(End::Abrupt);
+    }
+
+    fn end(&mut self, how: End) {
+        self.is_ending.store(true, Ordering::Release);
+        let (end, thread) = (self.end.take(), self.thread.take());
+        if let (Some(end), Some(thread)) = (end, thread) {
+            // It may be gone already; then there is nothing to end.
+            let _is_gone = end.send(how);
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("the broker's thread has ended in a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.end(End::InOrder);
+    }
+}
+
+/// What the thread begins with.
+struct Task {
+    config: BrokerConfig,
+    data: Option<DataFolder>,
+    host: String,
+    listener: TcpListener,
+    faults: Faults,
+    is_ending: Arc<AtomicBool>,
+    ended: oneshot::Receiver<End>,
+}
+
+/// The listener, which does not block, and its address. Standard Rust sets SO_REUSEADDR, so that a port is free for the next
+/// broker while connections of the last one linger.
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let error = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(error)?;
+    listener.set_nonblocking(true).map_err(error)?;
+    let bound = listener.local_addr().map_err(error)?;
+    if !bound.ip().is_loopback() {
+        tracing::warn!(address = %bound, "whoever reaches this address can read, write and delete everything: there is no authentication");
+    }
+    Ok((listener, bound))
+}
+
+/// An address that a client on this machine reaches.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The broker's thread, from the first file opened to the last one closed.
+fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
+    let Task { config, data, host, listener, faults, is_ending, ended } = task;
+    let (flush_interval, is_memory) = (config.flush_interval, config.storage == Storage::Memory);
+    let opened = || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let flusher = if is_memory || flush_interval.is_zero() { None } else { Some(Flusher::start()) };
+        let flusher = flusher.transpose().map_err(StartError::Thread)?;
+        let address = listener.local_addr().map_err(StartError::Thread)?;
+        let cluster_id = data.as_ref().map_or_else(|| id::text(id::random()), |data| data.cluster_id.clone());
+        let node = Node::open(config, cluster_id, host, address.port())?;
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(StartError::Thread)?
+        };
+        Ok((runtime, flusher, Rc::new(RefCell::new(node)), listener))
+    };
+    let (runtime, flusher, node, listener) = match opened() {
+        Ok(opened) => opened,
+        Err(error) => {
+            // The lock goes first, so that whoever hears of it can try again.
+            drop(data);
+            let _is_heard = started.send(Err(error));
+            return;
+        }
+    };
+    let _is_heard = started.send(Ok(()));
+    let tasks = LocalSet::new();
+    let server = Server::new(Rc::clone(&node), faults, is_ending);
+    let end = tasks.block_on(&runtime, serve(&server, &node, listener, flusher.as_ref(), ended));
+    // What still runs is cut here.
+    drop(tasks);
+    drop(runtime);
+    if end == End::InOrder {
+        flush::sync(&node.borrow_mut().take_dirty());
+    }
+    drop(flusher);
+    drop(server);
+    drop(node);
+    // The lock is the last to go.
+    drop(data);
+}
+
+/// Serves until the handle says how to end.
+async fn serve(
+    server: &Server,
+    node: &NodeRef,
+    listener: tokio::net::TcpListener,
+    flusher: Option<&Flusher>,
+    mut ended: oneshot::Receiver<End>,
+) -> End {
+    let (flush_interval, maintenance_interval) = {
+        let config = &node.borrow().config;
+        (config.flush_interval, config.maintenance_interval)
+    };
+    let mut tick = timer(TICK);
+    let mut flush = timer(flush_interval.max(TICK));
+    let mut maintenance = timer(maintenance_interval.max(TICK));
+    let mut unsynced = Vec::new();
+    let end = loop {
+        tokio::select! {
+            // A handle that is gone without a word stops it in order.
+            end = &mut ended => break end.unwrap_or(End::InOrder),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => server.accept(stream, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            _ = tick.tick() => node.borrow_mut().tick(Now::read()),
+            _ = maintenance.tick() => node.borrow_mut().maintain(Now::read()),
+            _ = flush.tick(), if flusher.is_some() => {
+                unsynced.extend(node.borrow_mut().take_dirty());
+                if let Some(flusher) = flusher && !unsynced.is_empty() {
+                    unsynced = flusher.give(std::mem::take(&mut unsynced)).err().unwrap_or_default();
+                }
+            }
+        }
+    };
+    drop(listener);
+    if end == End::InOrder {
+        server.close().await;
+        flush::sync(&unsynced);
+    }
+    end
+}
+
+fn timer(period: Duration) -> Interval {
+    let mut timer = interval_at(Instant::now() + period, period);
+    // A broker that stood still has one thing to catch up with, not one a period.
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.bootstrap_servers)
     }
 }

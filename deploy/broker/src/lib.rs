@@ -45,7 +45,7 @@ mod transactions;
 pub use broker::Broker;
 pub use config::{BrokerConfig, Limits, Storage};
 pub use error::StartError;
-pub use faults::{Fault, FaultRule, Faults};
+pub use faults::{Fault, FaultRule, Faults, RuleId};
 /// The error codes of the protocol.
 pub use kafka_protocol::ResponseError;
 /// The APIs of the protocol, to say which of them a [`FaultRule`] is about.

@@ -1,10 +1,14 @@
 //! The broker's whole state. It belongs to one thread; a request is one synchronous call on it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::BrokerConfig;
+use crate::error::StartError;
 use crate::groups::Groups;
 use crate::topics::Topics;
 use crate::transactions::Transactions;
@@ -28,6 +32,46 @@ pub(crate) struct Node {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
+    /// Bytes of answers that are not yet sent, over all connections; the connections count them.
+    pub(crate) unsent_bytes: Rc<Cell<usize>>,
+}
+
+impl Node {
+    /// Opens what the data folder holds, and ends what a killed broker was about to end.
+    ///
+    /// # Errors
+    /// Those of the parts: a file that cannot be read, or is corrupt.
+    pub(crate) fn open(config: BrokerConfig, cluster_id: String, host: String, port: u16) -> Result<Self, StartError> {
+        let now = Now::read();
+        let mut topics = Topics::open(&config)?;
+        let mut groups = Groups::open(&config, now)?;
+        let mut transactions = Transactions::open(&config, now)?;
+        transactions.recover(&mut topics, &mut groups, now);
+        let unsent_bytes = Rc::default();
+        Ok(Self { config, cluster_id, host, port, topics, groups, transactions, unsent_bytes })
+    }
+
+    /// Applies what is due: time-outs of groups and of transactions. Called every few tens of milliseconds.
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.groups.tick(now);
+        self.transactions.tick(&mut self.topics, &mut self.groups, now);
+    }
+
+    /// The files that were written since the last call; whoever takes them syncs them, in this order.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
+        let mut dirty = self.topics.take_dirty();
+        dirty.extend(self.groups.take_dirty());
+        dirty.extend(self.transactions.take_dirty());
+        dirty
+    }
+
+    /// Syncs what was written, now and here.
+    ///
+    /// # Errors
+    /// The first file's that the system cannot sync; the others are tried all the same.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.take_dirty().iter().map(|file| file.sync_data()).fold(Ok(()), Result::and)
+    }
 }
 
 /// The present, read once for a request: the wall clock for what is stored and compared between runs, the steady one for
@@ -38,4 +82,12 @@ pub(crate) struct Now {
     pub(crate) unix_ms: i64,
     /// The steady clock.
     pub(crate) instant: Instant,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub(crate) fn read() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX), instant: Instant::now() }
+    }
 }
