@@ -14,16 +14,20 @@ mod describe_groups;
 mod describe_producers;
 mod describe_transactions;
 mod end_txn;
+mod fetch;
 mod find_coordinator;
 mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_groups;
+mod list_offsets;
 mod list_transactions;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
 mod sync_group;
 mod txn_offset_commit;
 
@@ -102,7 +106,7 @@ pub(crate) fn is_supported(key: ApiKey, version: i16) -> bool {
 /// - `or_not`: `fn handle(&mut Node, XRequest, &Context) -> Outcome<XResponse>`;
 /// - `in_time`: `async fn handle(&NodeRef, XRequest, &Context) -> Outcome<XResponse>`; dropped when its connection ends.
 ///
-/// `refuse` is always `fn refuse(&XRequest, ResponseError, version: i16) -> XResponse`.
+/// `refuse` is `fn refuse(&XRequest, ResponseError, version: i16) -> XResponse`; of an `or_not` it gives an `Outcome` too.
 macro_rules! apis {
     ($($key:ident $min:literal ..= $max:literal $how:ident $file:ident)*) => {
         /// Every API that is answered, in the order of Kafka's numbers.
@@ -128,6 +132,9 @@ macro_rules! apis {
 
 apis! {
     // API                  versions   how      file
+    Produce                 3..=13     or_not   produce
+    Fetch                   4..=17     in_time  fetch
+    ListOffsets             1..=10     at_once  list_offsets
     OffsetCommit            2..=9      at_once  offset_commit
     OffsetFetch             1..=9      at_once  offset_fetch
     FindCoordinator         0..=6      at_once  find_coordinator
@@ -140,6 +147,7 @@ apis! {
     ApiVersions             0..=4      at_once  api_versions
     DeleteGroups            0..=2      at_once  delete_groups
     InitProducerId          0..=5      at_once  init_producer_id
+    OffsetForLeaderEpoch    2..=4      at_once  offset_for_leader_epoch
     AddPartitionsToTxn      0..=3      at_once  add_partitions_to_txn
     AddOffsetsToTxn         0..=4      at_once  add_offsets_to_txn
     EndTxn                  0..=4      at_once  end_txn
@@ -169,24 +177,22 @@ async fn at_once<Q: Decodable, R: Encodable + HeaderVersion>(
     encode(&request, Outcome::Answer(response))
 }
 
-#[allow(dead_code, reason = "goes with the row of Produce")]
 async fn or_not<Q: Decodable, R: Encodable + HeaderVersion>(
     node: &NodeRef,
     request: Request,
     context: &Context,
     refused: Option<ResponseError>,
     handle: fn(&mut Node, Q, &Context) -> Outcome<R>,
-    refuse: Refuse<Q, R>,
+    refuse: Refuse<Q, Outcome<R>>,
 ) -> Result<Outcome<BytesMut>, Unanswerable> {
     let decoded = decode(&request)?;
     let response = match refused {
         None => handle(&mut node.borrow_mut(), decoded, context),
-        Some(error) => Outcome::Answer(refuse(&decoded, error, request.version)),
+        Some(error) => refuse(&decoded, error, request.version),
     };
     encode(&request, response)
 }
 
-#[allow(dead_code, reason = "goes with the row of Fetch")]
 async fn in_time<Q: Decodable, R: Encodable + HeaderVersion>(
     node: &NodeRef,
     request: Request,

@@ -41,7 +41,10 @@ pub(crate) async fn handle(node: &NodeRef, request: FetchRequest, context: &Cont
             if is_due || read.responses.iter().all(|topic| topic.partitions.is_empty()) {
                 return Outcome::Answer(FetchResponse::default().with_responses(read.responses));
             }
-            Waiting { bytes_missing: bytes_min(node, &request) - read.bytes, seen: look(node, &request, context.version) }
+            Waiting {
+                bytes_missing: bytes_min(node, &request) - read.bytes,
+                seen: look(node, &request, context.version),
+            }
         };
         wait(node, &request, context.version, waiting_for, &changed, deadline).await;
     }

@@ -26,7 +26,7 @@ pub(crate) fn handle(node: &mut Node, request: ProduceRequest, context: &Context
     if let Some(error) = refusal(&request) {
         return refuse(&request, error, context.version);
     }
-    let transactional_id = request.transactional_id.as_deref();
+    let transactional_id = request.transactional_id.as_deref().map(|id| &**id);
     let acks = request.acks;
     let answer = |topic| append_topic(node, topic, transactional_id, context);
     answered(acks, request.topic_data.into_iter().map(answer).collect())
@@ -42,7 +42,8 @@ pub(crate) fn refuse(request: &ProduceRequest, error: ResponseError, _: i16) -> 
 
 /// A producer with acks=0 reads no answer. It learns of an error by a closed connection, and then asks for metadata.
 fn answered(acks: i16, topics: Vec<TopicProduceResponse>) -> Outcome<ProduceResponse> {
-    let is_ok = |topic: &TopicProduceResponse| topic.partition_responses.iter().all(|partition| partition.error_code == 0);
+    let is_ok =
+        |topic: &TopicProduceResponse| topic.partition_responses.iter().all(|partition| partition.error_code == 0);
     match acks {
         0 if topics.iter().all(is_ok) => Outcome::Silence,
         0 => Outcome::Close("a produce request with acks=0 has failed"),
@@ -53,8 +54,7 @@ fn answered(acks: i16, topics: Vec<TopicProduceResponse>) -> Outcome<ProduceResp
 /// What is wrong with the request as a whole.
 fn refusal(request: &ProduceRequest) -> Option<ResponseError> {
     let records = || request.topic_data.iter().flat_map(|topic| &topic.partition_data).flat_map(|data| &data.records);
-    let is_transactional =
-        |records: &Bytes| BatchHeader::parse(records).is_ok_and(|header| header.is_transactional());
+    let is_transactional = |records: &Bytes| BatchHeader::parse(records).is_ok_and(|header| header.is_transactional());
     if request.transactional_id.is_none() && records().any(is_transactional) {
         return Some(ResponseError::TransactionalIdAuthorizationFailed);
     }
@@ -78,7 +78,8 @@ fn append_topic(
         let appended = appended.and_then(|name| append(node, name, index, records, transactional_id, context));
         appended.unwrap_or_else(|error| refused(index, error))
     };
-    let answers = partitions.into_iter().map(|data| (data.index, data.records.unwrap_or_default())).map(answer).collect();
+    let answers =
+        partitions.into_iter().map(|data| (data.index, data.records.unwrap_or_default())).map(answer).collect();
     topic_answer(&topic, answers)
 }
 

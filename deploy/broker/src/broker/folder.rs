@@ -61,7 +61,7 @@ fn lock(folder: &Path) -> Result<File, StartError> {
 fn refuse_foreign(folder: &Path) -> Result<(), StartError> {
     for entry in fs::read_dir(folder).map_err(file_error("read", folder))? {
         let name = entry.map_err(file_error("read", folder))?.file_name();
-        if name != LOCK_FILE && name != temporary() {
+        if name != LOCK_FILE && name != *temporary() {
             let problem = format!("it holds {name:?} and no broker's data; choose an empty folder");
             return Err(file_error("use", folder)(io::Error::other(problem)));
         }
@@ -143,7 +143,9 @@ mod tests {
         check(&[("format", &format!("format 1\ncluster {CLUSTER}\n"))], Ok(CLUSTER));
         check(
             &[("format", "format 2\nwhatever")],
-            Err("DIR/format has format 2, this broker knows up to 1; start it with a newer version, or choose another data folder"),
+            Err(
+                "DIR/format has format 2, this broker knows up to 1; start it with a newer version, or choose another data folder",
+            ),
         );
         check(&[("format", "")], Err("cannot read DIR/format: its first line is not `format` and a number"));
         check(&[("format", "format 1\n")], Err("cannot read DIR/format: its second line is not `cluster` and an id"));

@@ -58,12 +58,7 @@ enum Reply {
 }
 
 impl Connection {
-    pub(super) fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        shared: Rc<Shared>,
-        serving: watch::Receiver<bool>,
-    ) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, shared: Rc<Shared>, serving: watch::Receiver<bool>) -> Self {
         let frames = Frames::new(shared.node.borrow().config.limits.request_bytes_max);
         // As `InetAddress.toString` of an address without a name, which is what Kafka shows of a group's members.
         let client_host = format!("/{}", peer.ip().to_canonical());
@@ -207,4 +202,3 @@ impl Drop for Unsent {
         self.all.set(self.all.get() - self.bytes);
     }
 }
-
