@@ -58,6 +58,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { reader, bytes_max, length: ([0; 4], 0), frame: Vec::new() }
     }
 
+    /// What frames are read from, for who no longer wants frames.
+    pub(crate) fn reader(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// The next frame, in memory of its own; `None` when the connection ends between two. Nothing is lost if the future is
     /// dropped: the next call goes on.
     ///

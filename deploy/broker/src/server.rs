@@ -5,8 +5,6 @@
 //! not read from either, and what is wrong with one connection ends that one only.
 
 mod connection;
-mod frames;
-mod header;
 
 use std::cell::Cell;
 use std::net::SocketAddr;

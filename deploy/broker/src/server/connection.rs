@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
 use super::Shared;
-use super::frames::{FrameError, Frames};
-use super::header::{self, BadHeader};
 use crate::api::{self, Context, Outcome, Request, Unanswerable};
 use crate::faults::Fault;
+use crate::frame::{self, FrameError, FrameReader};
 use crate::node::Now;
 
 pub(super) struct Connection {
-    stream: TcpStream,
-    frames: Frames,
+    frames: FrameReader<BufReader<OwnedReadHalf>>,
+    answers: OwnedWriteHalf,
     peer: SocketAddr,
     client_host: String,
     shared: Rc<Shared>,
@@ -38,8 +38,6 @@ enum End {
     Transport(#[from] io::Error),
     #[error("{0}")]
     Frame(#[from] FrameError),
-    #[error("{0}")]
-    Header(#[from] BadHeader),
     #[error("{0}")]
     Unanswerable(#[from] Unanswerable),
     /// An API's own decision.
@@ -59,10 +57,12 @@ enum Reply {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, peer: SocketAddr, shared: Rc<Shared>, serving: watch::Receiver<bool>) -> Self {
-        let frames = Frames::new(shared.node.borrow().config.limits.request_bytes_max);
+        let (requests, answers) = stream.into_split();
+        let bytes_max = shared.node.borrow().config.limits.request_bytes_max;
+        let frames = FrameReader::new(BufReader::new(requests), bytes_max);
         // As `InetAddress.toString` of an address without a name, which is what Kafka shows of a group's members.
         let client_host = format!("/{}", peer.ip().to_canonical());
-        Self { stream, frames, peer, client_host, shared, serving }
+        Self { frames, answers, peer, client_host, shared, serving }
     }
 
     /// Serves until either side ends it.
@@ -74,8 +74,10 @@ impl Connection {
             }
         };
         match end {
-            End::Closed | End::Transport(_) | End::Fault => tracing::debug!(%peer, why = %end, "connection closed"),
-            End::Frame(_) | End::Header(_) | End::Unanswerable(_) | End::Refused(_) => {
+            End::Closed | End::Transport(_) | End::Fault | End::Frame(FrameError::Io(_)) => {
+                tracing::debug!(%peer, why = %end, "connection closed")
+            }
+            End::Frame(_) | End::Unanswerable(_) | End::Refused(_) => {
                 tracing::warn!(%peer, why = %end, "connection closed");
             }
         }
@@ -86,9 +88,9 @@ impl Connection {
         let frame = tokio::select! {
             biased;
             _ = self.serving.wait_for(|is_serving| !is_serving) => None,
-            frame = self.frames.next(&mut self.stream) => frame?,
+            frame = self.frames.next() => frame?,
         };
-        let request = header::read(frame.ok_or(End::Closed)?)?;
+        let request = frame::parse(frame.ok_or(End::Closed)?)?;
         let (refused, reply) = self.befall(&request).await?;
         let outcome = self.carry_out(request, refused).await?;
         match reply {
@@ -147,7 +149,7 @@ impl Connection {
         tokio::select! {
             biased;
             value = future => Ok(value),
-            () = closed_by_peer(&self.stream) => Err(End::Closed),
+            () = closed_by_peer(self.answers.as_ref()) => Err(End::Closed),
             _ = self.serving.wait_for(|is_serving| !is_serving) => Err(End::Closed),
         }
     }
@@ -155,7 +157,7 @@ impl Connection {
     /// Writes an answer, in one write if the client takes it at once.
     async fn send(&mut self, answer: BytesMut) -> Result<(), End> {
         let _unsent = Unsent::new(Rc::clone(&self.shared.node.borrow().unsent_bytes), answer.len());
-        Ok(self.stream.write_all(&answer).await?)
+        Ok(self.answers.write_all(&answer).await?)
     }
 
     /// Reads and answers nothing more until the connection ends.
@@ -165,7 +167,7 @@ impl Connection {
             let read = tokio::select! {
                 biased;
                 _ = self.serving.wait_for(|is_serving| !is_serving) => return End::Closed,
-                read = self.stream.read(&mut ignored) => read,
+                read = self.frames.reader().read(&mut ignored) => read,
             };
             match read {
                 Ok(0) => return End::Closed,

@@ -98,7 +98,8 @@ impl Wire {
 
     /// Makes a topic of one partition and gives its id.
     pub fn create_topic(&mut self, name: &'static str) -> Uuid {
-        let topic = CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(1).with_replication_factor(1);
+        let topic =
+            CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(1).with_replication_factor(1);
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
         let created = self.ask(7, &request);
         assert_eq!(created.topics[0].error_code, 0, "{created:?}");
@@ -169,7 +170,8 @@ pub fn produce(topic: &'static str, acks: i16, records: Bytes) -> ProduceRequest
 
 /// A fetch request of partition 0 that waits as long as a test has patience.
 pub fn fetch(topic: &'static str, from: i64) -> FetchRequest {
-    let partition = FetchPartition::default().with_partition(0).with_fetch_offset(from).with_partition_max_bytes(1 << 20);
+    let partition =
+        FetchPartition::default().with_partition(0).with_fetch_offset(from).with_partition_max_bytes(1 << 20);
     let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
     FetchRequest::default()
         .with_replica_id((-1).into())
