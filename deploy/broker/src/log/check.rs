@@ -151,3 +151,6 @@ fn stamp(header: &mut BatchHeader, payload: &[u8], settings: &TopicSettings, now
     }
     header.crc = header.checksum(payload);
 }
+
+#[cfg(test)]
+mod tests;

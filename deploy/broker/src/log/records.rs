@@ -121,3 +121,67 @@ fn varlong(from: &mut &[u8]) -> Result<i64, BadRecord> {
     }
     Err(BadRecord::Length)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, BytesMut};
+    use proptest::prelude::*;
+
+    use super::super::testing::put_varint;
+    use super::*;
+
+    /// A record of these parts, with one header.
+    fn record(timestamp_delta: i64, offset_delta: i32, key: Option<&[u8]>, value: Option<&[u8]>) -> BytesMut {
+        let mut body = BytesMut::new();
+        body.put_u8(0);
+        put_varint(&mut body, timestamp_delta);
+        put_varint(&mut body, i64::from(offset_delta));
+        for part in [key, value] {
+            put_varint(&mut body, part.map_or(-1, |part| part.len() as i64));
+            body.put_slice(part.unwrap_or_default());
+        }
+        body.put_slice(&[2, 2, b'h', 1]);
+        let mut record = BytesMut::new();
+        put_varint(&mut record, body.len() as i64);
+        record.put_slice(&body);
+        record
+    }
+
+    #[test]
+    fn records_come_one_after_the_other() {
+        let bytes = [&record(i64::MAX, 0, None, Some(b"v"))[..], &record(-3, 1, Some(b"key"), None)].concat();
+        let records: Vec<_> = Records::new(&bytes, 2).map(Result::unwrap).collect();
+        assert_eq!((records[0].timestamp_delta, records[0].key, records[0].value), (i64::MAX, None, Some(&b"v"[..])));
+        assert_eq!((records[1].timestamp_delta, records[1].offset_delta), (-3, 1));
+        assert_eq!((records[1].key, records[1].value), (Some(&b"key"[..]), None));
+        assert_eq!(records[1].headers, [2, 2, b'h', 1]);
+        assert_eq!([records[0].bytes, records[1].bytes].concat(), bytes);
+    }
+
+    #[test]
+    fn what_is_no_record_ends_them() {
+        let check = |bytes: &[u8], count, expected| {
+            let records: Vec<_> = Records::new(bytes, count).collect();
+            assert_eq!(records.last(), Some(&Err(expected)));
+            assert!(records.len() as i32 <= count + 1);
+        };
+        let whole = record(0, 0, None, None);
+        check(&whole, 0, BadRecord::Trailing(whole.len()));
+        check(&whole, 2, BadRecord::Cut);
+        check(&whole[..whole.len() - 1], 1, BadRecord::Cut);
+        check(&[1], 1, BadRecord::Length);
+        check(&[0xFF; 11], 1, BadRecord::Length);
+        check(&[14, 0, 0, 0, 1, 1, 0, 0], 1, BadRecord::Rest(1));
+        check(&[12, 0, 0, 0, 1, 1, 1], 1, BadRecord::Length);
+        check(&[14, 0, 0, 0, 1, 1, 2, 1], 1, BadRecord::Length);
+        check(&[12, 0, 0, 0, 3, 1, 0], 1, BadRecord::Length);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes: Vec<u8>, count: i32) {
+            let good = Records::new(&bytes, count).take_while(Result::is_ok).count();
+            prop_assert!(good <= bytes.len());
+        }
+    }
+}
