@@ -8,21 +8,35 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_configs;
 mod api_versions;
+mod assignments;
+mod authorized_operations;
+mod config_resources;
+mod create_partitions;
+mod create_topics;
 mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
 mod describe_producers;
+mod describe_topic_partitions;
 mod describe_transactions;
+mod described_settings;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
+mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
@@ -135,6 +149,7 @@ apis! {
     Produce                 3..=13     or_not   produce
     Fetch                   4..=17     in_time  fetch
     ListOffsets             1..=10     at_once  list_offsets
+    Metadata                0..=13     at_once  metadata
     OffsetCommit            2..=9      at_once  offset_commit
     OffsetFetch             1..=9      at_once  offset_fetch
     FindCoordinator         0..=6      at_once  find_coordinator
@@ -145,17 +160,26 @@ apis! {
     DescribeGroups          0..=6      at_once  describe_groups
     ListGroups              0..=5      at_once  list_groups
     ApiVersions             0..=4      at_once  api_versions
-    DeleteGroups            0..=2      at_once  delete_groups
+    CreateTopics            2..=7      at_once  create_topics
+    DeleteTopics            1..=6      at_once  delete_topics
+    DeleteRecords           0..=2      at_once  delete_records
     InitProducerId          0..=5      at_once  init_producer_id
     OffsetForLeaderEpoch    2..=4      at_once  offset_for_leader_epoch
     AddPartitionsToTxn      0..=3      at_once  add_partitions_to_txn
     AddOffsetsToTxn         0..=4      at_once  add_offsets_to_txn
     EndTxn                  0..=4      at_once  end_txn
     TxnOffsetCommit         0..=4      at_once  txn_offset_commit
+    DescribeConfigs         1..=4      at_once  describe_configs
+    AlterConfigs            0..=2      at_once  alter_configs
+    CreatePartitions        0..=3      at_once  create_partitions
+    DeleteGroups            0..=2      at_once  delete_groups
+    IncrementalAlterConfigs 0..=1      at_once  incremental_alter_configs
     OffsetDelete            0..=0      at_once  offset_delete
+    DescribeCluster         0..=2      at_once  describe_cluster
     DescribeProducers       0..=0      at_once  describe_producers
     DescribeTransactions    0..=0      at_once  describe_transactions
     ListTransactions        0..=1      at_once  list_transactions
+    DescribeTopicPartitions 0..=0      at_once  describe_topic_partitions
 }
 
 /// How a request is refused.

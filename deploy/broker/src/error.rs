@@ -58,6 +58,12 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A setting is not one, or not possible.
+    #[error("a default setting of topics cannot be used: {problem}")]
+    Setting {
+        /// What is wrong, with its name and value.
+        problem: String,
+    },
     /// The system refuses a thread or a runtime.
     #[error("cannot start the broker's thread: {0}")]
     Thread(#[source] std::io::Error),

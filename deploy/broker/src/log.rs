@@ -215,7 +215,8 @@ impl PartitionLog {
         }
     }
 
-    fn wake(&mut self) {
+    /// Wakes whoever waits for a change.
+    pub(crate) fn wake(&mut self) {
         for waiting in self.waiting.drain(..).filter_map(|waiting| waiting.upgrade()) {
             waiting.notify_one();
         }

@@ -14,12 +14,13 @@ pub(crate) mod settings;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::journal::Journal;
@@ -50,8 +51,11 @@ pub(crate) struct Topics {
     folder: Option<PathBuf>,
     /// Folders whose new entries are not synced.
     new_folders: Vec<PathBuf>,
+    /// The settings of a topic that sets none.
+    defaults: TopicSettings,
     default_partitions: i32,
     partitions_max: usize,
+    decompressed_bytes_max: usize,
 }
 
 /// A request that is not carried out: the protocol's error and Kafka's message with it.
@@ -65,6 +69,11 @@ impl Refused {
     pub(crate) fn new(error: ResponseError, message: impl Into<String>) -> Self {
         Self { error, message: message.into() }
     }
+
+    /// The message as answers have it; empty: none.
+    pub(crate) fn text(self) -> Option<StrBytes> {
+        (!self.message.is_empty()).then(|| StrBytes::from_string(self.message))
+    }
 }
 
 impl From<Refused> for ResponseError {
@@ -77,6 +86,7 @@ impl From<Refused> for ResponseError {
 #[derive(Debug)]
 pub(crate) struct NewTopic {
     pub(crate) name: String,
+    pub(crate) id: Uuid,
     pub(crate) partitions: u32,
     overrides: Overrides,
     settings: TopicSettings,
@@ -124,12 +134,11 @@ impl Topics {
         Ok((log, topic.settings.clone()))
     }
 
-    /// Whether a topic can be made, and what it will be. `partitions` -1: the broker's default.
+    /// Whether a topic can have this name.
     ///
     /// # Errors
-    /// `InvalidTopicException`, `TopicAlreadyExists`, `InvalidPartitions`, `InvalidConfig`, `PolicyViolation` at the bound
-    /// of partitions.
-    pub(crate) fn check_new(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<NewTopic, Refused> {
+    /// `InvalidTopicException`, `InvalidRequest` (Kafka's own topics), `TopicAlreadyExists`.
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), Refused> {
         name::check(name).map_err(|message| Refused::new(ResponseError::InvalidTopicException, message))?;
         if name::is_internal(name) {
             let message = format!("Creation of internal topic {name} is prohibited.");
@@ -143,6 +152,18 @@ impl Topics {
             let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
             return Err(Refused::new(ResponseError::InvalidTopicException, message));
         }
+        Ok(())
+    }
+
+    /// Whether a topic can be made, and what it will be. `partitions` -1: the broker's default.
+    ///
+    /// # Errors
+    /// Those of [`check_name`](Self::check_name), `InvalidConfig`, `InvalidPartitions`, `PolicyViolation` at the bound of
+    /// partitions.
+    pub(crate) fn check_new(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<NewTopic, Refused> {
+        self.check_name(name)?;
+        let settings = self.defaults.with(&overrides);
+        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
         let partitions = match partitions {
             -1 => self.default_partitions,
             partitions => partitions,
@@ -152,9 +173,7 @@ impl Topics {
             Refused::new(ResponseError::InvalidPartitions, message)
         })?;
         self.check_room(partitions)?;
-        let settings = TopicSettings::new(&overrides);
-        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
-        Ok(NewTopic { name: name.to_owned(), partitions, overrides, settings })
+        Ok(NewTopic { name: name.to_owned(), id: id::random(), partitions, overrides, settings })
     }
 
     /// The topic whose name is the same but for `.` and `_`.
@@ -181,8 +200,7 @@ impl Topics {
     /// # Errors
     /// `KafkaStorageError`: a folder or the journal cannot be written; then nothing was made.
     pub(crate) fn make(&mut self, new: NewTopic) -> Result<&Topic, Refused> {
-        let NewTopic { name, partitions, overrides, settings } = new;
-        let id = id::random();
+        let NewTopic { name, id, partitions, overrides, settings } = new;
         let folder = self.topic_folder(&name, id);
         let logs = self.open_new(folder.as_ref(), 0..partitions)?;
         let record =
@@ -212,8 +230,10 @@ impl Topics {
         let id = self.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?.id;
         self.record(TopicRecord::Deleted { id: id.as_u128() })?;
         self.ids.remove(&id);
-        if let Some(topic) = self.topics.remove(name) {
+        if let Some(mut topic) = self.topics.remove(name) {
             self.partitions -= topic.partitions.len();
+            // Whoever waits for records is told that there are none to come.
+            topic.partitions.iter_mut().for_each(PartitionLog::wake);
         }
         // If this fails the next start does it.
         remove_or_tell(self.topic_folder(name, id).as_deref());
@@ -267,7 +287,7 @@ impl Topics {
     /// # Errors
     /// `InvalidConfig`, then `UnknownTopicOrPartition`: Kafka looks in this order.
     pub(crate) fn check_settings(&self, name: &str, overrides: &Overrides) -> Result<TopicSettings, Refused> {
-        let settings = TopicSettings::new(overrides);
+        let settings = self.defaults.with(overrides);
         let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
         if self.get(name).is_none() {
             let message = format!("The topic '{name}' does not exist.");
@@ -323,6 +343,9 @@ impl Topics {
             dirty.extend(File::open(folder).ok().map(Arc::new));
         }
         dirty.extend(self.journal.take_dirty());
+        dirty.extend(
+            self.topics.values_mut().flat_map(|topic| &mut topic.partitions).flat_map(PartitionLog::take_dirty),
+        );
         dirty
     }
 
@@ -340,14 +363,13 @@ impl Topics {
         let opened = places.iter().map(|place| {
             if let Place::Folder(folder) = place {
                 // What a failed creation could not remove is no part of this partition.
-                folder::remove(folder)
-                    .and_then(|()| fs::create_dir_all(folder))
-                    .map_err(|error| storage(folder, &error))?;
+                folder::remove(folder).map_err(|error| storage(folder, &error))?;
             }
-            PartitionLog::open(place.clone(), 0, false).map_err(|error| {
+            let log = PartitionLog::open(place.clone(), 0, false).map_err(|error| {
                 tracing::error!(%error, "cannot open a new log");
                 Refused::new(ResponseError::KafkaStorageError, error.to_string())
-            })
+            })?;
+            Ok(log.with_decompressed_bytes_max(self.decompressed_bytes_max))
         });
         let opened: Result<Vec<_>, Refused> = opened.collect();
         let folders = places.iter().filter_map(|place| match place {
@@ -398,8 +420,8 @@ impl Topic {
 
 fn storage(path: &Path, error: &io::Error) -> Refused {
     let path = path.display();
-    tracing::error!(%path, %error, "cannot make a partition's folder");
-    Refused::new(ResponseError::KafkaStorageError, format!("cannot make {path}: {error}"))
+    tracing::error!(%path, %error, "cannot clear a partition's folder");
+    Refused::new(ResponseError::KafkaStorageError, format!("cannot clear {path}: {error}"))
 }
 
 fn remove_or_tell(folder: Option<&Path>) {

@@ -25,6 +25,9 @@ impl Topics {
     /// # Errors
     /// A journal or a log that is corrupt or cannot be read; of several, the first by topic and partition.
     pub(crate) fn open(config: &BrokerConfig) -> Result<Self, StartError> {
+        let defaults = TopicSettings::default()
+            .with(&config.topic_defaults)
+            .map_err(|error| StartError::Setting { problem: error.to_string() })?;
         let data = match &config.storage {
             Storage::Memory => None,
             Storage::Folder(data) => Some(data.as_path()),
@@ -45,7 +48,7 @@ impl Topics {
             folder::tidy(data, &alive, &replayed.deleted)?;
         }
         let folder = data.map(|data| data.join(folder::TOPICS));
-        let topics = open_logs(replayed.topics.into_values().collect(), folder.as_deref(), config.repair)?;
+        let topics = open_logs(replayed.topics.into_values().collect(), &defaults, folder.as_deref(), config)?;
         Ok(Self {
             ids: topics.iter().map(|topic| (topic.id, topic.name.clone())).collect::<HashMap<_, _>>(),
             partitions: topics.iter().map(|topic| topic.partitions.len()).sum(),
@@ -53,8 +56,10 @@ impl Topics {
             journal,
             folder,
             new_folders: Vec::new(),
+            defaults,
             default_partitions: config.default_partitions,
             partitions_max: config.limits.partitions_max,
+            decompressed_bytes_max: config.limits.decompressed_bytes_max,
         })
     }
 }
@@ -65,15 +70,20 @@ struct Task {
     start_offset: i64,
 }
 
-fn open_logs(mut described: Vec<Described>, folder: Option<&Path>, repair: bool) -> Result<Vec<Topic>, StartError> {
+fn open_logs(
+    mut described: Vec<Described>,
+    defaults: &TopicSettings,
+    folder: Option<&Path>,
+    config: &BrokerConfig,
+) -> Result<Vec<Topic>, StartError> {
     described.sort_by(|a, b| a.name.cmp(&b.name));
     let tasks: Vec<Task> = described.iter().flat_map(|topic| tasks(topic, folder)).collect();
-    let mut logs = in_parallel(&tasks, repair)?.into_iter();
+    let mut logs = in_parallel(&tasks, config)?.into_iter();
     Ok(described
         .into_iter()
         .map(|topic| Topic {
-            // They were checked when they were set; were a rule of ours stricter now, the defaults would do.
-            settings: Arc::new(TopicSettings::new(&topic.overrides).unwrap_or_default()),
+            // They were checked when they were set; only new defaults could now contradict them, and then the defaults hold.
+            settings: Arc::new(defaults.with(&topic.overrides).unwrap_or_else(|_| defaults.clone())),
             partitions: logs.by_ref().take(topic.partitions as usize).collect(),
             id: topic.id,
             name: topic.name,
@@ -96,14 +106,15 @@ pub(crate) fn place(topic_folder: Option<&PathBuf>, partition: u32) -> Place {
 }
 
 /// Opens the logs on all cores and gives them in order, or the error of the first that has one.
-fn in_parallel(tasks: &[Task], repair: bool) -> Result<Vec<PartitionLog>, StartError> {
+fn in_parallel(tasks: &[Task], config: &BrokerConfig) -> Result<Vec<PartitionLog>, StartError> {
     let next = AtomicUsize::new(0);
     let opened = Mutex::new(BTreeMap::new());
     let work = || {
         while let Some((index, task)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, tasks.get(i)?)))
         {
-            let log = open_log(task, repair);
+            let log = PartitionLog::open(task.place.clone(), task.start_offset, config.repair);
+            let log = log.map(|log| log.with_decompressed_bytes_max(config.limits.decompressed_bytes_max));
             opened.lock().unwrap_or_else(PoisonError::into_inner).insert(index, log);
         }
     };
@@ -115,16 +126,4 @@ fn in_parallel(tasks: &[Task], repair: bool) -> Result<Vec<PartitionLog>, StartE
         work();
     });
     opened.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
-}
-
-fn open_log(task: &Task, repair: bool) -> Result<PartitionLog, StartError> {
-    if let Place::Folder(folder) = &task.place {
-        // It is missing if the system stopped before the folder was synced; then nothing in it was either.
-        fs::create_dir_all(folder).map_err(|source| StartError::File {
-            action: "make",
-            path: folder.clone(),
-            source,
-        })?;
-    }
-    PartitionLog::open(task.place.clone(), task.start_offset, repair)
 }

@@ -99,15 +99,15 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
-    /// The defaults, and over them what was set.
+    /// These settings as they are where nothing is set, and over them what was set.
     ///
     /// # Errors
     /// See [`InvalidSetting`].
-    pub(crate) fn new(overrides: &Overrides) -> Result<Self, InvalidSetting> {
+    pub(crate) fn with(&self, overrides: &Overrides) -> Result<Self, InvalidSetting> {
         if let Some(name) = overrides.keys().find(|name| Setting::find(name).is_none()) {
             return Err(InvalidSetting::Unknown(name.clone()));
         }
-        let mut settings = Self::default();
+        let mut settings = self.clone();
         // From the last name to the first, so that internal.segment.bytes stands above segment.bytes.
         for (name, text) in overrides.iter().rev() {
             if let Some(setting) = Setting::find(name) {

@@ -61,8 +61,8 @@ fn the_table_is_kafkas() {
 fn the_defaults_of_the_table_are_those_of_the_settings() {
     let defaults = SETTINGS.iter().filter(|setting| !setting.is_internal());
     let written = defaults.map(|setting| (setting.name.to_owned(), setting.default_here().to_owned())).collect();
-    assert_eq!(TopicSettings::new(&written).unwrap(), TopicSettings::default());
-    assert_eq!(TopicSettings::new(&Overrides::new()).unwrap(), TopicSettings::default());
+    assert_eq!(TopicSettings::default().with(&written).unwrap(), TopicSettings::default());
+    assert_eq!(TopicSettings::default().with(&Overrides::new()).unwrap(), TopicSettings::default());
 }
 
 #[test]
@@ -80,7 +80,8 @@ fn what_is_said_to_be_honoured_changes_something_and_the_rest_does_not() {
         let other = if setting.name == "compression.lz4.level" { "2" } else { other };
         let other = if setting.name == "compression.zstd.level" { "2" } else { other };
         // A change shows in the settings, or is refused.
-        let has_effect = TopicSettings::new(&overrides(&[(setting.name, other)])) != Ok(TopicSettings::default());
+        let has_effect =
+            TopicSettings::default().with(&overrides(&[(setting.name, other)])) != Ok(TopicSettings::default());
         assert_eq!(has_effect, setting.effect == Effect::Honoured, "{}", setting.name);
     }
 }
@@ -111,7 +112,7 @@ fn values_are_read_and_shown_as_kafka_does() {
 #[test]
 fn bad_settings_are_refused_in_kafkas_words() {
     let check = |of: &[(&str, &str)], message: &str| {
-        assert_eq!(TopicSettings::new(&overrides(of)).unwrap_err().to_string(), message);
+        assert_eq!(TopicSettings::default().with(&overrides(of)).unwrap_err().to_string(), message);
     };
     let value = |name: &str, value: &str, problem: &str| {
         check(&[(name, value)], &format!("Invalid value {value} for configuration {name}: {problem}"));
@@ -150,11 +151,11 @@ fn bad_settings_are_refused_in_kafkas_words() {
         "conflict topic config setting min.compaction.lag.ms (5) > max.compaction.lag.ms (2)",
     );
     assert_eq!(
-        TopicSettings::new(&overrides(&[("remote.storage.enable", "true")])),
+        TopicSettings::default().with(&overrides(&[("remote.storage.enable", "true")])),
         Err(InvalidSetting::TieredStorage)
     );
     assert_eq!(
-        TopicSettings::new(&overrides(&[("compression.type", "gzip")])),
+        TopicSettings::default().with(&overrides(&[("compression.type", "gzip")])),
         Err(InvalidSetting::Compression("gzip".to_owned()))
     );
 }
@@ -162,5 +163,8 @@ fn bad_settings_are_refused_in_kafkas_words() {
 #[test]
 fn the_setting_for_tests_stands_above_the_other() {
     let of = overrides(&[("segment.bytes", "2097152"), ("internal.segment.bytes", "100")]);
-    assert_eq!(TopicSettings::new(&of).unwrap().segment_bytes, 100);
+    let settings = TopicSettings::default().with(&of).unwrap();
+    assert_eq!(settings.segment_bytes, 100);
+    // What a topic sets stands above what the broker sets for all.
+    assert_eq!(settings.with(&overrides(&[("segment.bytes", "2097152")])).unwrap().segment_bytes, 2_097_152);
 }
