@@ -42,8 +42,6 @@ use turn::{Settings, Turn};
 
 /// The journal's name in the data folder.
 const JOURNAL: &str = "groups.journal";
-/// How often expired offsets are looked for (Kafka's `offsets.retention.check.interval.ms`).
-const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 /// How often it is looked whether the journal should be rewritten: it costs two syncs.
 const REWRITE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -52,6 +50,8 @@ pub(crate) struct Groups {
     groups: BTreeMap<String, Group>,
     journal: Journal<Record>,
     settings: Settings,
+    /// Makes the random part of a new member's id.
+    mint: Box<dyn FnMut() -> Uuid>,
     /// The position of the next commit.
     position: u64,
     /// No deadline of any group is earlier; `None`: there is none.
@@ -90,13 +90,15 @@ impl Groups {
             Storage::Folder(folder) => Some(folder.join(JOURNAL)),
         };
         let (journal, records) = Journal::open(path.as_deref(), config.repair)?;
+        let settings = Settings::of(config);
         let mut groups = Self {
             groups: BTreeMap::new(),
             journal,
-            settings: Settings::of(config),
+            next_retention_check: now.instant + settings.retention_check_interval,
+            settings,
+            mint: Box::new(Uuid::new_v4),
             position: 0,
             wake: None,
-            next_retention_check: now.instant,
             next_rewrite_check: now.instant,
         };
         for record in records {
@@ -129,7 +131,7 @@ impl Groups {
             self.group_mut(group_id, context.now);
         }
         let stem = request.group_instance_id.as_deref().unwrap_or(&context.client_id);
-        let fresh_id = format!("{stem}-{}", Uuid::new_v4());
+        let fresh_id = format!("{stem}-{}", (self.mint)());
         let (group, mut turn) = self.turn(group_id, context.now);
         let Some(group) = group else { return refused(ResponseError::UnknownMemberId) };
         let answer = group.join(request, context, fresh_id, &mut turn);
@@ -208,7 +210,7 @@ impl Groups {
             self.wake = self.next_deadline();
         }
         if self.next_retention_check <= now.instant {
-            self.next_retention_check = now.instant + RETENTION_CHECK_INTERVAL.min(self.settings.offsets_retention);
+            self.next_retention_check = now.instant + self.settings.retention_check_interval;
             self.expire(now);
         }
         if self.next_rewrite_check <= now.instant {

@@ -109,6 +109,12 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         let disk = self.disk.as_mut()?;
         std::mem::take(&mut disk.is_dirty).then(|| disk.file.clone())
     }
+
+    /// Exchanges the handle of the file: through one that only reads every append fails, as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn exchange_file(&mut self, file: Arc<File>) -> Option<Arc<File>> {
+        self.disk.as_mut().map(|disk| std::mem::replace(&mut disk.file, file))
+    }
 }
 
 impl Disk {

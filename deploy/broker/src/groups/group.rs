@@ -71,7 +71,7 @@ pub(super) struct Group {
     pub(super) leader: Option<String>,
     pub(super) members: BTreeMap<String, Member>,
     /// How many members know each protocol; never zero.
-    known: BTreeMap<String, usize>,
+    pub(super) known: BTreeMap<String, usize>,
     /// Instance ids and the members that have them.
     pub(super) static_members: BTreeMap<String, String>,
     /// Ids that were given out and did not come back yet, and until when they may.
@@ -173,7 +173,8 @@ impl Group {
 
     /// Nothing is lost if it is forgotten, and nobody would notice.
     pub(super) fn is_void(&self) -> bool {
-        self.is_empty() && self.pending.is_empty() && self.offsets.is_empty() && self.settled.is_none()
+        let is_new = self.generation == 0 && self.settled.is_none();
+        is_new && self.is_empty() && self.pending.is_empty() && self.offsets.is_empty()
     }
 
     pub(super) fn is_preparing(&self) -> bool {

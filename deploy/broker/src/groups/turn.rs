@@ -13,6 +13,9 @@ use crate::node::Now;
 /// whether its client is still there cannot be seen.
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How often expired offsets are looked for (Kafka's `offsets.retention.check.interval.ms`).
+const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(600);
+
 /// The settings and bounds of groups.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -21,6 +24,7 @@ pub(super) struct Settings {
     pub(super) initial_rebalance_delay: Duration,
     pub(super) new_member_join_timeout: Duration,
     pub(super) offsets_retention: Duration,
+    pub(super) retention_check_interval: Duration,
     pub(super) groups_max: usize,
     pub(super) members_max: usize,
     pub(super) metadata_bytes_max: usize,
@@ -34,6 +38,7 @@ impl Settings {
             initial_rebalance_delay: config.initial_rebalance_delay,
             new_member_join_timeout: NEW_MEMBER_JOIN_TIMEOUT,
             offsets_retention: config.offsets_retention,
+            retention_check_interval: RETENTION_CHECK_INTERVAL.min(config.offsets_retention),
             groups_max: config.limits.groups_max,
             members_max: config.limits.group_members_max,
             metadata_bytes_max: config.limits.offset_metadata_bytes_max,
