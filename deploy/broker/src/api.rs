@@ -42,6 +42,8 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod sync_group;
 mod txn_offset_commit;
 
@@ -159,6 +161,7 @@ apis! {
     SyncGroup               0..=5      in_time  sync_group
     DescribeGroups          0..=6      at_once  describe_groups
     ListGroups              0..=5      at_once  list_groups
+    SaslHandshake           0..=1      at_once  sasl_handshake
     ApiVersions             0..=4      at_once  api_versions
     CreateTopics            2..=7      at_once  create_topics
     DeleteTopics            1..=6      at_once  delete_topics
@@ -171,6 +174,7 @@ apis! {
     TxnOffsetCommit         0..=4      at_once  txn_offset_commit
     DescribeConfigs         1..=4      at_once  describe_configs
     AlterConfigs            0..=2      at_once  alter_configs
+    SaslAuthenticate        0..=2      at_once  sasl_authenticate
     CreatePartitions        0..=3      at_once  create_partitions
     DeleteGroups            0..=2      at_once  delete_groups
     IncrementalAlterConfigs 0..=1      at_once  incremental_alter_configs
@@ -282,4 +286,24 @@ fn encode<R: Encodable + HeaderVersion>(
 /// Producers know `ProducerFenced` from a version of their request on; older ones are told `InvalidProducerEpoch` (KIP-588).
 fn fenced_since(since: i16, error: ResponseError, version: i16) -> ResponseError {
     if error == ResponseError::ProducerFenced && version < since { ResponseError::InvalidProducerEpoch } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_kafkas_numbers() {
+        for pair in TABLE.windows(2) {
+            assert!((pair[0].key as i16) < pair[1].key as i16, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_within_what_the_decoder_knows() {
+        for api in TABLE {
+            let known = api.key.valid_versions();
+            assert!(known.min <= api.min && api.min <= api.max && api.max <= known.max, "{api:?}, known is {known}");
+        }
+    }
 }

@@ -8,8 +8,8 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{
     AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, alter_configs_request,
-    incremental_alter_configs_request,
+    DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest, alter_configs_request, incremental_alter_configs_request,
 };
 use kafka_protocol::protocol::Message as _;
 
@@ -20,6 +20,12 @@ pub(super) static API_VERSIONS: Request = Request {
     flexible_since: 3,
     fields: &[field("client_software_name", TEXT).since(3), field("client_software_version", TEXT).since(3)],
 };
+
+pub(super) static SASL_HANDSHAKE: Request =
+    Request { versions: SaslHandshakeRequest::VERSIONS, flexible_since: NEVER, fields: &[field("mechanism", TEXT)] };
+
+pub(super) static SASL_AUTHENTICATE: Request =
+    Request { versions: SaslAuthenticateRequest::VERSIONS, flexible_since: 2, fields: &[field("auth_bytes", BYTES)] };
 
 pub(super) static CREATE_TOPICS: Request = Request {
     versions: CreateTopicsRequest::VERSIONS,

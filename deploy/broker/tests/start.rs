@@ -1,0 +1,136 @@
+//! Why a broker does not start, word for word, and that it does start again at once after any end.
+
+mod wire;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use kafka_protocol::messages::FetchRequest;
+use tidewatch_broker::{Broker, BrokerConfig, StartError};
+use wire::{Wire, batch, fetch, produce};
+
+/// Starts a broker that is expected not to, and gives what it says, the folder's name shown as `DIR`.
+fn refused(config: BrokerConfig, folder: &Path) -> String {
+    let error = Broker::start(config).unwrap_err();
+    error.to_string().replace(&*folder.to_string_lossy(), "DIR")
+}
+
+#[test]
+fn a_folder_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(BrokerConfig::at(folder.path())).unwrap();
+    let message = refused(BrokerConfig::at(folder.path()), folder.path());
+    assert_eq!(message, "DIR is in use by another broker; stop it, or choose another data folder");
+    Wire::connect(broker.address()).expect_alive();
+    broker.stop();
+    Broker::start(BrokerConfig::at(folder.path())).unwrap();
+}
+
+#[test]
+fn a_folder_of_a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("format"), "format 4000000000\n").unwrap();
+    assert_eq!(
+        refused(BrokerConfig::at(folder.path()), folder.path()),
+        "DIR/format has format 4000000000, this broker knows up to 1; \
+         start it with a newer version, or choose another data folder"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(refused(BrokerConfig::at(&file), folder.path()), "cannot make DIR/file: File exists (os error 17)");
+    assert_eq!(
+        refused(BrokerConfig::at(file.join("data")), folder.path()),
+        "cannot make DIR/file/data: Not a directory (os error 20)"
+    );
+    assert_eq!(
+        refused(BrokerConfig::at(folder.path()), folder.path()),
+        "cannot use DIR: it holds \"file\" and no broker's data; choose an empty folder"
+    );
+}
+
+#[test]
+fn a_folder_without_rights_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    // Root may write everywhere, and then there is nothing to refuse.
+    match Broker::start(BrokerConfig::at(folder.path())) {
+        Ok(broker) => broker.stop(),
+        Err(error) => {
+            let message = error.to_string().replace(&*folder.path().to_string_lossy(), "DIR");
+            assert_eq!(message, "cannot open DIR/lock: Permission denied (os error 13)");
+        }
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_taken_port_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Broker::start(BrokerConfig { listen: address, ..BrokerConfig::in_memory() }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot listen on {address}: Address already in use (os error 98); choose another port")
+    );
+    assert!(matches!(error, StartError::Listen { .. }));
+}
+
+#[test]
+fn a_broker_that_did_not_start_leaves_the_folder_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    Broker::start(BrokerConfig { listen, ..BrokerConfig::at(folder.path()) }).unwrap_err();
+    Broker::start(BrokerConfig::at(folder.path())).unwrap();
+}
+
+#[test]
+fn the_advertised_address_is_what_clients_reach() {
+    let check = |listen: &str, host: Option<&str>, expected: &str| {
+        let advertised_host = host.map(str::to_owned);
+        let config = BrokerConfig { listen: listen.parse().unwrap(), advertised_host, ..BrokerConfig::in_memory() };
+        let broker = Broker::start(config).unwrap();
+        assert_eq!(broker.bootstrap_servers(), format!("{expected}:{}", broker.address().port()));
+    };
+    check("127.0.0.1:0", None, "127.0.0.1");
+    check("0.0.0.0:0", None, "127.0.0.1");
+    check("127.0.0.1:0", Some("broker.example"), "broker.example");
+}
+
+/// Writes one batch, ends the broker, starts it again on the same port and folder, and reads.
+fn check_restart(config: BrokerConfig, end: fn(Broker)) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = BrokerConfig { storage: tidewatch_broker::Storage::Folder(folder.path().to_owned()), ..config };
+    let broker = Broker::start(config.clone()).unwrap();
+    let address = broker.address();
+    let mut wire = Wire::connect(address);
+    wire.create_topic("kept");
+    let written = wire.ask(9, &produce("kept", -1, batch(&[b"a", b"b"])));
+    assert_eq!(written.responses[0].partition_responses[0].error_code, 0);
+    // A request that waits is cut too.
+    wire.send(12, &fetch("kept", 2));
+    end(broker);
+    wire.expect_end();
+    let broker = Broker::start(BrokerConfig { listen: address, ..config }).unwrap();
+    let read = Wire::connect(broker.address()).ask(12, &fetch("kept", 0))
+        as <FetchRequest as kafka_protocol::protocol::Request>::Response;
+    let partition = &read.responses[0].partitions[0];
+    assert_eq!((partition.error_code, partition.high_watermark), (0, 2));
+    assert!(!partition.records.as_ref().unwrap().is_empty());
+}
+
+#[test]
+fn a_broker_starts_again_at_once_where_it_was() {
+    check_restart(BrokerConfig::in_memory(), Broker::stop);
+    check_restart(BrokerConfig::in_memory(), Broker::kill);
+    check_restart(BrokerConfig::in_memory(), drop);
+    let synced_at_once = BrokerConfig { flush_interval: std::time::Duration::ZERO, ..BrokerConfig::in_memory() };
+    check_restart(synced_at_once, Broker::kill);
+}
