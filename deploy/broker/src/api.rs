@@ -21,6 +21,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod describe_transactions;
@@ -175,6 +176,7 @@ apis! {
     DescribeConfigs         1..=4      at_once  describe_configs
     AlterConfigs            0..=2      at_once  alter_configs
     SaslAuthenticate        0..=2      at_once  sasl_authenticate
+    DescribeLogDirs         1..=4      at_once  describe_log_dirs
     CreatePartitions        0..=3      at_once  create_partitions
     DeleteGroups            0..=2      at_once  delete_groups
     IncrementalAlterConfigs 0..=1      at_once  incremental_alter_configs

@@ -81,6 +81,16 @@ pub struct Limits {
     pub decompressed_bytes_max: usize,
 }
 
+impl std::fmt::Display for Storage {
+    /// As Kafka's `log.dirs` would have it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+        }
+    }
+}
+
 impl BrokerConfig {
     /// A broker whose records are in memory, on a free loopback port.
     pub fn in_memory() -> Self {

@@ -57,8 +57,10 @@ impl Node {
         self.transactions.tick(&mut self.topics, &mut self.groups, now);
     }
 
-    /// Applies retention and compaction, and forgets idle producers.
-    pub(crate) fn maintain(&mut self, _now: Now) {}
+    /// Applies retention and forgets idle producers.
+    pub(crate) fn maintain(&mut self, now: Now) {
+        self.topics.maintain(now);
+    }
 
     /// The files that were written since the last call; whoever takes them syncs them, in this order.
     pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {

@@ -4,6 +4,7 @@
 //! A topic is made folder first, journal second, and deleted the other way round: a process that is killed in between has
 //! either made it or not, and what is left of the folder goes at the next start ([`folder`]).
 
+mod check;
 mod folder;
 pub(crate) mod id;
 pub(crate) mod name;
@@ -25,6 +26,8 @@ use uuid::Uuid;
 
 use crate::journal::Journal;
 use crate::log::{PartitionLog, Place};
+use crate::node::Now;
+pub(crate) use check::NewTopic;
 use record::{Described, TopicRecord};
 use settings::{Overrides, TopicSettings};
 
@@ -56,6 +59,8 @@ pub(crate) struct Topics {
     default_partitions: i32,
     partitions_max: usize,
     decompressed_bytes_max: usize,
+    /// An idle producer is forgotten after this.
+    producer_idle_ms_max: i64,
 }
 
 /// A request that is not carried out: the protocol's error and Kafka's message with it.
@@ -80,16 +85,6 @@ impl From<Refused> for ResponseError {
     fn from(refused: Refused) -> Self {
         refused.error
     }
-}
-
-/// A topic that can be made: everything about it was checked.
-#[derive(Debug)]
-pub(crate) struct NewTopic {
-    pub(crate) name: String,
-    pub(crate) id: Uuid,
-    pub(crate) partitions: u32,
-    overrides: Overrides,
-    settings: TopicSettings,
 }
 
 impl Topics {
@@ -132,67 +127,6 @@ impl Topics {
         let log = usize::try_from(partition).ok().and_then(|index| topic.partitions.get_mut(index));
         let log = log.ok_or(ResponseError::UnknownTopicOrPartition)?;
         Ok((log, topic.settings.clone()))
-    }
-
-    /// Whether a topic can have this name.
-    ///
-    /// # Errors
-    /// `InvalidTopicException`, `InvalidRequest` (Kafka's own topics), `TopicAlreadyExists`.
-    pub(crate) fn check_name(&self, name: &str) -> Result<(), Refused> {
-        name::check(name).map_err(|message| Refused::new(ResponseError::InvalidTopicException, message))?;
-        if name::is_internal(name) {
-            let message = format!("Creation of internal topic {name} is prohibited.");
-            return Err(Refused::new(ResponseError::InvalidRequest, message));
-        }
-        if self.topics.contains_key(name) {
-            let message = format!("Topic '{name}' already exists.");
-            return Err(Refused::new(ResponseError::TopicAlreadyExists, message));
-        }
-        if let Some(other) = self.colliding(name) {
-            let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
-            return Err(Refused::new(ResponseError::InvalidTopicException, message));
-        }
-        Ok(())
-    }
-
-    /// Whether a topic can be made, and what it will be. `partitions` -1: the broker's default.
-    ///
-    /// # Errors
-    /// Those of [`check_name`](Self::check_name), `InvalidConfig`, `InvalidPartitions`, `PolicyViolation` at the bound of
-    /// partitions.
-    pub(crate) fn check_new(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<NewTopic, Refused> {
-        self.check_name(name)?;
-        let settings = self.defaults.with(&overrides);
-        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
-        let partitions = match partitions {
-            -1 => self.default_partitions,
-            partitions => partitions,
-        };
-        let partitions = u32::try_from(partitions).ok().filter(|partitions| *partitions > 0).ok_or_else(|| {
-            let message = "Number of partitions was set to an invalid non-positive value.";
-            Refused::new(ResponseError::InvalidPartitions, message)
-        })?;
-        self.check_room(partitions)?;
-        Ok(NewTopic { name: name.to_owned(), id: id::random(), partitions, overrides, settings })
-    }
-
-    /// The topic whose name is the same but for `.` and `_`.
-    fn colliding(&self, name: &str) -> Option<&Topic> {
-        if !name.contains(['.', '_']) {
-            return None;
-        }
-        let metric_name = name::metric_name(name);
-        self.iter().find(|topic| topic.name.len() == name.len() && name::metric_name(&topic.name) == metric_name)
-    }
-
-    fn check_room(&self, new_partitions: u32) -> Result<(), Refused> {
-        let (open, max) = (self.partitions, self.partitions_max);
-        if open.saturating_add(new_partitions as usize) <= max {
-            return Ok(());
-        }
-        let message =
-            format!("{new_partitions} more partitions than the {open} here would be over the bound of {max}.");
-        Err(Refused::new(ResponseError::PolicyViolation, message))
     }
 
     /// Makes a topic.
@@ -240,25 +174,6 @@ impl Topics {
         Ok(())
     }
 
-    /// Whether a topic can have so many partitions in all, and how many more that are.
-    ///
-    /// # Errors
-    /// `UnknownTopicOrPartition`, `InvalidPartitions`, `PolicyViolation` at the bound of partitions.
-    pub(crate) fn check_partitions(&self, name: &str, count: i32) -> Result<u32, Refused> {
-        let unknown = || Refused::new(ResponseError::UnknownTopicOrPartition, "");
-        let present = self.get(name).ok_or_else(unknown)?.partitions.len();
-        let more = i64::from(count) - i64::try_from(present).unwrap_or(i64::MAX);
-        let refused = |message| Refused::new(ResponseError::InvalidPartitions, message);
-        if more == 0 {
-            return Err(refused(format!("Topic already has {present} partition(s).")));
-        }
-        let more = u32::try_from(more).map_err(|_| {
-            refused(format!("The topic {name} currently has {present} partition(s); {count} would not be an increase."))
-        })?;
-        self.check_room(more)?;
-        Ok(more)
-    }
-
     /// Gives a topic so many partitions in all.
     ///
     /// # Errors
@@ -280,20 +195,6 @@ impl Topics {
             topic.partitions.extend(logs);
         }
         Ok(())
-    }
-
-    /// Whether a topic can have these settings, in place of all before.
-    ///
-    /// # Errors
-    /// `InvalidConfig`, then `UnknownTopicOrPartition`: Kafka looks in this order.
-    pub(crate) fn check_settings(&self, name: &str, overrides: &Overrides) -> Result<TopicSettings, Refused> {
-        let settings = self.defaults.with(overrides);
-        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
-        if self.get(name).is_none() {
-            let message = format!("The topic '{name}' does not exist.");
-            return Err(Refused::new(ResponseError::UnknownTopicOrPartition, message));
-        }
-        Ok(settings)
     }
 
     /// Sets a topic's settings, in place of all before. They hold for what is written from here on.
@@ -393,8 +294,21 @@ impl Topics {
         self.journal.append(&[record]).map_err(failed)
     }
 
-    /// Rewrites the journal if most of it is dead.
-    pub(crate) fn rewrite_journal(&mut self) {
+    /// Applies the retention of every topic, forgets idle producers, and rewrites the journal if most of it is dead. What
+    /// fails is logged where it does, and tried again the next time.
+    pub(crate) fn maintain(&mut self, now: Now) {
+        for topic in self.topics.values_mut() {
+            for log in &mut topic.partitions {
+                if let Err(error) = log.apply_retention(&topic.settings, now) {
+                    tracing::warn!(topic = topic.name, ?error, "old records are not deleted");
+                }
+                log.forget_idle_producers(self.producer_idle_ms_max, now);
+            }
+        }
+        self.rewrite_journal();
+    }
+
+    fn rewrite_journal(&mut self) {
         if !self.journal.is_worth_rewriting(self.topics.len() + self.partitions) {
             return;
         }

@@ -12,39 +12,39 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::Context;
+use super::config_resources::invalid;
 use crate::node::Node;
-use crate::topics::Refused;
+use crate::topics::{Refused, Topics};
 
 pub(crate) fn handle(node: &mut Node, request: DeleteTopicsRequest, context: &Context) -> DeleteTopicsResponse {
-    let mut targets = Vec::new();
     let mut counts: BTreeMap<Target, usize> = BTreeMap::new();
     for target in asked(&request, context.version) {
-        let count = counts.entry(target.clone()).or_default();
-        *count += 1;
-        if *count == 1 {
-            targets.push(target);
-        }
+        *counts.entry(target).or_default() += 1;
     }
+    // All are looked up before the first is deleted.
+    let resolved: Vec<Resolved> =
+        counts.iter().map(|(target, &count)| resolve(&node.topics, target, count == 1)).collect();
+    let is_named = |id| resolved.iter().any(|resolved| resolved.is_by_name && resolved.id == id);
     let mut responses = Vec::new();
-    for target in targets {
-        let is_once = counts.get(&target) == Some(&1);
-        let (name, id, result) = match resolve(node, target, is_once, &counts) {
-            Ok((name, id)) => {
-                let result = delete(node, &name);
-                (Some(name), id, result)
+    for resolved in &resolved {
+        let has_id = || counts.contains_key(&Target { name: None, id: resolved.id });
+        let result = match &resolved.refused {
+            Some(refused) => Err(refused.clone()),
+            // By its id and by its name: it is told once, and stays.
+            None if !resolved.is_by_name && is_named(resolved.id) => continue,
+            None if resolved.is_by_name && has_id() => {
+                Err(invalid("The provided topic name maps to an ID that was already supplied."))
             }
-            Err((name, id, refused)) => (name, id, Err(refused)),
+            None => delete(node, resolved.name.as_deref().unwrap_or_default()),
         };
-        responses.push(answer(name.map(|name| TopicName(StrBytes::from_string(name))), id, result));
+        responses.push(answer(resolved.name.clone(), resolved.id, result));
     }
     DeleteTopicsResponse::default().with_responses(responses)
 }
 
 pub(crate) fn refuse(request: &DeleteTopicsRequest, error: ResponseError, version: i16) -> DeleteTopicsResponse {
-    let responses = asked(request, version).into_iter().map(|Target { name, id }| {
-        let name = name.map(|name| TopicName(StrBytes::from_string(name)));
-        answer(name, id, Err(Refused::new(error, "")))
-    });
+    let targets = asked(request, version).into_iter();
+    let responses = targets.map(|Target { name, id }| answer(name, id, Err(Refused::new(error, ""))));
     DeleteTopicsResponse::default().with_responses(responses.collect())
 }
 
@@ -68,44 +68,35 @@ fn asked(request: &DeleteTopicsRequest, version: i16) -> Vec<Target> {
     }
 }
 
-type Unresolved = (Option<String>, Uuid, Refused);
+/// A target and the topic that it is.
+struct Resolved {
+    name: Option<String>,
+    id: Uuid,
+    is_by_name: bool,
+    refused: Option<Refused>,
+}
 
-fn resolve(
-    node: &Node,
-    target: Target,
-    is_once: bool,
-    all: &BTreeMap<Target, usize>,
-) -> Result<(String, Uuid), Unresolved> {
-    let invalid = |message| Refused::new(ResponseError::InvalidRequest, message);
-    let Target { name, id } = target;
-    match (name, id.is_nil()) {
-        (None, true) => Err((None, id, invalid("Neither topic name nor id were specified."))),
-        (Some(name), false) => Err((Some(name), id, invalid("You may not specify both topic name and topic id."))),
-        (Some(name), true) => {
-            if !is_once {
-                return Err((Some(name), id, invalid("Duplicate topic name.")));
-            }
-            match node.topics.get(&name).map(|topic| topic.id) {
-                None => {
-                    let message = "This server does not host this topic-partition.";
-                    Err((Some(name), id, Refused::new(ResponseError::UnknownTopicOrPartition, message)))
-                }
-                Some(id) if all.contains_key(&Target { name: None, id }) => {
-                    let message = "The provided topic name maps to an ID that was already supplied.";
-                    Err((Some(name), id, invalid(message)))
-                }
-                Some(id) => Ok((name, id)),
-            }
+fn resolve(topics: &Topics, target: &Target, is_once: bool) -> Resolved {
+    let Target { name, id } = target.clone();
+    let is_by_name = name.is_some();
+    let found = name.as_deref().map_or_else(|| topics.by_id(id), |name| topics.get(name));
+    let refused = match (&name, id.is_nil(), found) {
+        (None, true, _) => Some(invalid("Neither topic name nor id were specified.")),
+        (Some(_), false, _) => Some(invalid("You may not specify both topic name and topic id.")),
+        (Some(_), true, _) if !is_once => Some(invalid("Duplicate topic name.")),
+        (None, false, _) if !is_once => Some(invalid("Duplicate topic id.")),
+        (Some(_), true, None) => {
+            let message = "This server does not host this topic-partition.";
+            Some(Refused::new(ResponseError::UnknownTopicOrPartition, message))
         }
-        (None, false) if !is_once => Err((None, id, invalid("Duplicate topic id."))),
-        (None, false) => match node.topics.by_id(id) {
-            Some(topic) => Ok((topic.name.clone(), id)),
-            None => {
-                let message = "This server does not host this topic ID.";
-                Err((None, id, Refused::new(ResponseError::UnknownTopicId, message)))
-            }
-        },
-    }
+        (None, false, None) => {
+            Some(Refused::new(ResponseError::UnknownTopicId, "This server does not host this topic ID."))
+        }
+        (_, _, Some(topic)) => {
+            return Resolved { name: Some(topic.name.clone()), id: topic.id, is_by_name, refused: None };
+        }
+    };
+    Resolved { name, id, is_by_name, refused }
 }
 
 /// Offsets go first: were the process killed in between, the topic would still be there to be deleted, whereas offsets that
@@ -115,7 +106,8 @@ fn delete(node: &mut Node, name: &str) -> Result<(), Refused> {
     deleted.map_err(|error| Refused::new(error, ""))
 }
 
-fn answer(name: Option<TopicName>, id: Uuid, result: Result<(), Refused>) -> DeletableTopicResult {
+fn answer(name: Option<String>, id: Uuid, result: Result<(), Refused>) -> DeletableTopicResult {
+    let name = name.map(|name| TopicName(StrBytes::from_string(name)));
     let result_of = DeletableTopicResult::default().with_name(name).with_topic_id(id);
     match result {
         Ok(()) => result_of.with_error_message(None),

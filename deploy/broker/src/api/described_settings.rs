@@ -5,6 +5,9 @@
 use crate::topics::settings::Overrides;
 use crate::topics::settings::table::{SETTINGS, Setting};
 
+/// Kafka gives these no default: other settings of its broker, in hours or of a scheduler, stand behind them.
+const WITHOUT_DEFAULT: [&str; 4] = ["log.flush.interval.ms", "log.retention.ms", "log.roll.jitter.ms", "log.roll.ms"];
+
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -50,7 +53,8 @@ fn describe(setting: &'static Setting, broker: &Overrides, topic: &Overrides) ->
     let of_broker = of_broker.map(|text| (broker_name, shown(setting, text), Source::Broker));
     let default = (broker_name, shown(setting, setting.default), Source::Default);
     let (_, value, source) = of_topic.clone().or_else(|| of_broker.clone()).unwrap_or_else(|| default.clone());
-    let default = setting.broker_name.is_some().then_some(default);
+    let has_default = setting.broker_name.is_some_and(|name| !WITHOUT_DEFAULT.contains(&name));
+    let default = has_default.then_some(default);
     Described { setting, value, source, synonyms: [of_topic, of_broker, default].into_iter().flatten().collect() }
 }
 
@@ -99,6 +103,8 @@ mod tests {
             "67108864 Broker: log.segment.bytes=67108864 Broker log.segment.bytes=1073741824 Default",
         );
         check("remote.storage.enable", &[], &[], "false Default:");
+        check("retention.ms", &[], &[], "604800000 Default:");
+        check("retention.ms", &[], &[("retention.ms", "5")], "5 Topic: retention.ms=5 Topic");
         check("internal.segment.bytes", &[], &[], "");
         check(
             "internal.segment.bytes",

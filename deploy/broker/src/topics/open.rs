@@ -55,11 +55,12 @@ impl Topics {
             topics: topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect::<BTreeMap<_, _>>(),
             journal,
             folder,
-            new_folders: Vec::new(),
+            new_folders: data.map(Path::to_path_buf).into_iter().collect(),
             defaults,
             default_partitions: config.default_partitions,
             partitions_max: config.limits.partitions_max,
             decompressed_bytes_max: config.limits.decompressed_bytes_max,
+            producer_idle_ms_max: i64::try_from(config.producer_id_expiration.as_millis()).unwrap_or(i64::MAX),
         })
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Shown;
 use crate::api::described_settings::{self, Source};
-use crate::config::Storage;
 use crate::node::{NODE_ID, Node};
 use crate::topics::settings::Overrides;
 
@@ -56,10 +55,6 @@ pub(super) fn settings(node: &Node) -> Vec<NodeSetting> {
     let config = &node.config;
     let limits = &config.limits;
     let (listen, endpoint) = (config.listen, format!("PLAINTEXT://{}:{}", node.host, node.port));
-    let folder = match &config.storage {
-        Storage::Memory => "memory".to_owned(),
-        Storage::Folder(folder) => folder.display().to_string(),
-    };
     let mut settings = vec![
         setting("advertised.listeners", STRING, endpoint, None, "What clients are told to connect to."),
         setting(
@@ -102,7 +97,7 @@ pub(super) fn settings(node: &Node) -> Vec<NodeSetting> {
             Some("15000"),
             "How often retention is applied and compaction looks for work.",
         ),
-        setting("log.dirs", STRING, folder, None, "Where records are kept."),
+        setting("log.dirs", STRING, &config.storage, None, "Where records are kept."),
         setting("max.connections", INT, limits.connections_max, Some("2147483647"), "Open connections."),
         setting("node.id", INT, NODE_ID, None, "The id of the one node."),
         setting(
