@@ -1,6 +1,7 @@
 //! The coordinator with its journal: what a request leaves, what time does. Every interruption is in [`interruptions`].
 
 mod disk;
+mod histories;
 mod interruptions;
 
 use super::transaction::State;
