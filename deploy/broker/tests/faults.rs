@@ -175,7 +175,7 @@ fn an_idempotent_producer_gets_every_record_through_once() {
         .set("batch.num.messages", "5")
         .create()
         .unwrap();
-    let records = 1_000;
+    let records = 400;
     for number in 0..records {
         let value = number.to_string();
         loop {

@@ -96,6 +96,14 @@ impl Wire {
         assert_eq!(self.ask(3, &api_versions()).error_code, 0);
     }
 
+    /// Writes one batch to partition 0 and gives its first offset.
+    pub fn write(&mut self, topic: &'static str, records: Bytes) -> i64 {
+        let written = self.ask(9, &produce(topic, -1, records));
+        let partition = &written.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, 0, "{written:?}");
+        partition.base_offset
+    }
+
     /// Makes a topic of one partition and gives its id.
     pub fn create_topic(&mut self, name: &'static str) -> Uuid {
         let topic =
@@ -148,7 +156,8 @@ pub fn batch(values: &[&[u8]]) -> Bytes {
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset: at as i64,
-        sequence: -1,
+        // Where the sequence does not go with the offset, the encoder begins another batch.
+        sequence: at as i32 - 1,
         timestamp: 1_700_000_000_000,
         key: None,
         value: Some(Bytes::copy_from_slice(value)),
