@@ -14,7 +14,8 @@ use crate::settings::{FlagValue, LogFormat};
     max_term_width = 110,
     propagate_version = true,
     after_help = "Examples:
-  tidewatch                                      the demo: a Kafka, a million events, a summary
+  tidewatch                                      the demo: a broker, a million events, a summary
+  tidewatch broker                               a broker to try things on, for the commands below and any Kafka client
   tidewatch up --brokers kafka:9092              all three roles against a Kafka of yours
   tidewatch config show                          the settings in force, and where each came from
 
@@ -34,7 +35,7 @@ pub(crate) struct Global {
     /// Settings file [default: tidewatch.toml in the working folder, if there is one]
     #[arg(long, global = true, value_name = "FILE", env = "TIDEWATCH_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// Kafka's bootstrap servers, host:port separated by commas
+    /// Kafka's bootstrap servers, host:port separated by commas; or folder:DIR, a data folder of `tidewatch broker`
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub brokers: Option<String>,
     /// Log level or directives: error, warn, info, debug, trace, "info,tidewatch_sink=debug"
@@ -64,9 +65,10 @@ pub(crate) enum Colour {
 pub(crate) enum Command {
     /// Run the whole pipeline on synthetic telemetry and compare its alerts with the truth (the default)
     #[command(after_help = "Examples:
-  tidewatch demo                                 starts an Apache Kafka here (needs Java 17 and Maven)
-  tidewatch demo --seed 7 --keep                 other faults; Kafka stays for `tidewatch tap` until Ctrl-C
+  tidewatch demo                                 on the embedded broker, whose data stay in the run's folder
+  tidewatch demo --seed 7 --keep                 other faults; the broker stays for any Kafka client until Ctrl-C
   tidewatch demo --brokers localhost:9092        on a Kafka of yours, in topics of its own
+  tidewatch demo --apache-kafka                  fetches and starts an Apache Kafka (needs Java 17 and Maven)
   tidewatch demo --scenario my.toml --rate 20000 a scenario of yours, 20,000 events a second")]
     Demo(DemoArgs),
     /// Publish synthetic telemetry with labelled faults
@@ -89,6 +91,22 @@ pub(crate) enum Command {
   tidewatch up --brokers localhost:9092 --scenario demo --speed 60
   curl http://127.0.0.1:9464/metrics             while it runs")]
     Up(UpArgs),
+    /// Run the embedded broker alone: a Kafka for development, without Java
+    #[command(
+        long_about = "Run the embedded broker alone: a Kafka for development, without Java.
+
+It speaks the Kafka protocol to any client, transactions and consumer groups included, and keeps its records over restarts. It is \
+                      for development: one node, no replication, no authentication, no encryption. For production run Apache Kafka.
+
+A killed broker loses nothing that it has acknowledged. After a power loss the last --flush-interval may be missing.",
+        after_help = "Examples:
+  tidewatch broker                               on 127.0.0.1:9092, where all commands look for one
+  tidewatch broker --data /data/dev --port 9093
+  tidewatch broker --memory --port 0             nothing is kept; on a free port
+  tidewatch broker --data tidewatch-demo/1/broker   the records of a demo
+  tidewatch broker --data /data/dev --repair     after damage: says what it cuts"
+    )]
+    Broker(BrokerArgs),
     /// Create the topics, or list what is there
     #[command(after_help = "Examples:
   tidewatch topics create --brokers localhost:9092
@@ -158,9 +176,38 @@ pub(crate) struct DemoArgs {
     /// Folder of this run [default: tidewatch-demo/1, 2, 3, ...]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Leave Kafka running after the summary, until Ctrl-C
+    /// Leave the broker running after the summary, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
+    /// Fetch an Apache Kafka and run on that, instead of the embedded broker; needs Java 17 and Maven
+    #[arg(long)]
+    pub apache_kafka: bool,
+}
+
+/// Of `broker`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BrokerArgs {
+    /// Folder of the records, made if it is missing [default: tidewatch-broker]
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
+    pub data: Option<String>,
+    /// Keep the records in memory, gone with the broker
+    #[arg(long)]
+    pub memory: bool,
+    /// Port to listen on, 0 for a free one [default: 9092]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Address to listen on; nobody is asked who they are [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    pub host: Option<String>,
+    /// Host that clients are told to connect to [default: the address listened on]
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// Longest time from a write to its fsync, what a power loss may cost; 0s: synced before it is answered [default: 1s]
+    #[arg(long, value_name = "SPAN")]
+    pub flush_interval: Option<String>,
+    /// Cut a damaged log at its first bad byte, and say what is cut, instead of refusing to start
+    #[arg(long, conflicts_with = "memory")]
+    pub repair: bool,
 }
 
 /// Of `produce`.
@@ -279,6 +326,13 @@ impl Cli {
             Some(Command::Sink(args)) => (None, args.output.clone()),
             _ => (None, None),
         };
+        if let Some(Command::Broker(args)) = &self.command {
+            add(&["broker", "data"], text(&args.data), "--data");
+            add(&["broker", "port"], args.port.map(|port| i64::from(port).into()), "--port");
+            add(&["broker", "host"], text(&args.host), "--host");
+            add(&["broker", "advertised_host"], text(&args.advertise), "--advertise");
+            add(&["broker", "flush_interval"], text(&args.flush_interval), "--flush-interval");
+        }
         add(&["sink", "output"], output.map(toml::Value::from), "--output");
         if let Some(args) = scenario {
             add(&["producer", "scenario"], text(&args.scenario), "--scenario");
@@ -314,6 +368,13 @@ mod tests {
         let flags = cli.flags();
         let found: Vec<&str> = flags.iter().map(|&(_, _, flag)| flag).filter(|flag| *flag != "--log").collect();
         assert_eq!(found, ["--brokers", "--seed", "--rate"]);
+        let cli = Cli::parse_from(["tidewatch", "broker", "--data", "d", "--port", "0", "--flush-interval", "0s"]);
+        let found: Vec<&str> = cli.flags().iter().map(|&(_, _, flag)| flag).filter(|flag| *flag != "--log").collect();
+        assert_eq!(found, ["--data", "--port", "--flush-interval"]);
+        for wrong in ["broker --memory --data d", "broker --memory --repair"] {
+            let words = ["tidewatch"].into_iter().chain(wrong.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{wrong}");
+        }
         assert!(Cli::try_parse_from(["tidewatch", "demo", "--rate", "1", "--speed", "2"]).is_err());
     }
 }

@@ -1,14 +1,15 @@
-//! `demo`: a Kafka, the three roles on a scenario whose faults are known, and the comparison of what they found with the truth.
+//! `demo`: a broker, the three roles on a scenario whose faults are known, and the comparison of what they found with the truth.
 //!
-//! Everything of a run lies in one folder and, on a Kafka that is not ours, in topics and groups of its own: nothing is
-//! overwritten, and what a run says is about that run alone.
+//! Everything of a run lies in one folder, the embedded broker's records included, and, on a Kafka that is not ours, in topics and
+//! groups of its own: nothing is overwritten, and what a run says is about that run alone.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use cpu_time::ProcessTime;
+use tidewatch_broker::Broker;
 use tidewatch_kafka::{KafkaServer, StartOptions};
 use tidewatch_processor::ProcessorConfig;
 use tidewatch_producer::schedule::Pace;
@@ -20,14 +21,17 @@ use tidewatch_sink::config::OutputLocation;
 use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
 
 use crate::cli::DemoArgs;
+use crate::embedded;
 use crate::roles::{self, Outcome, Produce, Progresses, Roles};
 use crate::score;
-use crate::settings::{Loaded, Settings};
+use crate::settings::{Loaded, Settings, SettingsError};
 use crate::shutdown::Shutdown;
-use crate::summary::Report;
+use crate::summary::{Cpu, Report};
 
 /// Where runs go, one numbered folder each.
 const RUNS_FOLDER: &str = "tidewatch-demo";
+/// The embedded broker's folder in a run's.
+const BROKER_FOLDER: &str = "broker";
 /// Events per second of the clock when nothing else is asked for: well within what two cores manage, so that the latencies are
 /// those of a pipeline that keeps up.
 const RATE: f64 = 40_000.0;
@@ -47,30 +51,22 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
         pace => pace,
     };
     loaded.settings.validate()?;
+    let is_given = loaded.layers.origin_is_set(&["kafka", "bootstrap_servers"]);
+    if is_given && args.apache_kafka {
+        let origin = loaded.layers.origin(&["kafka".to_owned(), "bootstrap_servers".to_owned()]);
+        let problem =
+            format!("{origin}: kafka.bootstrap_servers names a Kafka, and --apache-kafka starts one; leave one out");
+        return Err(SettingsError::Invalid(problem).into());
+    }
     let folder = run_folder(args.output.as_deref())?;
     crate::telemetry::log(&loaded.settings.telemetry, Some(&folder.join("tidewatch.log")), colour)?;
-    let is_given = loaded.layers.origin_is_set(&["kafka", "bootstrap_servers"]);
     let settings = &mut loaded.settings;
     settings.sink.output = folder.join("results").display().to_string();
-    let kafka = if is_given {
-        // Two demos may begin in the same second.
-        let run = format!("demo-{}-{}", jiff::Timestamp::now().as_second(), std::process::id());
-        say(&format!("Using the Kafka at {}, topics {run}.*", settings.kafka.bootstrap_servers));
-        keep_apart(settings, &run);
-        None
-    } else {
-        say(&format!(
-            "Starting an Apache Kafka {} (the first time Maven fetches it, some 50 MB)",
-            tidewatch_kafka::version()
-        ));
-        let server = KafkaServer::start(StartOptions { quiet: true, ..StartOptions::default() })?;
-        settings.kafka = KafkaConfig::at(server.bootstrap_servers());
-        Some(server)
-    };
+    let on = On::start(args, is_given, settings, &folder)?;
     let settings = &loaded.settings;
     Admin::connect(&settings.kafka)?.ensure_topics(&settings.topic_specs())?;
     let config = folder.join("tidewatch.toml");
-    write_config(&config, settings)?;
+    write_config(&config, settings, on.records(&folder).as_deref())?;
     let what = format!("{}: {}", scenario.name, scenario.description);
     say(&format!("Publishing, processing and storing in {}\n{what}\n", folder.display()));
 
@@ -83,18 +79,19 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
     let progresses = std::sync::Arc::new(Progresses::default());
     crate::endpoint(settings, false, &progresses)?;
     let cpu = ProcessTime::now();
+    let broker_before = embedded::cpu();
     let ran = roles::run(roles, settings, &progresses, shutdown);
     let outcome =
         ran.with_context(|| format!("the demo ended early, see {}", folder.join("tidewatch.log").display()))?;
-    let cpu = cpu.elapsed();
-    let is_kept = is_given || args.keep;
+    let cpu = Cpu::split(cpu.elapsed(), on.is_embedded().then(|| (broker_before, embedded::cpu())));
+    let is_kept = on.is_embedded() || is_given || args.keep;
     let mut report = report(outcome, settings, &scenario, cpu)?;
     let brokers = is_given.then_some(settings.kafka.bootstrap_servers.as_str());
     let has_alerts = report.delivered.topics.get(&TopicKind::Alerts).is_some_and(|alerts| alerts.rows > 0);
     report.next = next_commands(&folder, is_kept, settings.producer.seed, brokers, has_alerts);
     writeln!(anstream::stdout(), "\n{}", report.render())?;
-    if let Some(server) = kafka.filter(|_| args.keep) {
-        say(&format!("Kafka stays at {} until Ctrl-C", server.bootstrap_servers()));
+    if args.keep && !is_given {
+        say(&format!("The broker stays at {} until Ctrl-C", settings.kafka.bootstrap_servers));
         while !shutdown.is_asked_for() {
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -102,6 +99,51 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
     match report.problem() {
         Some(problem) => anyhow::bail!(problem),
         None => Ok(()),
+    }
+}
+
+/// What a demo runs on; it ends with this.
+enum On {
+    /// A Kafka of the user's.
+    Given { _folder: Option<Broker> },
+    /// The embedded broker, whose records stay in the run's folder.
+    Embedded { _broker: Broker },
+    /// An Apache Kafka that was started here.
+    Apache { _server: KafkaServer },
+}
+
+impl On {
+    /// Starts what is to be started and points the settings at it.
+    fn start(args: &DemoArgs, is_given: bool, settings: &mut Settings, folder: &Path) -> anyhow::Result<Self> {
+        if is_given {
+            // Two demos may begin in the same second.
+            let run = format!("demo-{}-{}", jiff::Timestamp::now().as_second(), std::process::id());
+            say(&format!("Using the Kafka at {}, topics {run}.*", settings.kafka.bootstrap_servers));
+            keep_apart(settings, &run);
+            return Ok(Self::Given { _folder: embedded::serve_folder(settings, true)? });
+        }
+        if args.apache_kafka {
+            let version = tidewatch_kafka::version();
+            say(&format!("Starting an Apache Kafka {version} (the first time Maven fetches it, some 50 MB)"));
+            let server = KafkaServer::start(StartOptions { quiet: true, ..StartOptions::default() })?;
+            settings.kafka = KafkaConfig::at(server.bootstrap_servers());
+            return Ok(Self::Apache { _server: server });
+        }
+        let began = Instant::now();
+        let broker = embedded::start(&settings.broker, &folder.join(BROKER_FOLDER))?;
+        settings.kafka = embedded::at(&settings.kafka, &broker.bootstrap_servers());
+        say(&format!("The embedded broker is ready after {} ms", began.elapsed().as_millis()));
+        Ok(Self::Embedded { _broker: broker })
+    }
+
+    const fn is_embedded(&self) -> bool {
+        matches!(self, Self::Embedded { .. })
+    }
+
+    /// Where the embedded broker's records are: the whole path, so that the run's settings are good from anywhere.
+    fn records(&self, folder: &Path) -> Option<PathBuf> {
+        let records = folder.join(BROKER_FOLDER);
+        self.is_embedded().then(|| records.canonicalize().unwrap_or(records))
     }
 }
 
@@ -179,14 +221,24 @@ fn keep_apart(settings: &mut Settings, run: &str) {
 }
 
 /// The connection and the topics of this run, for the commands that look at it later. Secrets are not copied.
-fn write_config(path: &Path, settings: &Settings) -> anyhow::Result<()> {
-    let mut kafka = toml::Table::new();
-    kafka.insert("bootstrap_servers".to_owned(), settings.kafka.bootstrap_servers.clone().into());
+fn write_config(path: &Path, settings: &Settings, records: Option<&Path>) -> anyhow::Result<()> {
+    let section = |key: &str, value: String| toml::Table::from_iter([(key.to_owned(), value.into())]);
     let mut whole = toml::Table::new();
-    whole.insert("kafka".to_owned(), kafka.into());
+    let (head, address) = match records {
+        Some(records) => {
+            let records = records.display().to_string();
+            let address = format!("{}{records}", embedded::FOLDER);
+            whole.insert("broker".to_owned(), section("data", records).into());
+            ("Where this run's records are: a command with these settings serves them for as long as it runs.", address)
+        }
+        None => {
+            let address = settings.kafka.bootstrap_servers.clone();
+            ("Where this run's records are. Security settings are not copied.", address)
+        }
+    };
+    whole.insert("kafka".to_owned(), section("bootstrap_servers", address).into());
     whole.insert("topics".to_owned(), toml::Value::try_from(&settings.topics)?);
-    let text =
-        format!("# Where this run's records are. Security settings are not copied.\n{}", toml::to_string(&whole)?);
+    let text = format!("# {head}\n{}", toml::to_string(&whole)?);
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -194,7 +246,7 @@ fn report(
     outcome: Outcome,
     settings: &Settings,
     scenario: &tidewatch_producer::scenario::Scenario,
-    cpu: Duration,
+    cpu: Cpu,
 ) -> anyhow::Result<Report> {
     let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
@@ -271,7 +323,7 @@ fn next_commands(
         (format!("find {shown}/results -type f"), "what was stored")
     } else if is_kept {
         let command = format!("{program} tap alerts --config {shown}/tidewatch.toml --filter state=opened");
-        (command, "the alerts as they opened, from their topic; also metrics, forecasts, late, truth")
+        (command, "the alerts as they opened, from their topic; also metrics, forecasts, late, dead_letters, truth")
     } else {
         let command =
             format!("find {shown}/results/{lines} -name '*.jsonl' | xargs grep -h '\"state\":\"opened\"' | head -n 5");
@@ -279,13 +331,11 @@ fn next_commands(
     };
     let seed = seed.saturating_add(1);
     let again = match brokers {
-        Some(brokers) => (format!("{program} demo --seed {seed} --brokers {brokers}"), "other faults"),
-        None => {
-            (format!("{program} demo --seed {seed} --keep"), "other faults, and Kafka stays for `tap` until Ctrl-C")
-        }
+        Some(brokers) => format!("{program} demo --seed {seed} --brokers {brokers}"),
+        None => format!("{program} demo --seed {seed}"),
     };
-    let own =
-        (format!("{program} config reference > tidewatch.toml"), "every setting, to point it at a topic of yours");
+    let again = (again, "other faults");
+    let own = (format!("{program} broker"), "a broker to try topics of your own on; the README goes on from here");
     [look, again, own].map(|(command, effect)| (command, effect.to_owned())).to_vec()
 }
 

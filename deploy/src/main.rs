@@ -5,6 +5,7 @@
 
 mod cli;
 mod demo;
+mod embedded;
 mod failure;
 mod health;
 mod live;
@@ -81,9 +82,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(&args, loaded, colour, &Shutdown::listen()?),
         Command::Config { action } => config(action, &loaded),
         command => {
-            loaded.settings.validate()?;
-            telemetry::log(&loaded.settings.telemetry, None, colour)?;
-            dispatch(command, &loaded.settings)
+            let mut settings = loaded.settings;
+            settings.validate()?;
+            telemetry::log(&settings.telemetry, None, colour)?;
+            let only_looks = matches!(command, Command::Tap(_) | Command::Topics { action: TopicsAction::List });
+            let is_broker = matches!(command, Command::Broker(_));
+            let _broker = if is_broker { None } else { embedded::serve_folder(&mut settings, !only_looks)? };
+            dispatch(command, &settings)
         }
     }
 }
@@ -105,6 +110,7 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
     let produce =
         || -> anyhow::Result<_> { Ok(Some(Produce { scenario: settings.scenario()?, pace: settings.pace()? })) };
     let (roles, creates) = match command {
+        Command::Broker(args) => return embedded::run(&args, settings, &Shutdown::listen()?),
         Command::Topics { action: TopicsAction::Create } => return topics::create(settings),
         Command::Topics { action: TopicsAction::List } => return topics::list(settings),
         Command::Tap(args) => return tap::run(&args, &settings.kafka, &settings.topics, &Shutdown::listen()?),

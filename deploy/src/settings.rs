@@ -3,6 +3,7 @@
 //! Invariant: this is the only place that reads settings files and the environment. The defaults are `config/reference.toml`, which
 //! is also what `config reference` prints; a test holds it against the structs' own defaults.
 
+mod broker;
 mod error;
 mod layers;
 pub(crate) mod show;
@@ -19,6 +20,7 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::{DeliveryConfig, SinkSettings};
 use tidewatch_topic_io::{KafkaConfig, TopicSpec};
 
+pub(crate) use broker::BrokerSettings;
 pub(crate) use error::SettingsError;
 pub(crate) use layers::Layers;
 
@@ -47,6 +49,8 @@ pub(crate) struct Settings {
     pub processor: ProcessorSettings,
     /// Storage of results.
     pub sink: SinkSettings,
+    /// The embedded broker.
+    pub broker: BrokerSettings,
     /// Logs and metrics.
     pub telemetry: TelemetrySettings,
     /// What is watched.
@@ -180,6 +184,7 @@ impl Settings {
                 self.topic_creation.partitions
             )));
         }
+        self.broker.config(tidewatch_broker::Storage::Memory)?;
         self.listen_address(false)?;
         crate::telemetry::filter(&self.telemetry.log).map(|_| ())
     }
@@ -222,12 +227,12 @@ impl Settings {
         }
     }
 
-    /// Where the HTTP endpoint listens, if it does.
     /// Whether the address of the HTTP endpoint is one that somebody asked for.
     pub(crate) fn is_listen_asked_for(&self) -> bool {
         self.telemetry.listen.is_some()
     }
 
+    /// Where the HTTP endpoint listens, if it does.
     pub(crate) fn listen_address(&self, by_default: bool) -> Result<Option<std::net::SocketAddr>, SettingsError> {
         let text = match self.telemetry.listen.as_deref() {
             Some("off") => return Ok(None),

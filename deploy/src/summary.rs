@@ -18,6 +18,40 @@ const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 const HEAD: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();
 const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
+/// Processor time of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    /// Of the three roles; of the whole process where the embedded broker's cannot be told from it.
+    pub roles: Duration,
+    /// Of the broker in this process.
+    pub broker: BrokerCpu,
+}
+
+/// Processor time of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokerCpu {
+    /// The broker is another process.
+    Elsewhere,
+    /// The embedded broker's own.
+    Own(Duration),
+    /// The system does not tell it apart.
+    Among,
+}
+
+impl Cpu {
+    /// Of a whole process, in which an embedded broker's threads had used so much before and after, where the system tells.
+    pub(crate) fn split(process: Duration, broker: Option<(Option<Duration>, Option<Duration>)>) -> Self {
+        match broker {
+            None => Self { roles: process, broker: BrokerCpu::Elsewhere },
+            Some((Some(before), Some(after))) => {
+                let broker = after.saturating_sub(before);
+                Self { roles: process.saturating_sub(broker), broker: BrokerCpu::Own(broker) }
+            }
+            Some(_) => Self { roles: process, broker: BrokerCpu::Among },
+        }
+    }
+}
+
 /// Everything that is told.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -34,7 +68,7 @@ pub(crate) struct Report {
     /// Wall-clock time of the three roles.
     pub elapsed: Duration,
     /// CPU time of this process in that time; Kafka has its own.
-    pub cpu: Duration,
+    pub cpu: Cpu,
     /// Alerts against the truth.
     pub score: Score,
     /// The grace that faults were given.
@@ -183,12 +217,16 @@ impl Report {
             );
         }
         let millions = (self.counts.read as f64 / 1e6).max(1e-6);
-        let cpu = self.cpu.as_secs_f64();
-        line(
-            text,
-            "CPU",
-            &format!("{:.1} s per million events, all three roles, without Kafka's ({cpu:.1} s)", cpu / millions),
-        );
+        let roles = self.cpu.roles.as_secs_f64();
+        let whose = match self.cpu.broker {
+            BrokerCpu::Elsewhere => format!("all three roles, without Kafka's ({roles:.1} s)"),
+            BrokerCpu::Own(broker) => {
+                let broker = broker.as_secs_f64();
+                format!("all three roles ({roles:.1} s); the broker {:.1} s more ({broker:.1} s)", broker / millions)
+            }
+            BrokerCpu::Among => format!("all three roles and the broker ({roles:.1} s)"),
+        };
+        line(text, "CPU", &format!("{:.1} s per million events, {whose}", roles / millions));
     }
 
     fn files(&self, text: &mut String) {
@@ -239,7 +277,7 @@ mod tests {
             published: 1_000,
             counts,
             elapsed: Duration::from_secs(2),
-            cpu: Duration::from_millis(30),
+            cpu: Cpu { roles: Duration::from_millis(30), broker: BrokerCpu::Elsewhere },
             score,
             grace: Duration::from_secs(1_800),
             fingerprint: 0xab,
@@ -262,13 +300,28 @@ mod tests {
         assert!(text.contains("3 of 4 injected faults found, 1 missed"), "{text}");
         assert!(text.contains("5 alerts, 2 of them false, 1 still open"), "{text}");
         assert!(text.contains("level shift          4      3       1            2       5      2"), "{text}");
-        assert!(text.contains("30.0 s per million events"), "{text}");
+        assert!(text.contains("30.0 s per million events, all three roles, without Kafka's (0.0 s)"), "{text}");
         assert_eq!(report.problem(), None);
         report.published = 1_001;
         assert!(plain(&report).contains("✗ does not add up"));
         assert_eq!(report.problem().unwrap(), "the ledger does not add up: 1001 events published, 1000 accounted for");
         report.is_interrupted = true;
         assert_eq!(report.problem(), None, "who ends early does not expect all to be read");
+    }
+
+    #[test]
+    fn processor_time_is_the_roles_and_the_brokers_apart_where_the_system_tells() {
+        let millis = Duration::from_millis;
+        assert_eq!(Cpu::split(millis(50), None).broker, BrokerCpu::Elsewhere);
+        let split = Cpu::split(millis(50), Some((Some(millis(10)), Some(millis(30)))));
+        assert_eq!(split, Cpu { roles: millis(30), broker: BrokerCpu::Own(millis(20)) });
+        let text = plain(&Report { cpu: split, ..report() });
+        assert!(text.contains("30.0 s per million events, all three roles (0.0 s); the broker 20.0 s more"), "{text}");
+        let untold = Cpu::split(millis(50), Some((None, None)));
+        assert!(
+            plain(&Report { cpu: untold, ..report() })
+                .contains("50.0 s per million events, all three roles and the broker")
+        );
     }
 
     #[test]

@@ -99,6 +99,11 @@ impl Broker {
         self.bootstrap_servers.clone()
     }
 
+    /// The address of the broker that holds this folder.
+    pub fn address_of(folder: &std::path::Path) -> Option<String> {
+        unimplemented!()
+    }
+
     /// The faults that this broker injects: none until a test asks for some.
     pub fn faults(&self) -> &Faults {
         &self.faults

@@ -62,6 +62,8 @@ fn the_reference_names_every_setting() {
     check_section::<SinkSettings>("sink", &["roll", "retry"]);
     check_section::<tidewatch_sink::config::RollSettings>("sink.roll", &[]);
     check_section::<tidewatch_sink::config::RetrySettings>("sink.retry", &[]);
+    check_section::<BrokerSettings>("broker", &["limits"]);
+    check_section::<broker::LimitSettings>("broker.limits", &[]);
     check_section::<TelemetrySettings>("telemetry", &[]);
 }
 
@@ -71,6 +73,7 @@ fn the_reference_holds_the_parts_own_defaults() {
     check_defaults::<Topics>("topics");
     check_defaults::<ProcessorSettings>("processor");
     check_defaults::<SinkSettings>("sink");
+    check_defaults::<BrokerSettings>("broker");
 }
 
 /// The example of a stream in the reference, as a file.
