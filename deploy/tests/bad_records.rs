@@ -14,6 +14,11 @@ use tidewatch_schemas::record::{Check, DeadLetter, DeadLetterHeader, Record, Win
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_topic_io::{Outgoing, Writer};
 
+tidewatch_test_brokers::on_both_brokers!(
+    each_bad_record_becomes_one_dead_letter_and_changes_nothing_else,
+    topics_that_do_not_fit_are_one_line,
+);
+
 const PARTITIONS: i32 = 2;
 const MINUTE_MS: i64 = 60_000;
 const START_MS: i64 = 1_736_121_600_000; // 2025-01-06T00:00:00Z
@@ -151,9 +156,8 @@ fn windows(corner: &Corner, run: &str) -> BTreeMap<(String, i64), WindowMetric> 
     windows
 }
 
-#[test]
-fn each_bad_record_becomes_one_dead_letter_and_changes_nothing_else() {
-    let corner = Corner::new("bad-records");
+fn each_bad_record_becomes_one_dead_letter_and_changes_nothing_else(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "bad-records");
     let mut expected = BTreeMap::new();
     for run in ["clean", "mixed"] {
         let topic = corner.topic(run, "in");
@@ -194,9 +198,8 @@ fn check_one_line(corner: &Corner, settings: &str, parts: &[&str]) {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-#[test]
-fn topics_that_do_not_fit_are_one_line() {
-    let corner = Corner::new("bad-topics");
+fn topics_that_do_not_fit_are_one_line(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "bad-topics");
     let input = corner.topic("run", "in");
     let outputs = corner.outputs("run", PARTITIONS);
     let settings = format!("{outputs}{}", stream(&input));

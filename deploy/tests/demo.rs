@@ -1,17 +1,17 @@
-//! The demo on a real Kafka, through the real binary: every event accounted for, files where the summary says, the same alerts
-//! for the same seed, and records that `tap` can read.
+//! The demo through the real binary: every event accounted for, files where the summary says, the same alerts for the same seed
+//! on the embedded broker and on a real Kafka, and records that `tap` can read when the demo is over.
 
 #![allow(clippy::unwrap_used)] // The helpers are tests too.
 
 use std::path::Path;
 use std::process::Command;
 
-use tidewatch_kafka::KafkaServer;
-
 fn tidewatch(folder: &Path, args: &[&str]) -> String {
-    let brokers = KafkaServer::shared().bootstrap_servers();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewatch"));
-    let output = command.current_dir(folder).args(args).args(["--brokers", brokers]).output().unwrap();
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEWATCH_")) {
+        command.env_remove(name);
+    }
+    let output = command.current_dir(folder).args(args).output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{args:?}: {out}\n{err}");
     out
@@ -44,23 +44,35 @@ fn two_runs_of_a_seed_account_for_every_event_and_give_the_same_alerts() {
     let results = folder.path().join("tidewatch-demo/1/results");
     assert!(files(&results, "parquet") > 0, "{first}");
 
-    let second = tidewatch(folder.path(), &["demo", "--scenario", "smoke"]);
+    let kafka = ["--brokers", tidewatch_test_brokers::apache()];
+    let second = tidewatch(folder.path(), &[&["demo", "--scenario", "smoke"][..], &kafka].concat());
     assert_eq!(after(&first, "fingerprint"), after(&second, "fingerprint"), "{first}\n{second}");
     assert!(folder.path().join("tidewatch-demo/2/results").is_dir());
 
-    let config = ["--config", "tidewatch-demo/1/tidewatch.toml"];
-    let tap = |args: &[&str]| tidewatch(folder.path(), &[&["tap"], args, &config].concat());
+    // The demos are over. The first one's records are in its folder, the second one's on the Kafka that it was given.
+    check_records(folder.path(), "1", &first);
+    check_records(folder.path(), "2", &second);
+}
+
+/// Reads a run's records by its settings, as its summary says.
+fn check_records(folder: &Path, run: &str, summary: &str) {
+    let settings = format!("tidewatch-demo/{run}/tidewatch.toml");
+    let config = ["--config", &settings];
+    let tap = |args: &[&str]| tidewatch(folder, &[&["tap"], args, &config].concat());
     let truth = tap(&["truth"]);
     assert!(truth.lines().count() > 0 && truth.lines().all(|line| line.contains("\"fault_id\"")), "{truth}");
     assert_eq!(tap(&["metrics", "--limit", "3"]).lines().count(), 3);
     let opened = tap(&["alerts", "--filter", "state=opened"]);
-    assert_eq!(opened.lines().count().to_string(), after(&first, "\nAlerts"), "{opened}\n{first}");
+    assert_eq!(opened.lines().count().to_string(), after(summary, "\nAlerts"), "{opened}\n{summary}");
+    let topics = tidewatch(folder, &["topics", "list", "--config", &settings]);
+    assert!(topics.lines().any(|line| line.contains("tidewatch.alerts.v1") && line.ends_with("alert")), "{topics}");
 }
 
 #[test]
 fn storage_that_takes_no_more_is_one_line_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let summary = tidewatch(folder.path(), &["demo", "--scenario", "smoke", "--output", "run"]);
+    let brokers = tidewatch_test_brokers::embedded();
+    let summary = tidewatch(folder.path(), &["demo", "--scenario", "smoke", "--output", "run", "--brokers", brokers]);
     let sink = |shell: &str| {
         let mut command = Command::new("sh");
         command.current_dir(folder.path()).args(["-c", shell, env!("CARGO_BIN_EXE_tidewatch")]);

@@ -12,6 +12,8 @@ use tidewatch_schemas::record::ServiceCall;
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_topic_io::{Outgoing, PartitionReader, StartAt, Writer};
 
+tidewatch_test_brokers::on_both_brokers!(a_processor_that_is_cut_off_leaves_what_an_undisturbed_one_leaves);
+
 const PARTITIONS: i32 = 2;
 const INPUTS: [&str; 4] = ["service-calls", "infrastructure", "beacons", "checks"];
 /// Many small transactions and many snapshots, so that a kill finds the processor at any point of its work.
@@ -164,9 +166,8 @@ fn run_with_requests_to_end(corner: &Corner, run: &str, metrics_in_all: usize) {
     corner.run(&settings, &["process", "--drain"]);
 }
 
-#[test]
-fn a_processor_that_is_cut_off_leaves_what_an_undisturbed_one_leaves() {
-    let corner = Corner::new("exactly-once");
+fn a_processor_that_is_cut_off_leaves_what_an_undisturbed_one_leaves(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "exactly-once");
     publish(&corner);
     corner.run(&format!("{}{}", corner.outputs("golden", PARTITIONS), streams(&corner)), &["process", "--drain"]);
     let golden = results(&corner, "golden");

@@ -1,4 +1,4 @@
-//! The processor on a real Apache Kafka: what it writes, record by record, against plain reference code.
+//! The processor on a broker: what it writes, record by record, against plain reference code.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewatch_kafka::KafkaServer;
 use tidewatch_processor::{Counts, ProcessorConfig, ProcessorSettings, Progress};
 use tidewatch_processor_core::config::Span;
 use tidewatch_processor_core::{StreamConfig, StreamSettings};
@@ -24,9 +23,12 @@ const PARTITIONS: i32 = 3;
 const WINDOW_MS: i64 = 60_000;
 const DISORDER_MS: i64 = 20_000;
 
-fn kafka() -> KafkaConfig {
-    KafkaConfig { bootstrap_servers: KafkaServer::shared().bootstrap_servers().to_owned(), ..KafkaConfig::default() }
-}
+tidewatch_test_brokers::on_both_brokers!(
+    every_window_equals_that_of_plain_reference_code,
+    stopping_and_starting_leaves_no_trace_in_the_outputs,
+    offsets_and_state_that_do_not_belong_together_are_refused,
+    a_topic_whose_partitions_have_changed_is_refused,
+);
 
 fn stream(topic: &str) -> Arc<StreamConfig> {
     let settings: StreamSettings = serde_json::from_value(serde_json::json!({
@@ -42,7 +44,7 @@ fn stream(topic: &str) -> Arc<StreamConfig> {
 }
 
 /// A processor with topics of its own. `run` tells runs over the same input apart.
-fn processor(input: &str, run: &str) -> ProcessorConfig {
+fn processor(kafka: &KafkaConfig, input: &str, run: &str) -> ProcessorConfig {
     let name = |kind: &str| format!("{input}.{run}.{kind}");
     let topics = Topics {
         metrics: name("metrics"),
@@ -55,7 +57,7 @@ fn processor(input: &str, run: &str) -> ProcessorConfig {
     };
     let outputs =
         [&topics.metrics, &topics.forecasts, &topics.alerts, &topics.late, &topics.dead_letters, &topics.state];
-    create(&outputs.map(String::as_str));
+    create(kafka, &outputs.map(String::as_str));
     let settings = ProcessorSettings {
         group_id: name("group"),
         batch_max: 500,
@@ -63,12 +65,12 @@ fn processor(input: &str, run: &str) -> ProcessorConfig {
         snapshot_every: Span::from_millis(100),
         ..ProcessorSettings::default()
     };
-    ProcessorConfig { kafka: kafka(), streams: vec![stream(input)], topics, settings }
+    ProcessorConfig { kafka: kafka.clone(), streams: vec![stream(input)], topics, settings }
 }
 
-fn create(topics: &[&str]) {
+fn create(kafka: &KafkaConfig, topics: &[&str]) {
     let spec = |name: &&str| TopicSpec { retention_ms: Some(-1), ..TopicSpec::new(*name, PARTITIONS) };
-    Admin::connect(&kafka()).unwrap().ensure_topics(&topics.iter().map(spec).collect::<Vec<_>>()).unwrap();
+    Admin::connect(kafka).unwrap().ensure_topics(&topics.iter().map(spec).collect::<Vec<_>>()).unwrap();
 }
 
 #[derive(Clone, Debug)]
@@ -100,8 +102,8 @@ fn readings(len: i64) -> Vec<Reading> {
         .collect()
 }
 
-fn publish(topic: &str, readings: &[Reading]) {
-    let mut writer = Writer::new(&kafka()).unwrap();
+fn publish(kafka: &KafkaConfig, topic: &str, readings: &[Reading]) {
+    let mut writer = Writer::new(kafka).unwrap();
     for reading in readings {
         let (value, key) = (reading.json(), reading.room.as_bytes());
         let record = Outgoing {
@@ -122,8 +124,8 @@ fn drain(config: &ProcessorConfig) -> Counts {
 }
 
 /// Committed records in order, by partition: key, value, and when the event behind it was meant to be sent.
-fn read<R>(topic: &str, decode: impl Fn(&[u8]) -> R) -> Vec<(i32, Vec<u8>, R, Option<String>)> {
-    let mut reader = PartitionReader::new(&kafka(), true).unwrap();
+fn read<R>(kafka: &KafkaConfig, topic: &str, decode: impl Fn(&[u8]) -> R) -> Vec<(i32, Vec<u8>, R, Option<String>)> {
+    let mut reader = PartitionReader::new(kafka, true).unwrap();
     let partitions: Vec<_> = (0..PARTITIONS).map(|partition| (topic, partition, StartAt::Beginning)).collect();
     reader.assign(&partitions).unwrap();
     let mut all = Vec::new();
@@ -143,8 +145,8 @@ fn read<R>(topic: &str, decode: impl Fn(&[u8]) -> R) -> Vec<(i32, Vec<u8>, R, Op
     all
 }
 
-fn records<R: Record>(topic: &str) -> Vec<R> {
-    read(topic, |value| wire::decode(value).unwrap()).into_iter().map(|(_, _, record, _)| record).collect()
+fn records<R: Record>(kafka: &KafkaConfig, topic: &str) -> Vec<R> {
+    read(kafka, topic, |value| wire::decode(value).unwrap()).into_iter().map(|(_, _, record, _)| record).collect()
 }
 
 /// One window as a person with a spreadsheet would fill it.
@@ -181,13 +183,13 @@ fn reference(readings: &[Reading]) -> Reference {
     (windows, late)
 }
 
-#[test]
-fn every_window_equals_that_of_plain_reference_code() {
+fn every_window_equals_that_of_plain_reference_code(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
     let input = "reference";
-    create(&[input]);
+    create(kafka, &[input]);
     let readings = readings(20_000);
-    publish(input, &readings);
-    let config = processor(input, "only");
+    publish(kafka, input, &readings);
+    let config = processor(kafka, input, "only");
     let counts = drain(&config);
 
     let (mut windows, late) = reference(&readings);
@@ -195,7 +197,7 @@ fn every_window_equals_that_of_plain_reference_code() {
     assert!(late_count > 50, "the input is meant to have late readings");
     assert_eq!((counts.read, counts.late, counts.residue()), (20_000, late_count as u64, 0));
 
-    let metrics: Vec<WindowMetric> = records(&config.topics.metrics);
+    let metrics: Vec<WindowMetric> = records(kafka, &config.topics.metrics);
     assert_eq!(counts.windows, windows.len() as u64);
     for metric in &metrics {
         let place = (metric.partition, metric.window_start, metric.entity.clone());
@@ -215,7 +217,7 @@ fn every_window_equals_that_of_plain_reference_code() {
     assert!(windows.is_empty(), "windows that were never written: {:?}", windows.keys());
 
     let mut found = BTreeMap::<i32, Vec<i64>>::new();
-    for record in records::<Late>(&config.topics.late) {
+    for record in records::<Late>(kafka, &config.topics.late) {
         let original =
             readings.iter().filter(|reading| reading.partition() == record.partition).nth(record.offset as usize);
         let original = original.unwrap();
@@ -223,53 +225,53 @@ fn every_window_equals_that_of_plain_reference_code() {
         found.entry(record.partition).or_default().push(record.offset);
     }
     assert_eq!(found, late);
-    let forecasts: Vec<Forecast> = records(&config.topics.forecasts);
+    let forecasts: Vec<Forecast> = records(kafka, &config.topics.forecasts);
     assert!(forecasts.iter().all(|forecast| forecast.issued_at % (10 * WINDOW_MS) == 0 && forecast.path.len() == 2));
     assert!(!forecasts.is_empty());
 }
 
-#[test]
-fn stopping_and_starting_leaves_no_trace_in_the_outputs() {
+fn stopping_and_starting_leaves_no_trace_in_the_outputs(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
     let input = "stops";
-    create(&[input]);
+    create(kafka, &[input]);
     let readings = readings(12_000);
-    let stopped = processor(input, "stopped");
+    let stopped = processor(kafka, input, "stopped");
     let mut counts = 0;
     for part in readings.chunks(4_000) {
-        publish(input, part);
+        publish(kafka, input, part);
         counts += drain(&stopped).read;
     }
     assert_eq!(counts, 12_000, "no record is counted again");
-    let undisturbed = processor(input, "undisturbed");
+    let undisturbed = processor(kafka, input, "undisturbed");
     drain(&undisturbed);
 
     let pairs = |config: &ProcessorConfig| {
         let t = &config.topics;
-        [&t.metrics, &t.forecasts, &t.alerts, &t.late, &t.dead_letters].map(|topic| read(topic, <[u8]>::to_vec))
+        [&t.metrics, &t.forecasts, &t.alerts, &t.late, &t.dead_letters].map(|topic| read(kafka, topic, <[u8]>::to_vec))
     };
     let (left, right) = (pairs(&stopped), pairs(&undisturbed));
     assert!(!left[0].is_empty());
     assert_eq!(left, right, "the same log gives the same bytes in the same order");
 }
 
-#[test]
-fn offsets_and_state_that_do_not_belong_together_are_refused() {
+fn offsets_and_state_that_do_not_belong_together_are_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
     let input = "torn";
-    create(&[input]);
-    publish(input, &readings(300));
-    let mut config = processor(input, "before");
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(300));
+    let mut config = processor(kafka, input, "before");
     drain(&config);
     let refused = |config: &ProcessorConfig| {
         tidewatch_processor::run(config, &Progress::new(), &StopSignal::new()).unwrap_err().to_string()
     };
     config.topics.state = format!("{input}.narrow.state");
-    Admin::connect(&kafka()).unwrap().ensure_topics(&[TopicSpec::new(&config.topics.state, 1)]).unwrap();
+    Admin::connect(kafka).unwrap().ensure_topics(&[TopicSpec::new(&config.topics.state, 1)]).unwrap();
     assert_eq!(
         refused(&config),
         "state topic `torn.narrow.state` has 1 partitions, input `torn` has 3: create the state topic with at least as many"
     );
     config.topics.state = format!("{input}.empty.state");
-    create(&[&config.topics.state]);
+    create(kafka, &[&config.topics.state]);
     let error = refused(&config);
     assert!(error.contains("the state topic holds none") && error.contains("processor.group_id"), "{error}");
     // The advice works: a new group begins anew beside the state of the old one.
@@ -285,13 +287,13 @@ fn offsets_and_state_that_do_not_belong_together_are_refused() {
     assert_eq!(drain(&settings).read, 300);
 }
 
-#[test]
-fn a_topic_whose_partitions_have_changed_is_refused() {
+fn a_topic_whose_partitions_have_changed_is_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
     let input = "grown";
-    create(&[input]);
-    let config = processor(input, "before");
+    create(kafka, &[input]);
+    let config = processor(kafka, input, "before");
     // What a processor would have committed when the topic had two partitions.
-    let mut reader = GroupReader::new(&kafka(), &config.settings.group_id, &[input], GroupOptions::default()).unwrap();
+    let mut reader = GroupReader::new(kafka, &config.settings.group_id, &[input], GroupOptions::default()).unwrap();
     while reader.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap().is_empty() {
         reader.read(1, Duration::from_millis(50)).unwrap();
     }

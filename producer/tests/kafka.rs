@@ -1,11 +1,10 @@
-//! The producer on a real Apache Kafka: what was published is what is read, record by record.
+//! The producer on a broker: what was published is what is read, record by record.
 
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tidewatch_kafka::KafkaServer;
 use tidewatch_producer::generator::{Generator, StreamPartition};
 use tidewatch_producer::progress::Progress;
 use tidewatch_producer::publisher::{PublishJob, PublishSummary, publish};
@@ -20,9 +19,11 @@ use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt, TopicSpec
 
 const PARTITIONS: i32 = 3;
 
-fn kafka() -> KafkaConfig {
-    KafkaConfig { bootstrap_servers: KafkaServer::shared().bootstrap_servers().to_owned(), ..KafkaConfig::default() }
-}
+tidewatch_test_brokers::on_both_brokers!(
+    a_scenario_published_in_two_parts_is_read_back_whole,
+    a_recorded_file_is_read_back,
+    what_is_missing_is_said_in_one_line_before_anything_is_sent,
+);
 
 /// Topics of a test's own.
 fn topics(test: &str) -> Topics {
@@ -84,9 +85,8 @@ fn run(job: &PublishJob<'_>) -> PublishSummary {
     publish(job, &Progress::new(), &AtomicBool::new(false)).unwrap()
 }
 
-#[test]
-fn a_scenario_published_in_two_parts_is_read_back_whole() {
-    let (kafka, topics) = (kafka(), topics("two-parts"));
+fn a_scenario_published_in_two_parts_is_read_back_whole(bootstrap_servers: &str) {
+    let (kafka, topics) = (KafkaConfig::at(bootstrap_servers), topics("two-parts"));
     create_all(&kafka, &topics);
     let scenario = Scenario::shipped("smoke").unwrap();
     let job = PublishJob {
@@ -125,9 +125,8 @@ fn a_scenario_published_in_two_parts_is_read_back_whole() {
     assert!(!truth.is_empty());
 }
 
-#[test]
-fn a_recorded_file_is_read_back() {
-    let kafka = kafka();
+fn a_recorded_file_is_read_back(bootstrap_servers: &str) {
+    let kafka = KafkaConfig::at(bootstrap_servers);
     create(&kafka, &[("recorded", 2)]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("series.csv");
@@ -156,9 +155,8 @@ fn a_recorded_file_is_read_back() {
     }
 }
 
-#[test]
-fn what_is_missing_is_said_in_one_line_before_anything_is_sent() {
-    let (kafka, topics) = (kafka(), topics("missing"));
+fn what_is_missing_is_said_in_one_line_before_anything_is_sent(bootstrap_servers: &str) {
+    let (kafka, topics) = (KafkaConfig::at(bootstrap_servers), topics("missing"));
     let scenario = Scenario::shipped("smoke").unwrap();
     let check = |kafka: &KafkaConfig, partitions: i32, wanted: &str| {
         let job = PublishJob {

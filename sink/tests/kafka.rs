@@ -1,4 +1,4 @@
-//! The sink on a real Kafka: what committed transactions wrote comes back from Parquet record by
+//! The sink on a broker: what committed transactions wrote comes back from Parquet record by
 //! record, aborted ones never, and a restart goes on where the files end.
 
 #![allow(clippy::unwrap_used)]
@@ -12,7 +12,6 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, types::Int64Type};
 use arrow::datatypes::FieldRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use tidewatch_kafka::KafkaServer;
 use tidewatch_schemas::Record;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::columns::ColumnDecoder;
@@ -30,6 +29,13 @@ use tidewatch_topic_io::{
     Admin, KafkaConfig, Outgoing, PartitionReader, TopicSpec, TransactionOptions, TransactionalWriter, Writer,
 };
 
+tidewatch_test_brokers::on_both_brokers!(
+    committed_records_come_back_once_and_a_restart_goes_on,
+    garbage_on_a_result_topic_is_kept_raw,
+    a_running_delivery_follows_and_stops_at_once,
+    what_cannot_work_is_told_in_one_line,
+);
+
 const PARTITIONS: i32 = 3;
 /// 2026-03-01T23:59:50Z: windows of ten seconds soon cross into the next day.
 const START_MS: i64 = 1_772_409_590_000;
@@ -45,8 +51,8 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(name: &'static str) -> Self {
-        let kafka = KafkaConfig::at(KafkaServer::shared().bootstrap_servers());
+    fn new(bootstrap_servers: &str, name: &'static str) -> Self {
+        let kafka = KafkaConfig::at(bootstrap_servers);
         let topic = |kind: &str| format!("{name}.{kind}");
         let topics = Topics {
             metrics: topic("metrics"),
@@ -214,9 +220,8 @@ fn read(path: &Path) -> Vec<(i64, i64, String)> {
     rows
 }
 
-#[test]
-fn committed_records_come_back_once_and_a_restart_goes_on() {
-    let mut fixture = Fixture::new("roundtrip");
+fn committed_records_come_back_once_and_a_restart_goes_on(bootstrap_servers: &str) {
+    let mut fixture = Fixture::new(bootstrap_servers, "roundtrip");
     let mut writer = fixture.writer();
     fixture.transaction(&mut writer, 30, true);
     fixture.transaction(&mut writer, 20, false);
@@ -250,9 +255,8 @@ fn committed_records_come_back_once_and_a_restart_goes_on() {
     fixture.assert_holds(TopicKind::Metrics, &fixture.metrics);
 }
 
-#[test]
-fn garbage_on_a_result_topic_is_kept_raw() {
-    let mut fixture = Fixture::new("garbage");
+fn garbage_on_a_result_topic_is_kept_raw(bootstrap_servers: &str) {
+    let mut fixture = Fixture::new(bootstrap_servers, "garbage");
     let mut plain = Writer::new(&fixture.kafka).unwrap();
     plain
         .send(Outgoing { timestamp_ms: Some(START_MS), ..Outgoing::new(&fixture.topics.alerts, b"k", b"not avro") })
@@ -266,9 +270,8 @@ fn garbage_on_a_result_topic_is_kept_raw() {
     assert!(std::fs::read_to_string(&raw[0]).unwrap().contains("6e6f74206176726f"));
 }
 
-#[test]
-fn a_running_delivery_follows_and_stops_at_once() {
-    let mut fixture = Fixture::new("live");
+fn a_running_delivery_follows_and_stops_at_once(bootstrap_servers: &str) {
+    let mut fixture = Fixture::new(bootstrap_servers, "live");
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let config = fixture.config(|settings| settings.roll.interval = Duration::from_millis(200));
     std::thread::scope(|scope| {
@@ -290,9 +293,8 @@ fn a_running_delivery_follows_and_stops_at_once() {
     fixture.assert_holds(TopicKind::Alerts, &fixture.alerts);
 }
 
-#[test]
-fn what_cannot_work_is_told_in_one_line() {
-    let fixture = Fixture::new("refusals");
+fn what_cannot_work_is_told_in_one_line(bootstrap_servers: &str) {
+    let fixture = Fixture::new(bootstrap_servers, "refusals");
     let refuse = |config: DeliveryConfig| deliver(config, &Progress::new(), &StopSignal::new()).unwrap_err();
 
     let file = fixture.output.path().join("file");

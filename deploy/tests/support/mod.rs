@@ -1,4 +1,4 @@
-//! What tests of the real binary on the real Kafka share: a folder with settings, topics of the test's own, and results as a
+//! What tests of the real binary on a broker share: a folder with settings, topics of the test's own, and results as a
 //! consumer of committed records sees them.
 
 #![allow(clippy::unwrap_used)] // The helpers are tests too.
@@ -10,7 +10,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidewatch_kafka::KafkaServer;
 use tidewatch_topic_io::{Admin, KafkaConfig, Message, PartitionReader, StartAt, TopicSpec};
 
 /// The result topics, as `[topics]` spells them, without the state.
@@ -19,7 +18,7 @@ pub(crate) const RESULTS: [&str; 5] = ["metrics", "forecasts", "alerts", "late",
 /// How long a question to the broker may wait; nothing is concluded from it.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A test's own corner of the shared Kafka: its folder, and topics that begin with its name.
+/// A test's own corner of a shared broker: its folder, and topics that begin with its name.
 pub(crate) struct Corner {
     pub(crate) name: &'static str,
     pub(crate) folder: TempDir,
@@ -28,9 +27,8 @@ pub(crate) struct Corner {
 }
 
 impl Corner {
-    pub(crate) fn new(name: &'static str) -> Self {
-        let bootstrap_servers = KafkaServer::shared().bootstrap_servers().to_owned();
-        let kafka = KafkaConfig { bootstrap_servers, ..KafkaConfig::default() };
+    pub(crate) fn new(bootstrap_servers: &str, name: &'static str) -> Self {
+        let kafka = KafkaConfig::at(bootstrap_servers);
         let admin = Admin::connect(&kafka).unwrap();
         Self { name, folder: tempfile::tempdir().unwrap(), kafka, admin }
     }

@@ -4,7 +4,14 @@ use std::time::{Duration, Instant};
 
 use tidewatch_topic_io::{Admin, Disposition, KafkaConfig, KafkaError, TopicSpec};
 
-use crate::{config, create, write};
+use crate::{create, write};
+
+tidewatch_test_brokers::on_both_brokers!(
+    a_name_that_is_no_host_and_a_port_that_is_no_broker_are_told_apart,
+    topics_are_created_once_with_their_settings_and_their_partitions_are_checked,
+    what_cannot_be_created_or_found_is_said,
+    offsets_and_the_lag_of_a_group_that_never_read,
+);
 
 #[test]
 fn an_absent_broker_is_one_line_within_seconds() {
@@ -18,8 +25,8 @@ fn an_absent_broker_is_one_line_within_seconds() {
     assert_eq!(error.disposition(), Disposition::Fatal);
 }
 
-#[test]
-fn a_name_that_is_no_host_and_a_port_that_is_no_broker_are_told_apart() {
+fn a_name_that_is_no_host_and_a_port_that_is_no_broker_are_told_apart(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
     let nowhere =
         KafkaConfig { connect_timeout: Duration::from_secs(1), ..KafkaConfig::at("no.such.host.invalid:9092") };
     let text = Admin::connect(&nowhere).unwrap_err().to_string();
@@ -31,15 +38,15 @@ fn a_name_that_is_no_host_and_a_port_that_is_no_broker_are_told_apart() {
     let tls = KafkaConfig {
         security_protocol: tidewatch_topic_io::SecurityProtocol::Ssl,
         connect_timeout: Duration::from_secs(2),
-        ..config()
+        ..kafka.clone()
     };
     let text = Admin::connect(&tls).unwrap_err().to_string();
     assert!(text.contains("kafka.bootstrap_servers") && text.to_lowercase().contains("ssl"), "{text}");
 }
 
-#[test]
-fn topics_are_created_once_with_their_settings_and_their_partitions_are_checked() {
-    let admin = Admin::connect(&config()).unwrap();
+fn topics_are_created_once_with_their_settings_and_their_partitions_are_checked(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let admin = Admin::connect(kafka).unwrap();
     let state = TopicSpec { compacted: true, retention_ms: Some(-1), ..TopicSpec::new("admin-state", 3) };
     assert_eq!(
         admin.ensure_topics(&[state.clone(), TopicSpec::new("admin-in", 2)]).unwrap(),
@@ -56,9 +63,9 @@ fn topics_are_created_once_with_their_settings_and_their_partitions_are_checked(
     assert!(error.to_string().starts_with("topic \"admin-state\" has 3 partitions, 4 are configured: "), "{error}");
 }
 
-#[test]
-fn what_cannot_be_created_or_found_is_said() {
-    let admin = Admin::connect(&config()).unwrap();
+fn what_cannot_be_created_or_found_is_said(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let admin = Admin::connect(kafka).unwrap();
     let error = admin.ensure_topics(&[TopicSpec { replication: 3, ..TopicSpec::new("wide", 1) }]).unwrap_err();
     assert!(
         error.to_string().starts_with("topic \"wide\" cannot be created with 1 partitions and replication 3: "),
@@ -72,11 +79,11 @@ fn what_cannot_be_created_or_found_is_said() {
     assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "no-such-topic"), "{error}");
 }
 
-#[test]
-fn offsets_and_the_lag_of_a_group_that_never_read() {
-    create("offsets", 2);
-    write("offsets", 1, 0, 5);
-    let admin = Admin::connect(&config()).unwrap();
+fn offsets_and_the_lag_of_a_group_that_never_read(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "offsets", 2);
+    write(kafka, "offsets", 1, 0, 5);
+    let admin = Admin::connect(kafka).unwrap();
     let offsets = admin.offsets("offsets").unwrap();
     assert_eq!(offsets.iter().map(|o| (o.partition, o.low, o.high)).collect::<Vec<_>>(), [(0, 0, 5), (1, 0, 0)]);
     let lag = admin.lag("never", &["offsets"]).unwrap();

@@ -4,10 +4,22 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tidewatch_topic_io::{
-    Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaError, OffsetCommit, StartAt,
+    Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaConfig, KafkaError, OffsetCommit,
+    StartAt,
 };
 
-use crate::{PATIENCE, config, create, join, next_events, read_values, serve, write};
+use crate::{PATIENCE, create, join, next_events, read_values, serve, write};
+
+tidewatch_test_brokers::on_both_brokers!(
+    a_group_goes_on_where_it_committed_and_finds_its_metadata,
+    a_rewound_partition_is_read_again_and_the_others_are_not,
+    a_read_returns_what_is_there_without_waiting_for_more,
+    a_second_member_takes_over_half_and_nothing_is_lost_or_doubled,
+    the_eager_protocol_is_served_too,
+    a_missing_topic_is_said_in_one_line,
+    records_that_are_gone_are_an_error_not_a_jump,
+    a_second_holder_of_an_instance_id_expels_the_first,
+);
 
 fn assigned(events: Vec<GroupEvent>) -> Vec<Assigned> {
     let assigned =
@@ -15,11 +27,11 @@ fn assigned(events: Vec<GroupEvent>) -> Vec<Assigned> {
     assigned.flatten().collect()
 }
 
-#[test]
-fn a_group_goes_on_where_it_committed_and_finds_its_metadata() {
-    create("resume", 1);
-    write("resume", 1, 0, 10);
-    let mut first = join("resume", "resume");
+fn a_group_goes_on_where_it_committed_and_finds_its_metadata(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "resume", 1);
+    write(kafka, "resume", 1, 0, 10);
+    let mut first = join(kafka, "resume", "resume");
     assert_eq!(
         assigned(next_events(&mut first)),
         [Assigned { topic: "resume".into(), partition: 0, committed: None, start_offset: 0 }]
@@ -29,7 +41,7 @@ fn a_group_goes_on_where_it_committed_and_finds_its_metadata() {
     assert_eq!(first.positions().collect::<Vec<_>>(), [("resume", 0, 4)]);
     drop(first);
 
-    let mut second = join("resume", "resume");
+    let mut second = join(kafka, "resume", "resume");
     let mut asked = Vec::new();
     let start = Instant::now();
     let events = loop {
@@ -53,11 +65,11 @@ fn a_group_goes_on_where_it_committed_and_finds_its_metadata() {
     assert_eq!(second.watermarks("resume", 0).unwrap(), (0, 10));
 }
 
-#[test]
-fn a_rewound_partition_is_read_again_and_the_others_are_not() {
-    create("rewind", 2);
-    write("rewind", 2, 0, 10);
-    let mut reader = join("rewind", "rewind");
+fn a_rewound_partition_is_read_again_and_the_others_are_not(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "rewind", 2);
+    write(kafka, "rewind", 2, 0, 10);
+    let mut reader = join(kafka, "rewind", "rewind");
     next_events(&mut reader);
     read_values(&mut reader, 13); // one partition whole, the other in part; the rest is fetched ahead
     reader.rewind(&[("rewind", 0, 4), ("rewind", 1, 10), ("rewind", 7, 0)]).unwrap();
@@ -67,11 +79,11 @@ fn a_rewound_partition_is_read_again_and_the_others_are_not() {
     assert_eq!(reader.positions().collect::<Vec<_>>(), [("rewind", 0, 10), ("rewind", 1, 10)]);
 }
 
-#[test]
-fn a_read_returns_what_is_there_without_waiting_for_more() {
-    create("prompt", 1);
-    write("prompt", 1, 0, 3);
-    let mut reader = join("prompt", "prompt");
+fn a_read_returns_what_is_there_without_waiting_for_more(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "prompt", 1);
+    write(kafka, "prompt", 1, 0, 3);
+    let mut reader = join(kafka, "prompt", "prompt");
     next_events(&mut reader);
     let start = Instant::now();
     let mut count = 0;
@@ -81,17 +93,17 @@ fn a_read_returns_what_is_there_without_waiting_for_more() {
     assert!(start.elapsed() < PATIENCE, "it did not wait for a thousand");
 }
 
-#[test]
-fn a_second_member_takes_over_half_and_nothing_is_lost_or_doubled() {
-    create("shared", 6);
-    write("shared", 6, 0, 50);
+fn a_second_member_takes_over_half_and_nothing_is_lost_or_doubled(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "shared", 6);
+    write(kafka, "shared", 6, 0, 50);
     let mut seen = BTreeMap::<(i32, i64), usize>::new();
     let mut note = |values: Vec<(i32, i64, String)>| {
         for (partition, offset, _) in values {
             *seen.entry((partition, offset)).or_default() += 1;
         }
     };
-    let mut one = join("shared", "shared");
+    let mut one = join(kafka, "shared", "shared");
     assert_eq!(assigned(next_events(&mut one)).len(), 6);
     note(read_values(&mut one, 120)); // in the middle of what is there, the rest prefetched
     // What was read so far is committed before the group changes, as a cycle does.
@@ -104,7 +116,7 @@ fn a_second_member_takes_over_half_and_nothing_is_lost_or_doubled() {
         metadata: "",
     });
     one.commit(&commits.collect::<Vec<_>>()).unwrap();
-    let mut two = join("shared", "shared");
+    let mut two = join(kafka, "shared", "shared");
     let (mut given, mut taken, start) = (Vec::new(), Vec::new(), Instant::now());
     while taken.len() < 3 {
         assert!(start.elapsed() < PATIENCE, "given {given:?}, taken {taken:?}");
@@ -119,7 +131,7 @@ fn a_second_member_takes_over_half_and_nothing_is_lost_or_doubled() {
     assert_eq!(given.len(), 3);
     assert_eq!(one.positions().len(), 3);
     assert!(taken.iter().all(|new| given.contains(&(new.topic.clone(), new.partition)) && new.committed.is_some()));
-    write("shared", 6, 50, 10);
+    write(kafka, "shared", 6, 50, 10);
     let mut left = 6 * 60 - 120;
     let start = Instant::now();
     while left > 0 {
@@ -141,11 +153,11 @@ fn a_second_member_takes_over_half_and_nothing_is_lost_or_doubled() {
     assert_eq!(back.len(), 3);
 }
 
-#[test]
-fn the_eager_protocol_is_served_too() {
-    create("eager", 2);
-    write("eager", 2, 0, 5);
-    let mut eager = config();
+fn the_eager_protocol_is_served_too(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "eager", 2);
+    write(kafka, "eager", 2, 0, 5);
+    let mut eager = kafka.clone();
     eager.properties.set("partition.assignment.strategy", "range");
     let open = || GroupReader::new(&eager, "eager", &["eager"], GroupOptions::default()).unwrap();
     let mut one = open();
@@ -164,9 +176,9 @@ fn the_eager_protocol_is_served_too() {
     assert_eq!(two.positions().len(), 1);
 }
 
-#[test]
-fn a_missing_topic_is_said_in_one_line() {
-    let mut reader = join("nothing", "no-such-topic");
+fn a_missing_topic_is_said_in_one_line(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let mut reader = join(kafka, "nothing", "no-such-topic");
     let start = Instant::now();
     let error = loop {
         assert!(start.elapsed() < PATIENCE);
@@ -179,11 +191,11 @@ fn a_missing_topic_is_said_in_one_line() {
     assert_eq!(error.disposition(), Disposition::Fatal);
 }
 
-#[test]
-fn records_that_are_gone_are_an_error_not_a_jump() {
-    create("gone", 1);
-    write("gone", 1, 0, 3);
-    let mut reader = join("gone", "gone");
+fn records_that_are_gone_are_an_error_not_a_jump(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "gone", 1);
+    write(kafka, "gone", 1, 0, 3);
+    let mut reader = join(kafka, "gone", "gone");
     let start = Instant::now();
     while reader.serve_group(&mut |_, _, _| StartAt::Offset(1000)).unwrap().is_empty() {
         assert!(start.elapsed() < PATIENCE);
@@ -201,12 +213,12 @@ fn records_that_are_gone_are_an_error_not_a_jump() {
     );
 }
 
-#[test]
-fn a_second_holder_of_an_instance_id_expels_the_first() {
-    create("static", 1);
+fn a_second_holder_of_an_instance_id_expels_the_first(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "static", 1);
     let open = || {
         let options = GroupOptions { instance_id: Some("i-1".to_owned()), ..GroupOptions::default() };
-        GroupReader::new(&config(), "static", &["static"], options).unwrap()
+        GroupReader::new(kafka, "static", &["static"], options).unwrap()
     };
     let mut first = open();
     next_events(&mut first);

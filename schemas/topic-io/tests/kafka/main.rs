@@ -1,4 +1,5 @@
-//! The crate against a real Apache Kafka: one broker for all tests of this binary, topics and groups of its own for each.
+//! The crate on both brokers: one of each for all tests of this binary, topics and groups of its own for each test. Only
+//! [`security`] needs an Apache Kafka that is set up for it.
 #![allow(clippy::unwrap_used)]
 
 mod admin;
@@ -9,7 +10,6 @@ mod transactions;
 
 use std::time::{Duration, Instant};
 
-use tidewatch_kafka::KafkaServer;
 use tidewatch_topic_io::{
     Admin, GroupEvent, GroupOptions, GroupReader, KafkaConfig, Outgoing, PartitionReader, StartAt, TopicSpec, Writer,
 };
@@ -17,17 +17,13 @@ use tidewatch_topic_io::{
 /// Ends a test that has failed; nothing that succeeds waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn config() -> KafkaConfig {
-    KafkaConfig::at(KafkaServer::shared().bootstrap_servers())
-}
-
-fn create(topic: &str, partitions: i32) {
-    Admin::connect(&config()).unwrap().ensure_topics(&[TopicSpec::new(topic, partitions)]).unwrap();
+fn create(kafka: &KafkaConfig, topic: &str, partitions: i32) {
+    Admin::connect(kafka).unwrap().ensure_topics(&[TopicSpec::new(topic, partitions)]).unwrap();
 }
 
 /// Writes `count` records to each partition, valued `p:i`, and waits for them.
-fn write(topic: &str, partitions: i32, from: usize, count: usize) {
-    let mut writer = Writer::new(&config()).unwrap();
+fn write(kafka: &KafkaConfig, topic: &str, partitions: i32, from: usize, count: usize) {
+    let mut writer = Writer::new(kafka).unwrap();
     for index in from..from + count {
         for partition in 0..partitions {
             let value = format!("{partition}:{index}");
@@ -39,8 +35,8 @@ fn write(topic: &str, partitions: i32, from: usize, count: usize) {
 }
 
 /// All that a reader of committed (or all) records finds in a topic, partition after partition: `p@offset=value`.
-fn contents(topic: &str, partitions: i32, read_committed: bool) -> Vec<String> {
-    let mut reader = PartitionReader::new(&config(), read_committed).unwrap();
+fn contents(kafka: &KafkaConfig, topic: &str, partitions: i32, read_committed: bool) -> Vec<String> {
+    let mut reader = PartitionReader::new(kafka, read_committed).unwrap();
     let all: Vec<_> = (0..partitions).map(|partition| (topic, partition, StartAt::Beginning)).collect();
     reader.assign(&all).unwrap();
     let (mut found, start) = (Vec::new(), Instant::now());
@@ -55,8 +51,8 @@ fn contents(topic: &str, partitions: i32, read_committed: bool) -> Vec<String> {
     found.into_iter().map(|(_, _, value)| value).collect()
 }
 
-fn join(group: &str, topic: &str) -> GroupReader {
-    GroupReader::new(&config(), group, &[topic], GroupOptions::default()).unwrap()
+fn join(kafka: &KafkaConfig, group: &str, topic: &str) -> GroupReader {
+    GroupReader::new(kafka, group, &[topic], GroupOptions::default()).unwrap()
 }
 
 /// Serves the group once, starting where the group left off.

@@ -4,14 +4,21 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tidewatch_topic_io::partitioner::partition_for;
-use tidewatch_topic_io::{Outgoing, PartitionReader, StartAt, Writer};
+use tidewatch_topic_io::{KafkaConfig, Outgoing, PartitionReader, StartAt, Writer};
 
-use crate::{PATIENCE, config, contents, create, write};
+use crate::{PATIENCE, contents, create, write};
 
-#[test]
-fn headers_nulls_and_times_come_back() {
-    create("round-trip", 1);
-    let mut writer = Writer::new(&config()).unwrap();
+tidewatch_test_brokers::on_both_brokers!(
+    headers_nulls_and_times_come_back,
+    a_key_lands_where_the_partitioner_says,
+    a_hundred_thousand_records_of_many_partitions_all_come_in_order,
+    a_reader_starts_and_ends_where_it_is_told,
+);
+
+fn headers_nulls_and_times_come_back(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "round-trip", 1);
+    let mut writer = Writer::new(kafka).unwrap();
     let headers: [(&str, &[u8]); 3] = [("ce_type", b"tidewatch.alert.v1"), ("empty", b""), ("ce_type", &[0xff, 0])];
     let full =
         Outgoing { headers: &headers, timestamp_ms: Some(86_400_000), ..Outgoing::new("round-trip", b"k", b"v") };
@@ -21,7 +28,7 @@ fn headers_nulls_and_times_come_back() {
     writer.flush(PATIENCE).unwrap();
     assert_eq!((writer.delivered(), writer.failed()), (3, 0));
 
-    let mut reader = PartitionReader::new(&config(), true).unwrap();
+    let mut reader = PartitionReader::new(kafka, true).unwrap();
     reader.assign(&[("round-trip", 0, StartAt::Beginning)]).unwrap();
     let start = Instant::now();
     let mut seen = Vec::new();
@@ -59,10 +66,10 @@ fn headers_nulls_and_times_come_back() {
     assert_eq!(reader.end_offsets().unwrap(), [("round-trip".to_owned(), 0, 3)]);
 }
 
-#[test]
-fn a_key_lands_where_the_partitioner_says() {
-    create("by-key", 7);
-    let mut writer = Writer::new(&config()).unwrap();
+fn a_key_lands_where_the_partitioner_says(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "by-key", 7);
+    let mut writer = Writer::new(kafka).unwrap();
     let mut expected = BTreeMap::<i32, Vec<String>>::new();
     for index in 0..200 {
         let key = format!("service/{index}");
@@ -71,23 +78,23 @@ fn a_key_lands_where_the_partitioner_says() {
     }
     writer.flush(PATIENCE).unwrap();
     let expected: Vec<String> = expected.into_values().flatten().collect();
-    assert_eq!(contents("by-key", 7, true), expected);
+    assert_eq!(contents(kafka, "by-key", 7, true), expected);
 }
 
-#[test]
-fn a_hundred_thousand_records_of_many_partitions_all_come_in_order() {
-    create("many", 8);
-    write("many", 8, 0, 12_500);
-    let found = contents("many", 8, true);
+fn a_hundred_thousand_records_of_many_partitions_all_come_in_order(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "many", 8);
+    write(kafka, "many", 8, 0, 12_500);
+    let found = contents(kafka, "many", 8, true);
     let expected = (0..8).flat_map(|partition| (0..12_500).map(move |index| format!("{partition}:{index}")));
     assert!(found.into_iter().eq(expected));
 }
 
-#[test]
-fn a_reader_starts_and_ends_where_it_is_told() {
-    create("part", 1);
-    write("part", 1, 0, 10);
-    let mut reader = PartitionReader::new(&config(), true).unwrap();
+fn a_reader_starts_and_ends_where_it_is_told(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "part", 1);
+    write(kafka, "part", 1, 0, 10);
+    let mut reader = PartitionReader::new(kafka, true).unwrap();
     for (start, wanted) in [(StartAt::Offset(7), 3), (StartAt::Beginning, 10), (StartAt::End, 0)] {
         reader.assign(&[("part", 0, start)]).unwrap();
         assert!(!reader.is_at_end(), "the end is not known before it was seen");

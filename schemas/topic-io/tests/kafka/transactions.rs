@@ -1,23 +1,34 @@
 //! Outputs and offsets in one transaction: visible together or not at all, and only one writer of an id lives.
 
 use tidewatch_topic_io::{
-    Disposition, KafkaError, OffsetCommit, Outgoing, TransactionOptions, TransactionOutcome, TransactionalWriter,
+    Disposition, KafkaConfig, KafkaError, OffsetCommit, Outgoing, TransactionOptions, TransactionOutcome,
+    TransactionalWriter,
 };
 
-use crate::{Admin, config, contents, create, join, next_events, read_values, write};
+use crate::{Admin, contents, create, join, next_events, read_values, write};
 
-fn open(id: &str) -> TransactionalWriter {
-    TransactionalWriter::new(&config(), id, TransactionOptions::default()).unwrap()
+tidewatch_test_brokers::on_both_brokers!(
+    committed_outputs_and_offsets_are_there_aborted_ones_never,
+    an_abort_is_quick_and_complete_with_records_still_on_their_way,
+    a_second_writer_of_an_id_fences_the_first,
+    a_reopened_writer_settles_what_was_open,
+    a_member_that_was_replaced_cannot_commit_its_offsets,
+    a_record_that_is_too_large_is_a_dead_letter_and_the_writer_lives_on,
+    a_missing_topic_is_said_by_its_writers,
+);
+
+fn open(kafka: &KafkaConfig, id: &str) -> TransactionalWriter {
+    TransactionalWriter::new(kafka, id, TransactionOptions::default()).unwrap()
 }
 
-#[test]
-fn committed_outputs_and_offsets_are_there_aborted_ones_never() {
-    create("in", 1);
-    create("out", 2);
-    write("in", 1, 0, 10);
-    let mut reader = join("cycle", "in");
+fn committed_outputs_and_offsets_are_there_aborted_ones_never(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "in", 1);
+    create(kafka, "out", 2);
+    write(kafka, "in", 1, 0, 10);
+    let mut reader = join(kafka, "cycle", "in");
     next_events(&mut reader);
-    let mut writer = open("cycle-0");
+    let mut writer = open(kafka, "cycle-0");
 
     let inputs = read_values(&mut reader, 4);
     writer.begin().unwrap();
@@ -25,12 +36,12 @@ fn committed_outputs_and_offsets_are_there_aborted_ones_never() {
     for (_, _, value) in &inputs {
         writer.send(Outgoing { partition: Some(1), ..Outgoing::new("out", b"k", value.as_bytes()) }).unwrap();
     }
-    assert_eq!(contents("out", 2, true), [""; 0], "nothing is visible before the commit");
+    assert_eq!(contents(kafka, "out", 2, true), [""; 0], "nothing is visible before the commit");
     writer
         .commit(&[OffsetCommit { topic: "in", partition: 0, offset: 4, metadata: "m" }], &reader.group_metadata())
         .unwrap();
     assert!(!writer.is_open());
-    assert_eq!(contents("out", 2, true), ["0:0", "0:1", "0:2", "0:3"]);
+    assert_eq!(contents(kafka, "out", 2, true), ["0:0", "0:1", "0:2", "0:3"]);
 
     writer.begin().unwrap();
     writer.send(Outgoing::new("out", b"k", b"aborted")).unwrap();
@@ -39,16 +50,16 @@ fn committed_outputs_and_offsets_are_there_aborted_ones_never() {
     writer.begin().unwrap();
     writer.send(Outgoing { partition: Some(1), ..Outgoing::new("out", b"k", b"after") }).unwrap();
     writer.commit_records().unwrap();
-    assert_eq!(contents("out", 2, true), ["0:0", "0:1", "0:2", "0:3", "after"]);
+    assert_eq!(contents(kafka, "out", 2, true), ["0:0", "0:1", "0:2", "0:3", "after"]);
 
-    let lag = &Admin::connect(&config()).unwrap().lag("cycle", &["in"]).unwrap()[0];
+    let lag = &Admin::connect(kafka).unwrap().lag("cycle", &["in"]).unwrap()[0];
     assert_eq!((lag.committed, lag.end_offset, lag.lag), (Some(4), 10, 6));
 }
 
-#[test]
-fn an_abort_is_quick_and_complete_with_records_still_on_their_way() {
-    create("big-abort", 1);
-    let mut writer = open("big-abort");
+fn an_abort_is_quick_and_complete_with_records_still_on_their_way(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "big-abort", 1);
+    let mut writer = open(kafka, "big-abort");
     writer.begin().unwrap();
     let value = vec![b'x'; 1000];
     for _ in 0..20_000 {
@@ -58,16 +69,16 @@ fn an_abort_is_quick_and_complete_with_records_still_on_their_way() {
     writer.begin().unwrap();
     writer.send(Outgoing::new("big-abort", b"k", b"kept")).unwrap();
     writer.commit_records().unwrap();
-    assert_eq!(contents("big-abort", 1, true), ["kept"]);
+    assert_eq!(contents(kafka, "big-abort", 1, true), ["kept"]);
 }
 
-#[test]
-fn a_second_writer_of_an_id_fences_the_first() {
-    create("fenced", 1);
-    let mut first = open("fenced");
+fn a_second_writer_of_an_id_fences_the_first(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "fenced", 1);
+    let mut first = open(kafka, "fenced");
     first.begin().unwrap();
     first.send(Outgoing::new("fenced", b"k", b"lost")).unwrap();
-    let mut second = open("fenced");
+    let mut second = open(kafka, "fenced");
     second.begin().unwrap();
     second.send(Outgoing::new("fenced", b"k", b"kept")).unwrap();
     second.commit_records().unwrap();
@@ -76,13 +87,13 @@ fn a_second_writer_of_an_id_fences_the_first() {
     let outcome = if let KafkaError::Transaction { outcome, .. } = &error { Some(*outcome) } else { None };
     assert_eq!(outcome, Some(TransactionOutcome::Fenced), "{error}");
     assert_eq!(error.disposition(), Disposition::Fatal);
-    assert_eq!(contents("fenced", 1, true), ["kept"]);
+    assert_eq!(contents(kafka, "fenced", 1, true), ["kept"]);
 }
 
-#[test]
-fn a_reopened_writer_settles_what_was_open() {
-    create("reopened", 1);
-    let mut writer = open("reopened");
+fn a_reopened_writer_settles_what_was_open(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "reopened", 1);
+    let mut writer = open(kafka, "reopened");
     writer.begin().unwrap();
     writer.send(Outgoing::new("reopened", b"k", b"open")).unwrap();
     writer.reopen().unwrap();
@@ -90,20 +101,20 @@ fn a_reopened_writer_settles_what_was_open() {
     writer.begin().unwrap();
     writer.send(Outgoing::new("reopened", b"k", b"kept")).unwrap();
     writer.commit_records().unwrap();
-    assert_eq!(contents("reopened", 1, true), ["kept"]);
+    assert_eq!(contents(kafka, "reopened", 1, true), ["kept"]);
 }
 
-#[test]
-fn a_member_that_was_replaced_cannot_commit_its_offsets() {
-    create("stale", 1);
-    create("stale-out", 1);
-    write("stale", 1, 0, 2);
-    let mut reader = join("stale", "stale");
+fn a_member_that_was_replaced_cannot_commit_its_offsets(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "stale", 1);
+    create(kafka, "stale-out", 1);
+    write(kafka, "stale", 1, 0, 2);
+    let mut reader = join(kafka, "stale", "stale");
     next_events(&mut reader);
     read_values(&mut reader, 2);
     let stale = reader.group_metadata();
     drop(reader); // it left: its membership is worth nothing now
-    let mut writer = open("stale");
+    let mut writer = open(kafka, "stale");
     writer.begin().unwrap();
     writer.send(Outgoing::new("stale-out", b"k", b"v")).unwrap();
     let error =
@@ -111,25 +122,25 @@ fn a_member_that_was_replaced_cannot_commit_its_offsets() {
     assert_eq!(error.disposition(), Disposition::AbortCycle, "{error}");
     assert!(!error.needs_new_writer(), "{error}");
     writer.abort().unwrap();
-    assert_eq!(contents("stale-out", 1, true), [""; 0]);
+    assert_eq!(contents(kafka, "stale-out", 1, true), [""; 0]);
 }
 
-#[test]
-fn a_record_that_is_too_large_is_a_dead_letter_and_the_writer_lives_on() {
-    create("large", 1);
-    let mut writer = open("large");
+fn a_record_that_is_too_large_is_a_dead_letter_and_the_writer_lives_on(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "large", 1);
+    let mut writer = open(kafka, "large");
     writer.begin().unwrap();
     let error = writer.send(Outgoing::new("large", b"k", &vec![0; 20_000_000])).unwrap_err();
     assert_eq!(error.disposition(), Disposition::DeadLetter, "{error}");
     assert!(error.to_string().contains("20000001 bytes is too large for topic \"large\""), "{error}");
     writer.send(Outgoing::new("large", b"k", b"small")).unwrap();
     writer.commit_records().unwrap();
-    assert_eq!(contents("large", 1, true), ["small"]);
+    assert_eq!(contents(kafka, "large", 1, true), ["small"]);
 }
 
-#[test]
-fn a_missing_topic_is_said_by_its_writers() {
-    let mut writer = tidewatch_topic_io::Writer::new(&config()).unwrap();
+fn a_missing_topic_is_said_by_its_writers(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let mut writer = tidewatch_topic_io::Writer::new(kafka).unwrap();
     let sent = writer.send(Outgoing::new("no-such-topic", b"k", b"v"));
     let error = sent.and_then(|()| writer.flush(crate::PATIENCE)).unwrap_err();
     assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "no-such-topic"), "{error:?}");
