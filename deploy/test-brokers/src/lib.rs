@@ -12,11 +12,15 @@
 //! # fn main() {}
 //! ```
 
+mod process;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use tidewatch_broker::{Broker, BrokerConfig};
 use tidewatch_kafka::KafkaServer;
+
+pub use process::BrokerProcess;
 
 /// Makes two tests of each function named: `embedded::name` and `apache::name`. The functions take the address to connect to.
 #[macro_export]
