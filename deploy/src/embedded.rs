@@ -31,8 +31,10 @@ pub(crate) fn run(args: &BrokerArgs, settings: &Settings, shutdown: &Shutdown) -
     };
     let mut config = settings.broker.config(storage)?;
     config.repair = args.repair;
-    if !config.listen.ip().is_loopback() {
-        warn_of_strangers(config.listen, settings.broker.advertised_host.as_deref());
+    if config.listen.ip().is_unspecified() && config.advertised_host.is_none() {
+        tracing::warn!(
+            "clients are told to connect to this machine's loopback address; --advertise HOST names one for others"
+        );
     }
     let broker = Broker::start(config)?;
     let ready = format!(
@@ -47,15 +49,6 @@ pub(crate) fn run(args: &BrokerArgs, settings: &Settings, shutdown: &Shutdown) -
     }
     broker.stop();
     Ok(())
-}
-
-fn warn_of_strangers(listen: SocketAddr, advertised: Option<&str>) {
-    tracing::warn!(%listen, "nobody is asked who they are: everybody who reaches this address reads and writes everything");
-    if listen.ip().is_unspecified() && advertised.is_none() {
-        tracing::warn!(
-            "clients are told to connect to this machine's loopback address; --advertise HOST names one for others"
-        );
-    }
 }
 
 /// A broker of the program's own, on a free loopback port, with its records in `folder`.
