@@ -45,6 +45,7 @@ pub(crate) fn run(args: &BrokerArgs, settings: &Settings, shutdown: &Shutdown) -
     // Who started it may have closed the pipe after this line, or before: it serves all the same.
     let _ = writeln!(std::io::stdout(), "{ready}").and_then(|()| std::io::stdout().flush());
     while !shutdown.is_asked_for() {
+        anyhow::ensure!(!broker.has_ended(), "the broker ended by a panic: a defect, please report it");
         std::thread::sleep(LOOK_EVERY);
     }
     broker.stop();
@@ -75,12 +76,12 @@ pub(crate) fn serve_folder(settings: &mut Settings, may_be_new: bool) -> anyhow:
         settings.kafka.bootstrap_servers,
         folder.display()
     );
-    let started = start(&settings.broker, folder);
-    let in_use = |error: &anyhow::Error| matches!(error.downcast_ref(), Some(StartError::InUse { .. }));
-    let (address, broker) = match started {
+    let (address, broker) = match start(&settings.broker, folder) {
         Ok(broker) => (broker.bootstrap_servers(), Some(broker)),
-        Err(error) if in_use(&error) => (Broker::address_of(folder).ok_or(error)?, None),
-        Err(error) => return Err(error),
+        Err(error) => match error.downcast_ref() {
+            Some(StartError::InUse { address: Some(address), .. }) => (address.clone(), None),
+            _ => return Err(error),
+        },
     };
     settings.kafka = at(&settings.kafka, &address);
     Ok(broker)

@@ -66,6 +66,9 @@ impl Broker {
         let address = listener.1;
         let host = config.advertised_host.clone().unwrap_or_else(|| reachable(address.ip()).to_string());
         let bootstrap_servers = host_and_port(&host, address.port());
+        if let Some(data) = &data {
+            data.tell(&bootstrap_servers);
+        }
         let (faults, is_ending) = (Faults::default(), Arc::new(AtomicBool::new(false)));
         let (end, ended) = oneshot::channel();
         let (started, is_started) = mpsc::channel();
@@ -99,9 +102,9 @@ impl Broker {
         self.bootstrap_servers.clone()
     }
 
-    /// The address of the broker that holds this folder.
-    pub fn address_of(folder: &std::path::Path) -> Option<String> {
-        unimplemented!()
+    /// Whether it has ended by itself, which is a defect.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// The faults that this broker injects: none until a test asks for some.

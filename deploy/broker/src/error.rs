@@ -7,10 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another broker holds the folder's lock.
-    #[error("{folder} is in use by another broker; stop it, or choose another data folder")]
+    #[error("{folder} is in use by another broker{}; stop it, or choose another data folder", place(address.as_deref()))]
     InUse {
         /// The data folder.
         folder: PathBuf,
+        /// What the other broker's clients connect to, if it has said so.
+        address: Option<String>,
     },
     /// The folder was written by a newer version.
     #[error(
@@ -67,4 +69,8 @@ pub enum StartError {
     /// The system refuses a thread or a runtime.
     #[error("cannot start the broker's thread: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+fn place(address: Option<&str>) -> String {
+    address.map_or_else(String::new, |address| format!(" at {address}"))
 }

@@ -1,9 +1,10 @@
 //! The data folder: its lock, and the file that says which format it has and which cluster it is.
 //!
-//! Invariant: while a broker runs, its process holds the lock of `lock`; the system lets it go however the process ends.
+//! Invariant: while a broker runs, its process holds the lock of `lock`; the system lets it go however the process ends. What
+//! stands in that file, the broker's address, means nothing without the lock.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::StartError;
@@ -18,7 +19,7 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub(super) struct DataFolder {
     pub(super) cluster_id: String,
-    _lock: File,
+    lock: File,
 }
 
 impl DataFolder {
@@ -41,17 +42,33 @@ impl DataFolder {
             }
             Err(error) => return Err(file_error("read", &format_file)(error)),
         };
-        Ok(Self { cluster_id, _lock: lock })
+        Ok(Self { cluster_id, lock })
+    }
+}
+
+impl DataFolder {
+    /// Tells whoever finds the folder in use where its broker is. Who cannot be told finds it in use all the same.
+    pub(super) fn tell(&self, address: &str) {
+        let mut lock = &self.lock;
+        let told = lock.set_len(0).and_then(|()| writeln!(lock, "{address}"));
+        if let Err(error) = told {
+            tracing::warn!(%error, "the address cannot be written into the lock file");
+        }
     }
 }
 
 fn lock(folder: &Path) -> Result<File, StartError> {
     let path = folder.join(LOCK_FILE);
-    let lock = File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = lock.map_err(file_error("open", &path))?;
+    let lock = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+    let mut lock = lock.map_err(file_error("open", &path))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse { folder: folder.to_owned() }),
+        Err(TryLockError::WouldBlock) => {
+            let mut address = String::new();
+            // A broker that has just begun has not told its address yet.
+            let is_told = lock.read_to_string(&mut address).is_ok() && address.ends_with('\n');
+            Err(StartError::InUse { folder: folder.to_owned(), address: is_told.then(|| address.trim().to_owned()) })
+        }
         Err(TryLockError::Error(error)) => Err(file_error("lock", &path)(error)),
     }
 }
@@ -133,7 +150,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let held = DataFolder::open(folder.path()).unwrap();
         let refused = DataFolder::open(folder.path()).unwrap_err();
-        assert!(matches!(refused, StartError::InUse { .. }), "{refused}");
+        assert!(matches!(refused, StartError::InUse { address: None, .. }), "{refused}");
+        held.tell("127.0.0.1:9092");
+        let refused = DataFolder::open(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains(" is in use by another broker at 127.0.0.1:9092; stop it"), "{refused}");
         drop(held);
         DataFolder::open(folder.path()).unwrap();
     }
