@@ -58,10 +58,8 @@ impl Place {
     }
 
     /// Starts it on this folder, which has to fail in one line that has these parts.
-    fn check_refused(&self, more: &[&str], parts: &[&str]) {
-        let data = self.data().display().to_string();
-        let args = [&["broker", "--data", data.as_str(), "--port", "0"], more].concat();
-        check_refused(&args, 1, parts);
+    fn check_refused(&self, port: &str, parts: &[&str]) {
+        check_refused(&["broker", "--data", &self.data().display().to_string(), "--port", port], 1, parts);
     }
 }
 
@@ -163,7 +161,7 @@ fn what_stands_in_the_way_of_a_start_is_one_line() {
     let place = Place::new();
     let broker = place.start(&[]);
     let data = place.data().display().to_string();
-    place.check_refused(&[], &[&data, "is in use by another broker", broker.bootstrap_servers()]);
+    place.check_refused("0", &[&data, "is in use by another broker", broker.bootstrap_servers()]);
     let port = broker.port();
     check_refused(&["broker", "--memory", "--port", port], 1, &[&format!("127.0.0.1:{port}"), "choose another port"]);
     broker.finish("TERM");
@@ -171,7 +169,7 @@ fn what_stands_in_the_way_of_a_start_is_one_line() {
     let format = place.data().join("format");
     let was = fs::read_to_string(&format).unwrap();
     fs::write(&format, was.replacen('1', "99", 1)).unwrap();
-    place.check_refused(&[], &[&format.display().to_string(), "has format 99", "newer version"]);
+    place.check_refused("0", &[&format.display().to_string(), "has format 99", "newer version"]);
     fs::write(&format, was).unwrap();
 
     check_refused(&["broker", "--data", "/dev/null/data"], 1, &["cannot make /dev/null/data"]);
@@ -183,7 +181,7 @@ fn what_stands_in_the_way_of_a_start_is_one_line() {
     );
     let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = occupied.local_addr().unwrap().port().to_string();
-    place.check_refused(&["--port", &port], &["cannot listen on", &port]);
+    place.check_refused(&port, &["cannot listen on", &port]);
     drop(place.start(&[])); // and nothing of all that has hurt the folder
 }
 
@@ -193,8 +191,9 @@ fn it_listens_to_strangers_only_if_told_to_and_says_what_that_means() {
     let broker = place.start(&["--host", "0.0.0.0"]);
     let said = place.said();
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains("WARN")).collect();
-    assert!(warnings.len() == 2 && warnings[0].contains("no authentication"), "{said}");
-    assert!(warnings[1].contains("--advertise"), "{said}");
+    for part in ["no authentication", "--advertise"] {
+        assert!(warnings.iter().any(|warning| warning.contains(part)), "{part} in: {said}");
+    }
     assert!(
         broker.bootstrap_servers().starts_with("127.0.0.1:"),
         "what clients are told: {}",
@@ -246,12 +245,13 @@ fn a_log_that_is_damaged_in_the_middle_is_refused_and_cut_only_when_told_to() {
     fs::write(&segment, &bytes).unwrap();
     let place_of_damage = format!("at byte {}", 6 * batch);
     let lost = format!("cut {} bytes", bytes.len() - 6 * batch);
-    place.check_refused(&[], &[&segment.display().to_string(), &place_of_damage, "--repair", &lost]);
+    place.check_refused("0", &[&segment.display().to_string(), &place_of_damage, "--repair", &lost]);
     assert!(fs::read(&segment).unwrap() == bytes, "a refusal changes nothing");
 
     let broker = place.start(&["--repair"]);
     let said = place.said();
-    let told = said.lines().any(|line| line.contains("repaired") && line.contains(&*segment.to_string_lossy()));
+    let told =
+        said.lines().any(|line| line.contains("cut a corrupt log") && line.contains(&*segment.to_string_lossy()));
     assert!(told, "{said}");
     assert_eq!(read(&kafka(&broker), "damaged"), texts(0..6));
     assert_eq!(read(&kafka(&broker), "whole"), texts(0..10));
