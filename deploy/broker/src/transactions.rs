@@ -295,19 +295,6 @@ impl<J: Decisions> Transactions<J> {
         })
     }
 
-    /// Whether a partition belongs to the producer's open transaction.
-    pub(crate) fn has_partition(
-        &self,
-        transactional_id: &str,
-        producer_id: i64,
-        producer_epoch: i16,
-        topic: &str,
-        partition: i32,
-    ) -> bool {
-        let producer = Producer { id: producer_id, epoch: producer_epoch };
-        self.verify_partition(transactional_id, producer, topic, partition, 0).is_ok()
-    }
-
     /// Whether a producer may stage offsets of a group in its transaction.
     ///
     /// # Errors

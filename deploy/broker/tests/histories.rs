@@ -4,6 +4,8 @@
 //!
 //! Longer and with other seeds: `PROPTEST_CASES=500 PROPTEST_RNG_SEED=7 cargo test -p tidewatch-broker --test histories`.
 
+#![allow(clippy::unwrap_used)] // The helpers are tests too.
+
 #[path = "histories/clients.rs"]
 mod clients;
 
