@@ -8,11 +8,15 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+#[cfg(test)]
+mod admin_tests;
 mod alter_configs;
 mod api_versions;
 mod assignments;
 mod authorized_operations;
 mod config_resources;
+#[cfg(test)]
+mod config_tests;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -46,6 +50,8 @@ mod produce;
 mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
+#[cfg(test)]
+mod testing;
 mod txn_offset_commit;
 
 use bytes::{Bytes, BytesMut};

@@ -75,8 +75,7 @@ impl Topics {
         if open.saturating_add(new_partitions as usize) <= max {
             return Ok(());
         }
-        let message =
-            format!("{new_partitions} more partitions than the {open} here would be over the bound of {max}.");
+        let message = format!("{new_partitions} more partitions than the {open} here are over partitions_max, {max}.");
         Err(Refused::new(ResponseError::PolicyViolation, message))
     }
 
