@@ -6,6 +6,7 @@
 pub(crate) mod batch;
 mod check;
 pub(crate) mod codec;
+pub(crate) mod compact;
 mod producers;
 mod read;
 pub(crate) mod records;
@@ -96,6 +97,8 @@ pub(crate) struct PartitionLog {
     /// Whether the last write failed: a full disk is logged once, not with every request.
     is_failing: bool,
     decompressed_bytes_max: usize,
+    /// Before this offset compaction has left no key twice.
+    clean_until: i64,
 }
 
 /// The interface. A failure of the disk is logged with its file where it happens, and answered with `KafkaStorageError`.
@@ -112,6 +115,7 @@ impl PartitionLog {
             waiting: Vec::new(),
             is_failing: false,
             decompressed_bytes_max: Limits::default().decompressed_bytes_max,
+            clean_until: 0,
         }
     }
 
@@ -285,7 +289,11 @@ fn is_roll_due(active: &Segment, batch: &BatchHeader, settings: &TopicSettings, 
         Some(first) if first >= 0 => batch.max_timestamp.saturating_sub(first),
         _ => now.unix_ms.saturating_sub(active.begun_ms),
     };
-    active.size > 0 && (active.size + batch.size as u64 > settings.segment_bytes || age_ms > settings.segment_ms)
+    // What is to be compacted by then has to be in a segment that is no longer written to.
+    let is_bounded = settings.cleanup_policy.is_compact && settings.max_compaction_lag_ms > 0;
+    let age_ms_max =
+        if is_bounded { settings.segment_ms.min(settings.max_compaction_lag_ms) } else { settings.segment_ms };
+    active.size > 0 && (active.size + batch.size as u64 > settings.segment_bytes || age_ms > age_ms_max)
 }
 
 #[cfg(test)]

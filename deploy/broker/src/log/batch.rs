@@ -21,6 +21,7 @@ const CHECKED_FROM: usize = 21;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
+const DELETE_HORIZON: i16 = 1 << 6;
 
 /// A batch's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(crate) struct BatchHeader {
     pub(crate) crc: u32,
     pub(crate) attributes: i16,
     pub(crate) last_offset_delta: i32,
-    /// The timestamp that the records' deltas are from.
+    /// The timestamp that the records' deltas are from; the delete horizon, if the batch has one.
     pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
     /// -1: none.
@@ -185,6 +186,24 @@ impl BatchHeader {
     pub(crate) fn set_log_append_time(&mut self, is_log_append_time: bool) {
         self.attributes =
             if is_log_append_time { self.attributes | LOG_APPEND_TIME } else { self.attributes & !LOG_APPEND_TIME };
+    }
+
+    /// From when on compaction may drop its tombstones, or the marker that it is (KIP-534).
+    pub(crate) fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// Gives it a delete horizon; the records' deltas are then to be from there, and the CRC32C is to be set anew.
+    pub(crate) fn set_delete_horizon(&mut self, horizon_ms: i64) {
+        self.attributes |= DELETE_HORIZON;
+        self.base_timestamp = horizon_ms;
+    }
+
+    /// Makes it a batch without records: uncompressed, with nothing to delete. The CRC32C is then to be set anew.
+    pub(crate) fn set_empty(&mut self) {
+        self.attributes &= !(DELETE_HORIZON | Codec::ATTRIBUTES_MASK);
+        self.base_timestamp = self.max_timestamp;
+        self.record_count = 0;
     }
 
     /// Whether it belongs to a transaction.

@@ -164,6 +164,17 @@ impl Producers {
         overlapping
     }
 
+    /// `(producer id, first offset, offset of the marker)` of each aborted transaction, in the order of the markers.
+    pub(crate) fn aborted(&self) -> impl Iterator<Item = (i64, i64, i64)> {
+        self.aborted.iter().map(|aborted| (aborted.producer_id, aborted.first_offset, aborted.last_offset))
+    }
+
+    /// Forgets the aborted transactions whose markers are gone from these offsets: without its end, an aborted transaction
+    /// would go on for a reader, and take later ones of its producer with it.
+    pub(crate) fn forget_aborted(&mut self, offsets: std::ops::Range<i64>, is_marker_kept: impl Fn(i64) -> bool) {
+        self.aborted.retain(|aborted| !offsets.contains(&aborted.last_offset) || is_marker_kept(aborted.last_offset));
+    }
+
     /// Forgets the aborted transactions that ended before the log's start.
     pub(crate) fn forget_before(&mut self, start_offset: i64) {
         let gone = self.aborted.partition_point(|aborted| aborted.last_offset < start_offset);

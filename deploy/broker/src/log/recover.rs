@@ -59,6 +59,7 @@ impl PartitionLog {
         }
         log.end_offset = log.end_offset.max(log.start_offset);
         log.producers.forget_before(log.start_offset);
+        log.read_clean_until();
         log.mark_unsynced(files)?;
         Ok(log)
     }

@@ -11,6 +11,7 @@
 //!
 //! Invariant: the replaced range keeps its first base offset, with no batch in it if need be, so the log begins where it did.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ pub(crate) struct SealedSegment {
     pub(crate) size_bytes: u64,
     /// The greatest timestamp of its records, or when it was last written to if they have none.
     pub(crate) largest_timestamp_ms: i64,
+    /// The greatest timestamp of its first batch; `None`: it has no batch.
+    pub(crate) first_timestamp_ms: Option<i64>,
 }
 
 /// What is to take the place of the segments from `base_offset` to `next_offset`.
@@ -46,6 +49,8 @@ pub(crate) struct Rewritten {
     content: SealedContent,
     size: u64,
     index: Index,
+    /// The offsets of the markers in it that abort a transaction.
+    abort_markers: BTreeSet<i64>,
 }
 
 impl Rewritten {
@@ -55,9 +60,14 @@ impl Rewritten {
         let mut scan = Scan::of_content(&content, base_offset)?;
         scan.end_offset = next_offset;
         let mut index = Index::default();
+        let mut abort_markers = BTreeSet::new();
         loop {
             match scan.next() {
-                Ok(Some(batch)) => index.learn(&batch.header, batch.position),
+                Ok(Some(batch)) => {
+                    index.learn(&batch.header, batch.position);
+                    let is_abort = batch.marker.is_some_and(|marker| !marker.is_commit);
+                    abort_markers.extend(is_abort.then_some(batch.header.last_offset()));
+                }
                 Ok(None) => break,
                 Err(ScanError::Bad(bad)) => return Err(io::Error::new(io::ErrorKind::InvalidData, bad)),
                 Err(ScanError::Io(error)) => return Err(error),
@@ -67,7 +77,15 @@ impl Rewritten {
             File::open(path)?.sync_all()?;
         }
         let size = scan.position;
-        Ok(Self { base_offset, next_offset, content, size, index })
+        Ok(Self { base_offset, next_offset, content, size, index, abort_markers })
+    }
+
+    /// Its file, if it is not to take its place after all.
+    pub(crate) fn into_path(self) -> Option<PathBuf> {
+        match self.content {
+            SealedContent::File(path) => Some(path),
+            SealedContent::Memory(_) => None,
+        }
     }
 }
 
@@ -82,6 +100,7 @@ impl PartitionLog {
                 next_offset: next.base_offset,
                 size_bytes: segment.size,
                 largest_timestamp_ms: segment.largest_timestamp(),
+                first_timestamp_ms: segment.index.first_timestamp,
             })
         };
         self.segments.windows(2).filter_map(sealed).collect()
@@ -104,7 +123,7 @@ impl PartitionLog {
     /// Puts a rewrite in the place of its segments. `false`: they are not there any more as they were (retention has deleted
     /// some), and the rewrite is dropped. Takes one sync of the folder.
     pub(crate) fn replace(&mut self, rewritten: Rewritten) -> Result<bool, ResponseError> {
-        let Rewritten { base_offset, next_offset, mut content, size, index } = rewritten;
+        let Rewritten { base_offset, next_offset, mut content, size, index, abort_markers } = rewritten;
         let first = self.segments.iter().position(|segment| segment.base_offset == base_offset);
         // The one at `next_offset` is not replaced and is at most the one that is written to.
         let end = self.segments.iter().position(|segment| segment.base_offset == next_offset);
@@ -125,6 +144,7 @@ impl PartitionLog {
         }
         let segment = Segment::scanned(base_offset, content, size, index, largest_timestamp);
         self.segments.splice(range, [segment]);
+        self.producers.forget_aborted(base_offset..next_offset, |marker| abort_markers.contains(&marker));
         self.wake();
         Ok(true)
     }
