@@ -181,8 +181,8 @@ apis! {
     TxnOffsetCommit         0..=4      at_once  txn_offset_commit
     DescribeConfigs         1..=4      at_once  describe_configs
     AlterConfigs            0..=2      at_once  alter_configs
-    SaslAuthenticate        0..=2      at_once  sasl_authenticate
     DescribeLogDirs         1..=4      at_once  describe_log_dirs
+    SaslAuthenticate        0..=2      at_once  sasl_authenticate
     CreatePartitions        0..=3      at_once  create_partitions
     DeleteGroups            0..=2      at_once  delete_groups
     IncrementalAlterConfigs 0..=1      at_once  incremental_alter_configs
@@ -297,21 +297,4 @@ fn fenced_since(since: i16, error: ResponseError, version: i16) -> ResponseError
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_in_the_order_of_kafkas_numbers() {
-        for pair in TABLE.windows(2) {
-            assert!((pair[0].key as i16) < pair[1].key as i16, "{pair:?}");
-        }
-    }
-
-    #[test]
-    fn ranges_are_within_what_the_decoder_knows() {
-        for api in TABLE {
-            let known = api.key.valid_versions();
-            assert!(known.min <= api.min && api.min <= api.max && api.max <= known.max, "{api:?}, known is {known}");
-        }
-    }
-}
+mod tests;

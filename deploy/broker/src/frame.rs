@@ -126,4 +126,4 @@ pub(crate) fn parse(mut frame: Bytes) -> Result<Request, FrameError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

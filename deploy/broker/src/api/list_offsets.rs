@@ -14,6 +14,8 @@ use super::fetch::{check_leader_epoch, isolation};
 use crate::log::{Isolation, PartitionLog};
 use crate::node::{LEADER_EPOCH, Node};
 
+/// The first version whose answers tell the leader's epoch.
+const LEADER_EPOCH_SINCE: i16 = 4;
 /// The end of the log, as the isolation has it.
 const LATEST: i64 = -1;
 /// The start of the log.
@@ -31,7 +33,7 @@ pub(crate) fn handle(node: &mut Node, request: ListOffsetsRequest, context: &Con
         let again = topic.partitions.iter().map(|of| (&topic.name, of.partition_index)).filter(|of| !seen.insert(*of));
         repeated.extend(again);
     }
-    answer(&request, |topic, wanted| {
+    answer(&request, context.version, |topic, wanted| {
         if repeated.contains(&(topic, wanted.partition_index)) {
             return Err(ResponseError::InvalidRequest);
         }
@@ -41,8 +43,8 @@ pub(crate) fn handle(node: &mut Node, request: ListOffsetsRequest, context: &Con
     })
 }
 
-pub(crate) fn refuse(request: &ListOffsetsRequest, error: ResponseError, _: i16) -> ListOffsetsResponse {
-    answer(request, |_, _| Err(error))
+pub(crate) fn refuse(request: &ListOffsetsRequest, error: ResponseError, version: i16) -> ListOffsetsResponse {
+    answer(request, version, |_, _| Err(error))
 }
 
 /// An offset and the timestamp of its record; -1 where there is none.
@@ -70,6 +72,7 @@ fn find(log: &PartitionLog, wanted: i64, isolation: Isolation, version: i16) -> 
 /// The answer to each partition; one that found no offset has no leader's epoch either.
 fn answer(
     request: &ListOffsetsRequest,
+    version: i16,
     mut find: impl FnMut(&TopicName, &ListOffsetsPartition) -> Result<Found, ResponseError>,
 ) -> ListOffsetsResponse {
     let topics = request.topics.iter().map(|topic| {
@@ -79,7 +82,7 @@ fn answer(
                 Ok((offset, timestamp)) => answer
                     .with_offset(offset)
                     .with_timestamp(timestamp)
-                    .with_leader_epoch(if offset >= 0 { LEADER_EPOCH } else { -1 }),
+                    .with_leader_epoch(if offset >= 0 && version >= LEADER_EPOCH_SINCE { LEADER_EPOCH } else { -1 }),
                 Err(error) => answer.with_error_code(error.code()),
             }
         });

@@ -154,6 +154,7 @@ pub(super) fn request(api: ApiKey) -> Option<&'static Request> {
         ApiKey::AddOffsetsToTxn => &transactions::ADD_OFFSETS_TO_TXN,
         ApiKey::EndTxn => &transactions::END_TXN,
         ApiKey::TxnOffsetCommit => &transactions::TXN_OFFSET_COMMIT,
+        ApiKey::DescribeLogDirs => &admin::DESCRIBE_LOG_DIRS,
         ApiKey::SaslAuthenticate => &admin::SASL_AUTHENTICATE,
         ApiKey::DescribeConfigs => &admin::DESCRIBE_CONFIGS,
         ApiKey::AlterConfigs => &admin::ALTER_CONFIGS,

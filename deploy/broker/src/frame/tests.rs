@@ -48,6 +48,11 @@ impl<'a> Choices<'a> {
     }
 }
 
+/// The body of a request of some version; random bytes give a random one.
+pub(crate) fn request_of(api: ApiKey, version: i16, choices: &[u8]) -> Vec<u8> {
+    written(api, version, &mut Choices::of(choices, true))
+}
+
 /// A request of some version by its shape, as Kafka writes it.
 fn written(api: ApiKey, version: i16, choices: &mut Choices<'_>) -> Vec<u8> {
     let shape = shapes::request(api).unwrap();

@@ -36,7 +36,7 @@ fn a_transaction_is_shown_when_it_commits_and_not_before() {
     disk.write(0, producer, 1);
     disk.write(1, producer, 2);
     disk.stage("g", producer.id, 10);
-    assert_eq!(disk.log(0).shown, []);
+    assert!(disk.log(0).shown.is_empty());
     transactions.end_with(&mut disk.clone(), "a", producer, true, clock.now()).unwrap();
     assert_eq!((disk.log(0).shown, disk.log(1).shown, disk.group("g").committed), (vec![1], vec![2], Some(10)));
     // The client did not get the answer: it is the same again, and the other way it is refused.

@@ -6,10 +6,11 @@ use kafka_protocol::messages::create_topics_request::{
 };
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::{
     AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest, alter_configs_request, incremental_alter_configs_request,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, IncrementalAlterConfigsRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest, alter_configs_request, incremental_alter_configs_request,
 };
 use kafka_protocol::protocol::Message as _;
 
@@ -26,6 +27,12 @@ pub(super) static SASL_HANDSHAKE: Request =
 
 pub(super) static SASL_AUTHENTICATE: Request =
     Request { versions: SaslAuthenticateRequest::VERSIONS, flexible_since: 2, fields: &[field("auth_bytes", BYTES)] };
+
+pub(super) static DESCRIBE_LOG_DIRS: Request = Request {
+    versions: DescribeLogDirsRequest::VERSIONS,
+    flexible_since: 2,
+    fields: &[Array("topics").of::<DescribableLogDirTopic>(&[field("topic", TEXT), field("partitions", INT32S)])],
+};
 
 pub(super) static CREATE_TOPICS: Request = Request {
     versions: CreateTopicsRequest::VERSIONS,
