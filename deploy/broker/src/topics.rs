@@ -103,13 +103,6 @@ impl Topics {
         self.topics.values()
     }
 
-    /// Those from this name on, in order.
-    pub(crate) fn starting_at(&self, name: &str) -> impl Iterator<Item = &Topic> {
-        self.topics
-            .range::<str, _>((std::ops::Bound::Included(name), std::ops::Bound::Unbounded))
-            .map(|(_, topic)| topic)
-    }
-
     /// A partition; `UnknownTopicOrPartition`.
     pub(crate) fn partition(&self, name: &str, partition: i32) -> Result<&PartitionLog, ResponseError> {
         let topic = self.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?;

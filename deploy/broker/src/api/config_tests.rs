@@ -164,8 +164,11 @@ fn what_has_no_settings_to_change_is_refused_as_kafka_does() {
     assert_eq!(altered(&mut node, 4, "1", &[], false), "0 ");
 }
 
-fn altered_as_a_whole(node: &mut Node, resources: &[(i8, &str, &[(&str, Option<&str>)])], dry: bool) -> String {
-    let resource = |(resource_type, name, configs): &(i8, &str, &[(&str, Option<&str>)])| {
+/// A resource's type, its name and what is set for it.
+type Resource<'a> = (i8, &'a str, &'a [(&'a str, Option<&'a str>)]);
+
+fn altered_as_a_whole(node: &mut Node, resources: &[Resource<'_>], dry: bool) -> String {
+    let resource = |(resource_type, name, configs): &Resource<'_>| {
         let config = |(name, value): &(&str, Option<&str>)| {
             alter::AlterableConfig::default().with_name(text(name)).with_value(value.map(text))
         };
@@ -192,7 +195,7 @@ fn settings_are_changed_as_a_whole_as_kafka_does() {
     assert_eq!(set_of(&node, "t"), "retention.ms=1 segment.ms=2 ");
     assert_eq!(altered_as_a_whole(&mut node, &[(2, "t", set)], false), "0 \n");
     assert_eq!(set_of(&node, "t"), "retention.ms=9 ");
-    let mut check = |resources: &[(i8, &str, &[(&str, Option<&str>)])], expected: &str| {
+    let mut check = |resources: &[Resource<'_>], expected: &str| {
         assert_eq!(altered_as_a_whole(&mut node, resources, false), expected);
         assert_eq!(set_of(&node, "t"), "retention.ms=9 ");
     };

@@ -71,7 +71,7 @@ struct Shown {
     type_code: i8,
     source_code: i8,
     synonyms: Vec<(&'static str, String, i8)>,
-    documentation: &'static str,
+    documentation: String,
 }
 
 fn result(shown: Shown, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
@@ -81,7 +81,7 @@ fn result(shown: Shown, request: &DescribeConfigsRequest) -> DescribeConfigsReso
             .with_value(Some(StrBytes::from_string(value)))
             .with_source(source_code)
     });
-    let documentation = request.include_documentation.then(|| StrBytes::from_static_str(shown.documentation));
+    let documentation = request.include_documentation.then(|| StrBytes::from_string(shown.documentation));
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(shown.name))
         .with_value(shown.value.map(StrBytes::from_string))
@@ -109,7 +109,7 @@ fn of_setting(described: Described) -> Shown {
         type_code: setting.kind.code(),
         source_code: source.code(),
         synonyms: synonyms.into_iter().map(|(name, value, source)| (name, value, source.code())).collect(),
-        documentation: setting.documentation,
+        documentation: setting.documentation(),
     }
 }
 

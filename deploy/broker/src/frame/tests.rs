@@ -188,6 +188,16 @@ fn decode_within_bounds(api: ApiKey, version: i16, body: &[u8]) {
 }
 
 #[test]
+fn every_version_that_is_answered_has_a_shape() {
+    let shaped: Vec<_> = requests().collect();
+    for api in crate::api::TABLE {
+        for version in api.min..=api.max {
+            assert!(shaped.contains(&(api.key, version)), "{:?} {version}", api.key);
+        }
+    }
+}
+
+#[test]
 fn the_check_allocates_nothing() {
     let choices: Vec<u8> = (0..=255).cycle().take(5_000).collect();
     for (api, version) in requests() {

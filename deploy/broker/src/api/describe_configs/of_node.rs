@@ -20,7 +20,7 @@ pub(super) struct NodeSetting {
     value: String,
     /// Kafka's default; `None`: it has none.
     default: Option<String>,
-    documentation: &'static str,
+    documentation: String,
 }
 
 impl NodeSetting {
@@ -47,7 +47,13 @@ fn setting(
     default: Option<&str>,
     documentation: &'static str,
 ) -> NodeSetting {
-    NodeSetting { name, type_code, value: value.to_string(), default: default.map(str::to_owned), documentation }
+    NodeSetting {
+        name,
+        type_code,
+        value: value.to_string(),
+        default: default.map(str::to_owned),
+        documentation: documentation.to_owned(),
+    }
 }
 
 /// All of them, in the order of their names.
@@ -164,7 +170,7 @@ fn of_topics(broker: &Overrides) -> impl Iterator<Item = NodeSetting> {
             type_code: setting.kind.code(),
             value: described.value,
             default: Some(setting.default.to_owned()),
-            documentation: setting.documentation,
+            documentation: setting.documentation(),
         })
     })
 }

@@ -17,7 +17,7 @@ pub(crate) struct Setting {
     /// The broker's setting of the same meaning.
     pub(crate) broker_name: Option<&'static str>,
     pub(crate) effect: Effect,
-    pub(crate) documentation: &'static str,
+    documentation: &'static str,
 }
 
 /// Whether a setting does anything.
@@ -86,6 +86,14 @@ impl Setting {
     /// The default that is in force here.
     pub(crate) fn default_here(&self) -> &'static str {
         self.own_default.unwrap_or(self.default)
+    }
+
+    /// What it is, and why it has no effect here if it has none.
+    pub(crate) fn documentation(&self) -> String {
+        match self.effect {
+            Effect::Honoured => self.documentation.to_owned(),
+            Effect::None(reason) => format!("{} Without effect here: {reason}.", self.documentation),
+        }
     }
 
     /// Whether Kafka shows it only where it was set: a setting for tests.

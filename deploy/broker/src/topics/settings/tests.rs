@@ -54,7 +54,7 @@ fn the_table_is_kafkas() {
     }
     assert_eq!(printed, KAFKA);
     assert!(SETTINGS.is_sorted_by_key(|setting| setting.name));
-    assert!(SETTINGS.iter().all(|setting| setting.documentation.ends_with('.')));
+    assert!(SETTINGS.iter().all(|setting| setting.documentation().ends_with('.')));
 }
 
 #[test]
