@@ -158,7 +158,6 @@ pub(super) fn request(api: ApiKey) -> Option<&'static Request> {
         ApiKey::SaslAuthenticate => &admin::SASL_AUTHENTICATE,
         ApiKey::DescribeConfigs => &admin::DESCRIBE_CONFIGS,
         ApiKey::AlterConfigs => &admin::ALTER_CONFIGS,
-        ApiKey::DescribeLogDirs => &admin::DESCRIBE_LOG_DIRS,
         ApiKey::CreatePartitions => &admin::CREATE_PARTITIONS,
         ApiKey::DeleteGroups => &groups::DELETE_GROUPS,
         ApiKey::IncrementalAlterConfigs => &admin::INCREMENTAL_ALTER_CONFIGS,

@@ -130,9 +130,3 @@ pub(super) static DESCRIBE_CLUSTER: Request = Request {
         field("include_fenced_brokers", BOOL).since(2),
     ],
 };
-
-pub(super) static DESCRIBE_LOG_DIRS: Request = Request {
-    versions: DescribeLogDirsRequest::VERSIONS,
-    flexible_since: 2,
-    fields: &[Array("topics").of::<DescribableLogDirTopic>(&[field("topic", TEXT), field("partitions", INT32S)])],
-};
