@@ -84,7 +84,7 @@ impl PartitionLog {
     }
 
     /// Where reading ends.
-    fn bound(&self, isolation: Isolation) -> i64 {
+    pub(super) fn bound(&self, isolation: Isolation) -> i64 {
         match isolation {
             Isolation::ReadUncommitted => self.end_offset,
             Isolation::ReadCommitted => self.stable_offset(),
@@ -92,16 +92,27 @@ impl PartitionLog {
     }
 
     /// The number of the segment in which an offset is, or would be.
-    fn segment_of(&self, offset: i64) -> usize {
+    pub(super) fn segment_of(&self, offset: i64) -> usize {
         self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
     }
 
-    /// The greatest timestamp of a batch that has records from the log's start on, and where it begins.
+    /// The greatest timestamp of the records from the log's start on, and where the batch that has it begins.
     fn max_timestamp_from_start(&self, segment: &Segment) -> Result<Option<(i64, u64)>, ResponseError> {
         let mut greatest: Option<(i64, u64)> = None;
         self.find_batch(segment, segment.index.position_of_offset(self.start_offset), |header, position| {
-            if greatest.is_none_or(|(than, _)| header.max_timestamp > than) {
-                greatest = Some((header.max_timestamp, position));
+            // In a batch that is deleted in part, the header's may be that of a deleted record.
+            let timestamp = if header.base_offset >= self.start_offset {
+                Some(header.max_timestamp)
+            } else {
+                let mut of_batch = None;
+                self.find_in_batch(segment, header, position, |timestamp| {
+                    of_batch = of_batch.max(Some(timestamp));
+                    false
+                })?;
+                of_batch
+            };
+            if timestamp.is_some() && timestamp > greatest.map(|(than, _)| than) {
+                greatest = timestamp.map(|timestamp| (timestamp, position));
             }
             Ok(None::<()>)
         })?;
@@ -120,21 +131,32 @@ impl PartitionLog {
             if !is_found(header.max_timestamp) {
                 return Ok(None);
             }
-            let payload = segment
-                .read(position + HEADER_LEN as u64, header.size - HEADER_LEN)
-                .map_err(|error| self.storage_error("read", &error))?;
-            let payload = header.decompress(&payload, self.decompressed_bytes_max);
-            let payload = payload.map_err(|_| ResponseError::CorruptMessage)?;
-            for record in Records::new(&payload, header.record_count) {
-                let record = record.map_err(|_| ResponseError::CorruptMessage)?;
-                let offset = header.base_offset + i64::from(record.offset_delta);
-                let timestamp = header.timestamp_of(record.timestamp_delta);
-                if is_found(timestamp) && offset >= self.start_offset {
-                    return Ok(Some((offset, timestamp)));
-                }
-            }
-            Ok(None)
+            self.find_in_batch(segment, header, position, &is_found)
         })
+    }
+
+    /// The first record of a batch, of those that are not deleted, whose timestamp is as asked for.
+    fn find_in_batch(
+        &self,
+        segment: &Segment,
+        header: &BatchHeader,
+        position: u64,
+        mut is_found: impl FnMut(i64) -> bool,
+    ) -> Result<Option<(i64, i64)>, ResponseError> {
+        let payload = segment
+            .read(position + HEADER_LEN as u64, header.size - HEADER_LEN)
+            .map_err(|error| self.storage_error("read", &error))?;
+        let payload = header.decompress(&payload, self.decompressed_bytes_max);
+        let payload = payload.map_err(|_| ResponseError::CorruptMessage)?;
+        for record in Records::new(&payload, header.record_count) {
+            let record = record.map_err(|_| ResponseError::CorruptMessage)?;
+            let offset = header.base_offset + i64::from(record.offset_delta);
+            let timestamp = header.timestamp_of(record.timestamp_delta);
+            if offset >= self.start_offset && is_found(timestamp) {
+                return Ok(Some((offset, timestamp)));
+            }
+        }
+        Ok(None)
     }
 
     /// Goes through a segment's headers from a position on, those wholly before the log's start left out, until `look` has

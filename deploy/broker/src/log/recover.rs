@@ -246,3 +246,6 @@ fn grouped(number: i64) -> String {
     }
     grouped
 }
+
+#[cfg(test)]
+mod tests;

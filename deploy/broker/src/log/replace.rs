@@ -192,3 +192,6 @@ fn range_of(name: &str) -> Option<(i64, i64)> {
     let (base_offset, next_offset) = name.strip_suffix(SWAP)?.split_once('-')?;
     Some((base_offset.parse().ok()?, next_offset.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,3 +91,6 @@ impl PartitionLog {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests;

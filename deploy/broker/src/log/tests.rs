@@ -1,4 +1,11 @@
+//! The log as a whole: reading, rolling, waking, failing.
+
+mod random;
+
+use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 use super::testing::{TestBatch, at, settings};
 use super::*;
@@ -86,5 +93,102 @@ fn segments_roll_by_size_and_by_the_records_time() {
         assert_eq!(bases, [0, 2, 5, 7]);
         assert_eq!(read(log, 0, 1 << 20, false), [0, 1], "one segment at a time");
         assert_eq!(read(log, 2, 1 << 20, false), [2, 3, 4]);
+    });
+}
+
+/// A waiting request is told of each kind of change, and of one change once.
+#[test]
+fn changes_wake_those_who_wait() {
+    let mut log = PartitionLog::open(Place::Memory, 0, false).unwrap();
+    let waker = Arc::new(Notify::new());
+    let is_woken = || pin!(waker.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    let changes: [fn(&mut PartitionLog); 3] = [
+        |log| drop(append(log, &TestBatch::of_producer(1, 1, 0, 0).transactional())),
+        |log| drop(log.write_marker(1, 0, true, &settings(), at(0))),
+        |log| drop(log.delete_before(1)),
+    ];
+    for change in changes {
+        log.wake_when_changed(&waker);
+        log.wake_when_changed(&waker);
+        assert_eq!(log.waiting.len(), 1);
+        assert!(!is_woken());
+        change(&mut log);
+        assert!(is_woken());
+        assert!(!is_woken());
+    }
+    append(&mut log, &TestBatch::new(&["a"], 0));
+    assert!(!is_woken(), "nobody waits any more");
+}
+
+#[test]
+fn requests_that_have_gone_away_are_not_kept() {
+    let mut log = PartitionLog::open(Place::Memory, 0, false).unwrap();
+    let stays = Arc::new(Notify::new());
+    log.wake_when_changed(&stays);
+    for _ in 0..1_000 {
+        log.wake_when_changed(&Arc::new(Notify::new()));
+    }
+    assert!(log.waiting.len() < 10, "{}", log.waiting.len());
+    assert!(log.waiting.iter().any(|waiting| waiting.upgrade().is_some()));
+}
+
+/// Every file that was written to is handed out once, and so is the folder when a file comes into it.
+#[test]
+fn what_is_to_be_synced_is_handed_out_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path());
+    assert_eq!(log.take_dirty().len(), 0);
+    append(&mut log, &TestBatch::new(&["a"], 0));
+    assert_eq!(log.take_dirty().len(), 2);
+    assert_eq!(log.take_dirty().len(), 0);
+    append(&mut log, &TestBatch::new(&["a"], 0));
+    assert_eq!(log.take_dirty().len(), 1);
+    append(&mut log, &TestBatch::new(&["a"], 0));
+    log.roll(at(0)).unwrap();
+    assert_eq!(log.take_dirty().len(), 3, "the sealed one, the new one and the folder");
+}
+
+/// Without its file, the log refuses appends and reads with Kafka's error; it goes on where it was once it can.
+#[test]
+fn a_failing_disk_is_kafkas_storage_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path());
+    let batch = TestBatch::new(&["a"], 0);
+    append(&mut log, &batch);
+    let by_size = TopicSettings { segment_bytes: batch.build().len() as u64, ..settings() };
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    for _ in 0..2 {
+        let refused = log.append(batch.build(), false, &by_size, at(0));
+        assert_eq!(refused, Err(ResponseError::KafkaStorageError));
+    }
+    assert_eq!((log.end_offset(), read(&log, 0, 1 << 20, true)), (1, vec![0]), "reading goes on");
+    std::fs::create_dir(folder.path()).unwrap();
+    let appended = log.append(batch.build(), false, &by_size, at(0)).unwrap();
+    assert_eq!(appended.base_offset, 1);
+    assert_eq!(log.read(0, 100, true, Isolation::ReadUncommitted).unwrap_err(), ResponseError::KafkaStorageError);
+    assert_eq!(read(&log, 1, 1 << 20, true), [1]);
+}
+
+/// Aborted records are there for who reads committed ones, with the list that tells them; open ones are not.
+#[test]
+fn isolation_hides_what_is_open_and_lists_what_is_aborted() {
+    let fill = |log: &mut PartitionLog| {
+        append(log, &TestBatch::of_producer(1, 1, 0, 0).transactional());
+        append(log, &TestBatch::new(&["plain"], 0));
+        log.write_marker(1, 0, false, &settings(), at(0)).unwrap();
+        append(log, &TestBatch::of_producer(1, 2, 0, 0).transactional());
+        append(log, &TestBatch::new(&["held back"], 0));
+    };
+    check(fill, |log| {
+        assert_eq!((log.stable_offset(), log.end_offset()), (3, 5));
+        let committed = |from| log.read(from, 1 << 20, true, Isolation::ReadCommitted).unwrap();
+        assert_eq!((bases(&committed(0)), committed(0).aborted), (vec![0, 1, 2], vec![(1, 0)]));
+        for from in [3, 5] {
+            assert!(committed(from).records.is_empty() && committed(from).aborted.is_empty());
+        }
+        let all = log.read(0, 1 << 20, true, Isolation::ReadUncommitted).unwrap();
+        assert_eq!((bases(&all), all.aborted), (vec![0, 1, 2, 3, 4], vec![]));
+        assert_eq!(log.offset_at_time(1_000, Isolation::ReadCommitted), Ok(Some((0, 1_000))));
+        assert_eq!(log.offset_at_time(1_001, Isolation::ReadCommitted), Ok(None));
     });
 }
