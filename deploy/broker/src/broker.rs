@@ -21,6 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use crate::config::{BrokerConfig, Storage};
 use crate::error::StartError;
 use crate::faults::Faults;
+use crate::log::compact::Compaction;
 use crate::node::{Node, NodeRef, Now};
 use crate::server::Server;
 use crate::topics::id;
@@ -237,6 +238,7 @@ async fn serve(
     let mut tick = timer(TICK);
     let mut flush = timer(flush_interval.max(TICK));
     let mut maintenance = timer(maintenance_interval.max(TICK));
+    let compaction = Compaction::default();
     let mut unsynced = Vec::new();
     let end = loop {
         tokio::select! {
@@ -250,7 +252,10 @@ async fn serve(
                 }
             },
             _ = tick.tick() => node.borrow_mut().tick(Now::read()),
-            _ = maintenance.tick() => node.borrow_mut().maintain(Now::read()),
+            _ = maintenance.tick() => {
+                node.borrow_mut().maintain(Now::read());
+                compaction.start(node);
+            }
             _ = flush.tick(), if flusher.is_some() => {
                 unsynced.extend(node.borrow_mut().take_dirty());
                 if let Some(flusher) = flusher && !unsynced.is_empty() {

@@ -91,3 +91,66 @@ impl Drop for CancelOnDrop {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Isolation;
+    use super::super::super::testing::TestBatch;
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::node::Node;
+
+    fn node(config: BrokerConfig) -> NodeRef {
+        Rc::new(Node::open(config, String::new(), String::new(), 0).unwrap().into())
+    }
+
+    fn fill(node: &NodeRef, name: &str, policy: &str) {
+        let topics = &mut node.borrow_mut().topics;
+        let overrides = [("cleanup.policy", policy), ("segment.bytes", "2000"), ("min.cleanable.dirty.ratio", "0.1")];
+        let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        topics.create(name, 2, overrides.into_iter().collect()).unwrap();
+        for round in 0..100 {
+            let (log, settings) = topics.partition_mut(name, 1).unwrap();
+            let mut batch = TestBatch::new(&["a value"], 1_000);
+            batch.records[0].0 = Some(format!("key {}", round % 3).into());
+            log.append(batch.build(), false, &settings, Now::read()).unwrap();
+        }
+    }
+
+    fn size(node: &NodeRef, name: &str) -> u64 {
+        node.borrow().topics.partition(name, 1).unwrap().size_bytes()
+    }
+
+    #[tokio::test]
+    async fn the_compacted_topics_are_compacted_and_the_others_not() {
+        let data = tempfile::tempdir().unwrap();
+        for config in [BrokerConfig::in_memory(), BrokerConfig::at(data.path())] {
+            let node = node(config);
+            for (name, policy) in [("kept", "delete"), ("one", "compact"), ("two", "compact")] {
+                fill(&node, name, policy);
+            }
+            let before = size(&node, "kept");
+            compact_due(&node).await;
+            assert_eq!(size(&node, "kept"), before);
+            assert!(size(&node, "one") < before / 2 && size(&node, "two") < before / 2);
+            assert!(dirtiest(&node, &BTreeSet::new()).is_none());
+            let node = node.borrow();
+            let log = node.topics.partition("two", 1).unwrap();
+            assert_eq!((log.start_offset(), log.end_offset()), (0, 100));
+            assert!(!log.read(0, 1 << 20, true, Isolation::ReadUncommitted).unwrap().records.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_is_deleted_meanwhile_is_no_harm() {
+        let node = node(BrokerConfig::in_memory());
+        fill(&node, "gone", "compact");
+        let (partition, plan) = dirtiest(&node, &BTreeSet::new()).unwrap();
+        let compacted = run(&plan, &Arc::default()).unwrap();
+        node.borrow_mut().topics.delete("gone").unwrap();
+        fill(&node, "gone", "compact");
+        let before = size(&node, "gone");
+        apply(&node, partition, compacted);
+        assert_eq!(size(&node, "gone"), before, "another topic of the same name");
+    }
+}
