@@ -1,4 +1,4 @@
-//! Tidewatch's measuring instruments.
+//! Tidewatch's measuring instruments. Nothing here is part of the product; there is no code to use.
 //!
 //! `cargo bench -p tidewatch-benches --bench decode` holds the decode plan of `tidewatch-schemas` against apache-avro's paths, in one
-//! run on the same records. Nothing here is part of the product; there is no code to use.
+//! run on the same records. `cargo run --release -p tidewatch-benches --bin broker` holds the embedded broker against Apache Kafka.

@@ -29,6 +29,8 @@ pub struct StartOptions {
     pub quiet: bool,
     /// Lines of `server.properties` that come after, and so override, ours.
     pub properties: Vec<(String, String)>,
+    /// Options of the JVM that come after, and so override, ours, which are small and calm.
+    pub jvm_options: Vec<String>,
 }
 
 /// A running broker; dropping it kills the JVM and, if the data folder was temporary, removes it.
@@ -66,7 +68,14 @@ impl KafkaServer {
         loop {
             let [broker_port, controller_port] = free_ports()?;
             properties::write(&data_dir, broker_port, controller_port, &options.properties)?;
-            let launch = process::Launch::new(&java, &jars, &data_dir, broker_port, temporary.is_some());
+            let launch = process::Launch {
+                java: java.clone(),
+                jars: jars.clone(),
+                data_dir: data_dir.clone(),
+                broker_port,
+                remove_data: temporary.is_some(),
+                jvm_options: options.jvm_options.clone(),
+            };
             launch.format()?;
             match launch.start() {
                 Ok(jvm) => {

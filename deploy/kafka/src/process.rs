@@ -35,19 +35,16 @@ const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// Everything that a start, and a restart, needs to know.
 #[derive(Debug)]
 pub(crate) struct Launch {
-    java: PathBuf,
-    jars: PathBuf,
-    data_dir: PathBuf,
-    broker_port: u16,
-    remove_data: bool,
+    pub(crate) java: PathBuf,
+    pub(crate) jars: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) broker_port: u16,
+    /// Whether the watchdog removes the folder when the holder is gone.
+    pub(crate) remove_data: bool,
+    pub(crate) jvm_options: Vec<String>,
 }
 
 impl Launch {
-    pub(crate) fn new(java: &Path, jars: &Path, data_dir: &Path, broker_port: u16, remove_data: bool) -> Self {
-        let [java, jars, data_dir] = [java, jars, data_dir].map(Path::to_path_buf);
-        Self { java, jars, data_dir, broker_port, remove_data }
-    }
-
     /// Writes the cluster id into a new data folder; leaves a formatted one as it is.
     pub(crate) fn format(&self) -> Result<(), StartError> {
         if self.data_dir.join("data/meta.properties").exists() {
@@ -108,6 +105,7 @@ impl Launch {
             .arg(if self.remove_data { self.data_dir.as_os_str() } else { "".as_ref() })
             .arg(&self.java)
             .args(JVM_OPTIONS)
+            .args(&self.jvm_options)
             .arg("-cp")
             .arg(self.class_path())
             .arg("kafka.Kafka")
