@@ -47,7 +47,7 @@ struct Args {
 /// Bytes of a record where the log is to be long.
 const LONG_RECORD_BYTES: u64 = 1_000;
 /// Starts of which the median counts.
-const STARTS: usize = 5;
+const STARTS: usize = 3;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();

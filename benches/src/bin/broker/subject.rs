@@ -40,7 +40,7 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let folder = this.parent().context("a program has a folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--locked", "--bin", "tidewatch"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--locked", "--quiet", "-p", "tidewatch"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
