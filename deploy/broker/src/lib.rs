@@ -38,6 +38,8 @@ mod groups;
 mod journal;
 mod log;
 mod node;
+#[cfg(test)]
+mod readme;
 mod server;
 mod topics;
 mod transactions;
