@@ -106,12 +106,14 @@ mod tests {
 
     fn fill(node: &NodeRef, name: &str, policy: &str) {
         let topics = &mut node.borrow_mut().topics;
-        let overrides = [("cleanup.policy", policy), ("segment.bytes", "2000"), ("min.cleanable.dirty.ratio", "0.1")];
+        let overrides =
+            [("cleanup.policy", policy), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.1")];
         let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
         topics.create(name, 2, overrides.into_iter().collect()).unwrap();
+        let value = "x".repeat(50_000);
         for round in 0..100 {
             let (log, settings) = topics.partition_mut(name, 1).unwrap();
-            let mut batch = TestBatch::new(&["a value"], 1_000);
+            let mut batch = TestBatch::new(&[&value], 1_000);
             batch.records[0].0 = Some(format!("key {}", round % 3).into());
             log.append(batch.build(), false, &settings, Now::read()).unwrap();
         }
