@@ -63,12 +63,13 @@ pub(crate) fn topic_named(subject: &Subject, name: &str, partitions: i32, settin
     wait_for_partitions(&mut connection, name, partitions);
 }
 
-/// Waits until a topic has so many partitions that are led.
+/// Waits until a topic has so many partitions that are led and answer: Kafka tells of a leader before it is one.
 pub(crate) fn wait_for_partitions(connection: &mut Connection, name: &str, partitions: i32) {
     eventually(&format!("{name} has {partitions} partitions"), || {
         let topic = metadata_of(connection, name);
         let led = topic.partitions.iter().filter(|partition| partition.error_code == 0).count();
-        (topic.error_code == 0 && led == partitions as usize).then_some(())
+        let mut answers = |partition| list_offset(connection, name, partition, LATEST, UNCOMMITTED).error_code == 0;
+        (topic.error_code == 0 && led == partitions as usize && (0..partitions).all(&mut answers)).then_some(())
     });
 }
 

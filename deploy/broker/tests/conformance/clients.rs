@@ -189,3 +189,8 @@ pub(crate) fn read(subject: &Subject, topic: &str, partition: i32, isolation: &s
 pub(crate) fn committed_values(subject: &Subject, topic: &str, partition: i32) -> Vec<String> {
     read(subject, topic, partition, "read_committed").iter().map(Row::value_text).collect()
 }
+
+/// Waits for an answer of the admin client.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}

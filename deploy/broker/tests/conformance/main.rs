@@ -32,8 +32,13 @@ macro_rules! on_both_alone {
     };
 }
 
+mod administration;
 mod ask;
 mod clients;
+mod group_protocol;
+mod member;
 mod raw;
 mod records;
+mod settings;
 mod subject;
+mod transactor;

@@ -3,12 +3,21 @@
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::{DescribeTransactionsRequest, FindCoordinatorRequest, GroupId, OffsetFetchRequest};
 use tempfile::TempDir;
 use tidewatch_broker::{Broker, BrokerConfig};
 use tidewatch_kafka::{KafkaServer, StartOptions};
 
+use crate::raw::{Connection, text};
+use crate::transactor::init_once;
+
 /// How long a condition that must come may take on the slowest machine: a bound, not an expectation.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// FindCoordinator's kinds of key.
+pub(crate) const GROUP: i8 = 0;
+pub(crate) const TRANSACTION: i8 = 1;
 
 /// Which broker.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +53,38 @@ impl Subject {
 
     /// One for this check alone.
     pub(crate) fn own(kind: Kind) -> Self {
-        match kind {
+        let subject = match kind {
             Kind::Embedded => Self::Embedded(Box::new(Embedded::start())),
             Kind::Kafka => Self::Kafka(start_kafka()),
+        };
+        subject.wait_for_coordinators();
+        subject
+    }
+
+    /// Kafka makes its internal topics at the first question for a coordinator, and loads them after each start.
+    fn wait_for_coordinators(&self) {
+        let mut connection = Connection::open(self);
+        for key_type in [GROUP, TRANSACTION] {
+            let request =
+                FindCoordinatorRequest::default().with_key_type(key_type).with_coordinator_keys(vec![text("x")]);
+            eventually("the coordinators are found", || {
+                (connection.ask(4, request.clone()).coordinators[0].error_code == 0).then_some(())
+            });
         }
+        let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text("x"))).with_topics(None);
+        let request = OffsetFetchRequest::default().with_groups(vec![group]);
+        eventually("groups are loaded", || {
+            (connection.ask(8, request.clone()).groups[0].error_code == 0).then_some(())
+        });
+        let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![text("x").into()]);
+        let unknown_id = 105;
+        eventually("transactions are loaded", || {
+            (connection.ask(0, request.clone()).transaction_states[0].error_code == unknown_id).then_some(())
+        });
+        // Ids are given out by the controller, which is slow to the first question.
+        eventually("producer ids are there", || {
+            (init_once(&mut connection, None, 60_000, -1, -1).error_code == 0).then_some(())
+        });
     }
 
     /// `HOST:PORT`, the same after a restart.
@@ -74,6 +111,7 @@ impl Subject {
                 server.restart().unwrap();
             }
         }
+        self.wait_for_coordinators();
     }
 
     /// Ends the broker as a crash of its process would and starts it again.
@@ -88,6 +126,7 @@ impl Subject {
                 server.restart().unwrap();
             }
         }
+        self.wait_for_coordinators();
     }
 }
 
@@ -116,6 +155,8 @@ impl Embedded {
 /// Kafka with the embedded broker's settings, and with short pauses where it would let a test wait.
 fn start_kafka() -> KafkaServer {
     let properties = [
+        ("offsets.topic.num.partitions", "1"),
+        ("transaction.state.log.num.partitions", "1"),
         ("auto.create.topics.enable", "true"),
         ("group.min.session.timeout.ms", "10"),
         ("log.retention.ms", "604800000"),
