@@ -60,6 +60,8 @@ fn topics_are_created_as_kafka_does() {
         "38 Unable to replicate the partition 2 time(s): The target replication factor of 2 cannot be reached because \
          only 1 broker(s) are registered.",
     );
+    check("z", 0, 3, &[], "37 Number of partitions was set to an invalid non-positive value.");
+    check("z", 0, 3, &[("nope", Some("1"))], "40 Unknown topic config name: nope");
     check("z", 9, 1, &[], "44 9 more partitions than the 2 here are over partitions_max, 10.");
     check("z", 1, 1, &[("nope", Some("1"))], "40 Unknown topic config name: nope");
     check("z", 1, 1, &[("retention.ms", None)], "40 Null value not supported for topic configs: retention.ms");

@@ -49,6 +49,7 @@ fn create(node: &mut Node, topic: &CreatableTopic, validate_only: bool) -> Resul
     // The name comes first: whoever makes sure that a topic exists has to be told that it does.
     node.topics.check_name(&topic.name)?;
     let overrides = overrides(topic)?;
+    node.topics.settings_of(&overrides)?;
     let new = node.topics.check_new(&topic.name, partitions(topic)?, overrides.clone())?;
     let result = answer(node, topic, &new, &overrides);
     if !validate_only {
@@ -71,7 +72,7 @@ fn overrides(topic: &CreatableTopic) -> Result<Overrides, Refused> {
 /// The number of partitions as it was asked for or as it follows from the assignments.
 fn partitions(topic: &CreatableTopic) -> Result<i32, Refused> {
     if topic.assignments.is_empty() {
-        check_replication(topic.replication_factor)?;
+        check_replication(topic)?;
         return Ok(topic.num_partitions);
     }
     let invalid = |message: &str| Err(Refused::new(ResponseError::InvalidRequest, message));
@@ -97,11 +98,13 @@ fn partitions(topic: &CreatableTopic) -> Result<i32, Refused> {
     Ok(topic.assignments.len() as i32)
 }
 
-fn check_replication(factor: i16) -> Result<(), Refused> {
-    let message = match factor {
+fn check_replication(topic: &CreatableTopic) -> Result<(), Refused> {
+    let message = match topic.replication_factor {
         -1 | 1 => return Ok(()),
+        // Kafka places replicas only when it knows of how many partitions.
+        2.. if topic.num_partitions < -1 || topic.num_partitions == 0 => return Ok(()),
         ..=0 => "Replication factor must be larger than 0, or -1 to use the default value.".to_owned(),
-        _ => format!(
+        factor => format!(
             "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
              reached because only 1 broker(s) are registered."
         ),

@@ -47,8 +47,7 @@ impl Topics {
     /// partitions.
     pub(crate) fn check_new(&self, name: &str, partitions: i32, overrides: Overrides) -> Result<NewTopic, Refused> {
         self.check_name(name)?;
-        let settings = self.defaults.with(&overrides);
-        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
+        let settings = self.settings_of(&overrides)?;
         let partitions = match partitions {
             -1 => self.default_partitions,
             partitions => partitions,
@@ -59,6 +58,15 @@ impl Topics {
         })?;
         self.check_room(partitions)?;
         Ok(NewTopic { name: name.to_owned(), id: id::random(), partitions, overrides, settings })
+    }
+
+    /// What follows from what a topic sets.
+    ///
+    /// # Errors
+    /// `InvalidConfig`.
+    pub(crate) fn settings_of(&self, overrides: &Overrides) -> Result<TopicSettings, Refused> {
+        let settings = self.defaults.with(overrides);
+        settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))
     }
 
     /// The topic whose name is the same but for `.` and `_`.
@@ -103,8 +111,7 @@ impl Topics {
     /// # Errors
     /// `InvalidConfig`, then `UnknownTopicOrPartition`: Kafka looks in this order.
     pub(crate) fn check_settings(&self, name: &str, overrides: &Overrides) -> Result<TopicSettings, Refused> {
-        let settings = self.defaults.with(overrides);
-        let settings = settings.map_err(|error| Refused::new(ResponseError::InvalidConfig, error.to_string()))?;
+        let settings = self.settings_of(overrides)?;
         if self.get(name).is_none() {
             let message = format!("The topic '{name}' does not exist.");
             return Err(Refused::new(ResponseError::UnknownTopicOrPartition, message));
