@@ -214,7 +214,7 @@ fn check(servers: &str, told: &BTreeMap<&str, Told>, plain: &Shown, shown: &Show
 }
 
 fn config() -> Config {
-    let mut config = Config { max_shrink_iters: 32, ..Config::default() };
+    let mut config = Config { max_shrink_iters: 32, failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = CASES;
         if config.rng_seed == RngSeed::Random {

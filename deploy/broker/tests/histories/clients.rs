@@ -1,6 +1,7 @@
 //! Clients that go on when the broker is gone for a while, and that keep what they were told.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -68,7 +69,8 @@ fn until_ok<T>(what: &str, mut call: impl FnMut() -> Result<T, KafkaError>) -> T
 pub(crate) struct Transactional {
     servers: String,
     name: String,
-    producer: ThreadedProducer<DefaultProducerContext>,
+    /// None only while one is made in the place of another.
+    producer: Option<ThreadedProducer<DefaultProducerContext>>,
     group: BaseConsumer,
     told: Told,
     open: Told,
@@ -77,7 +79,7 @@ pub(crate) struct Transactional {
 
 impl Transactional {
     pub(crate) fn start(servers: &str, name: &str) -> Self {
-        let producer = Self::instance(servers, name);
+        let producer = Some(Self::instance(servers, name));
         let group = client(servers).set("group.id", name).create().unwrap();
         let (servers, name) = (servers.to_owned(), name.to_owned());
         Self { servers, name, producer, group, told: Told::default(), open: Told::default(), values: 0 }
@@ -90,8 +92,12 @@ impl Transactional {
         producer
     }
 
+    fn producer(&self) -> &ThreadedProducer<DefaultProducerContext> {
+        self.producer.as_ref().unwrap()
+    }
+
     pub(crate) fn begin(&mut self) {
-        self.producer.begin_transaction().unwrap();
+        self.producer().begin_transaction().unwrap();
         self.open = Told::default();
     }
 
@@ -99,7 +105,7 @@ impl Transactional {
         self.values += 1;
         let value = format!("{} {}", self.name, self.values);
         let record = BaseRecord::<(), str>::to(TOPIC).partition(partition).payload(&value);
-        self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        self.producer().send(record).map_err(|(error, _)| error).unwrap();
         self.open.shown.entry(partition).or_default().push(value);
     }
 
@@ -107,13 +113,18 @@ impl Transactional {
         let group = self.group.group_metadata().unwrap();
         let offsets = offsets(Offset::Offset(offset));
         until_ok("send offsets", || {
-            self.producer.send_offsets_to_transaction(&offsets, &group, Duration::from_secs(10))
+            self.producer().send_offsets_to_transaction(&offsets, &group, Duration::from_secs(10))
         });
         self.open.committed = Some(offset);
     }
 
     pub(crate) fn commit(&mut self) {
-        until_ok("commit", || self.producer.commit_transaction(Duration::from_secs(10)));
+        // rust-rdkafka's flush, which a commit begins with, sleeps for 100 ms if there is anything to wait for.
+        let start = Instant::now();
+        while self.producer().in_flight_count() > 0 && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_micros(200));
+        }
+        until_ok("commit", || self.producer().commit_transaction(Duration::from_secs(10)));
         let Told { shown, committed } = std::mem::take(&mut self.open);
         for (partition, values) in shown {
             self.told.shown.entry(partition).or_default().extend(values);
@@ -122,15 +133,18 @@ impl Transactional {
     }
 
     pub(crate) fn abort(&mut self) {
-        until_ok("abort", || self.producer.abort_transaction(Duration::from_secs(10)));
+        until_ok("abort", || self.producer().abort_transaction(Duration::from_secs(10)));
     }
 
+    /// What the old instance has still on its way meets the new one's beginning.
     pub(crate) fn crash(&mut self) {
-        self.producer = Self::instance(&self.servers, &self.name);
+        let gone = self.producer.take();
+        thread::spawn(move || drop(gone));
+        self.producer = Some(Self::instance(&self.servers, &self.name));
     }
 
     pub(crate) fn replace(&mut self) {
-        let late = std::mem::replace(&mut self.producer, Self::instance(&self.servers, &self.name));
+        let late = self.producer.replace(Self::instance(&self.servers, &self.name)).unwrap();
         let start = Instant::now();
         // A transaction without anything in it is ended without asking the broker.
         if self.open.shown.is_empty() && self.open.committed.is_none() {
@@ -188,6 +202,7 @@ impl Follower {
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "50")
             .set("fetch.error.backoff.ms", "10")
             .create()
             .unwrap();
