@@ -22,6 +22,8 @@ use super::{Context, Outcome};
 use crate::log::{Isolation, PartitionLog};
 use crate::node::{LEADER_EPOCH, Node, NodeRef};
 
+/// The first version in which a follower's id is a tagged field.
+const REPLICA_STATE_SINCE: i16 = 15;
 /// The first version with topics' ids in the place of their names.
 const TOPIC_IDS_SINCE: i16 = 13;
 
@@ -92,18 +94,20 @@ struct Allowance {
 fn read_all(node: &mut Node, request: &FetchRequest, version: i16) -> ReadAll {
     let limits = &node.config.limits;
     let unused = limits.reads_bytes_max.saturating_sub(node.unsent_bytes.get());
+    let asker = Asker { is_follower: is_follower(request, version), isolation: isolation(request.isolation_level) };
     let mut allowance = Allowance { bytes: bytes_max(node, request).min(unused), is_first: true };
     let mut all = ReadAll { responses: Vec::with_capacity(request.topics.len()), bytes: 0, is_failed: false };
     for topic in &request.topics {
         let name = name_of(node, topic, version);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let read = name.clone().and_then(|name| {
-                let (log, _) = node.topics.partition_mut(&name, wanted.partition)?;
-                read_one(log, wanted, isolation(request.isolation_level), &mut allowance)
-            });
-            all.is_failed |= read.is_err();
-            let answer = read.unwrap_or_else(|error| refused(wanted.partition, error));
+            let log = name.clone().and_then(|name| Ok(node.topics.partition_mut(&name, wanted.partition)?.0));
+            let answer = match log.map(|log| read_one(log, wanted, asker, &mut allowance)) {
+                Ok(Ok(read)) => read,
+                Ok(Err(error)) => refused(wanted.partition, error).with_aborted_transactions(None),
+                Err(error) => refused(wanted.partition, error),
+            };
+            all.is_failed |= answer.error_code != 0;
             all.bytes += answer.records.as_ref().map_or(0, Bytes::len);
             partitions.push(answer);
         }
@@ -112,13 +116,33 @@ fn read_all(node: &mut Node, request: &FetchRequest, version: i16) -> ReadAll {
     all
 }
 
+/// Who reads, and what it is shown.
+#[derive(Clone, Copy)]
+struct Asker {
+    is_follower: bool,
+    isolation: Isolation,
+}
+
+/// Clients have no broker's id. Nobody else follows this broker's partitions.
+fn is_follower(request: &FetchRequest, version: i16) -> bool {
+    let replica = if version < REPLICA_STATE_SINCE { request.replica_id } else { request.replica_state.replica_id };
+    replica.0 >= 0
+}
+
 fn read_one(
     log: &PartitionLog,
     wanted: &FetchPartition,
-    isolation: Isolation,
+    Asker { is_follower, isolation }: Asker,
     allowance: &mut Allowance,
 ) -> Result<PartitionData, ResponseError> {
     check_leader_epoch(wanted.current_leader_epoch)?;
+    if is_follower {
+        return Err(ResponseError::NotLeaderOrFollower);
+    }
+    if wanted.last_fetched_epoch > LEADER_EPOCH {
+        // It has read records that were never written here.
+        return Err(ResponseError::OffsetOutOfRange);
+    }
     let bytes_max = allowance.bytes.min(usize::try_from(wanted.partition_max_bytes).unwrap_or(0));
     let read = log.read(wanted.fetch_offset, bytes_max, allowance.is_first, isolation)?;
     allowance.bytes = allowance.bytes.saturating_sub(read.records.len());
@@ -225,11 +249,7 @@ fn name_of(node: &Node, topic: &FetchTopic, version: i16) -> Result<TopicName, R
 }
 
 fn refused(partition: i32, error: ResponseError) -> PartitionData {
-    PartitionData::default()
-        .with_partition_index(partition)
-        .with_error_code(error.code())
-        .with_high_watermark(-1)
-        .with_aborted_transactions(None)
+    PartitionData::default().with_partition_index(partition).with_error_code(error.code()).with_high_watermark(-1)
 }
 
 /// Names the topic as the request does: by name or by id, whichever its version has.

@@ -28,9 +28,9 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
 pub(crate) fn handle(node: &mut Node, request: ListOffsetsRequest, context: &Context) -> ListOffsetsResponse {
-    let (mut seen, mut repeated) = (HashSet::new(), HashSet::new());
+    let (mut once, mut repeated) = (HashSet::new(), HashSet::new());
     for topic in &request.topics {
-        let again = topic.partitions.iter().map(|of| (&topic.name, of.partition_index)).filter(|of| !seen.insert(*of));
+        let again = topic.partitions.iter().map(|of| (&topic.name, of.partition_index)).filter(|of| !once.insert(*of));
         repeated.extend(again);
     }
     answer(&request, context.version, |topic, wanted| {
@@ -69,24 +69,27 @@ fn find(log: &PartitionLog, wanted: i64, isolation: Isolation, version: i16) -> 
     }
 }
 
-/// The answer to each partition; one that found no offset has no leader's epoch either.
+/// The answer to each partition, once if it is named more than once; one that found no offset has no leader's epoch either.
 fn answer(
     request: &ListOffsetsRequest,
     version: i16,
     mut find: impl FnMut(&TopicName, &ListOffsetsPartition) -> Result<Found, ResponseError>,
 ) -> ListOffsetsResponse {
+    let mut answered = HashSet::new();
     let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|wanted| {
-            let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
-            match find(&topic.name, wanted) {
-                Ok((offset, timestamp)) => answer
-                    .with_offset(offset)
-                    .with_timestamp(timestamp)
-                    .with_leader_epoch(if offset >= 0 && version >= LEADER_EPOCH_SINCE { LEADER_EPOCH } else { -1 }),
-                Err(error) => answer.with_error_code(error.code()),
-            }
-        });
-        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        let first = topic.partitions.iter().filter(|of| answered.insert((&topic.name, of.partition_index)));
+        let partitions: Vec<_> = first
+            .map(|wanted| {
+                let answer = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
+                match find(&topic.name, wanted) {
+                    Ok((offset, timestamp)) => answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(
+                        if offset >= 0 && version >= LEADER_EPOCH_SINCE { LEADER_EPOCH } else { -1 },
+                    ),
+                    Err(error) => answer.with_error_code(error.code()),
+                }
+            })
+            .collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
 }

@@ -20,8 +20,13 @@ pub(crate) fn handle(
     answer(&request, |topic, wanted| {
         let (log, _) = node.topics.partition_mut(topic, wanted.partition)?;
         check_leader_epoch(wanted.current_leader_epoch)?;
-        // Of an epoch that never was, nothing is known: -1 and -1.
-        Ok(if wanted.leader_epoch == LEADER_EPOCH { (LEADER_EPOCH, log.end_offset()) } else { (-1, -1) })
+        Ok(match wanted.leader_epoch {
+            LEADER_EPOCH => (LEADER_EPOCH, log.end_offset()),
+            // One that may come, or none: nothing is known of it.
+            -1 | 1.. => (-1, -1),
+            // Before the first one there was nothing.
+            earlier => (earlier, log.start_offset()),
+        })
     })
 }
 

@@ -5,6 +5,8 @@
 //! transaction; that protocol is not offered ([`super::api_versions`]), so such a batch is refused as one that was not enlisted.
 //! Source: `KafkaApis.handleProduceRequest`, `ReplicaManager.appendRecords` and `ProduceRequest` of Apache Kafka.
 
+mod rejected;
+
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::TopicProduceData;
@@ -16,10 +18,11 @@ use crate::log::batch::BatchHeader;
 use crate::log::codec::Codec;
 use crate::node::Node;
 use crate::transactions::transaction::Producer;
+use rejected::Rejected;
 
 /// The first version with topics' ids in the place of their names.
 const TOPIC_IDS_SINCE: i16 = 13;
-/// The first version whose clients may be answered, and may send, batches of zstd (KIP-110).
+/// The first version whose clients may send batches of zstd (KIP-110).
 const ZSTD_SINCE: i16 = 7;
 
 pub(crate) fn handle(node: &mut Node, request: ProduceRequest, context: &Context) -> Outcome<ProduceResponse> {
@@ -103,16 +106,26 @@ fn append(
         }
         _ => Ok(()),
     };
-    // Only the batch that opens a transaction here is held against the coordinator, and then its reason is the better one.
-    let appended = log.append(records, enlisted.is_ok(), &settings, context.now).map_err(|error| match enlisted {
-        Err(reason) if error == ResponseError::InvalidTxnState => reason,
-        _ => error,
-    })?;
-    Ok(PartitionProduceResponse::default()
-        .with_index(partition)
-        .with_base_offset(appended.base_offset)
-        .with_log_append_time_ms(appended.append_time_ms)
-        .with_log_start_offset(log.start_offset()))
+    match (log.append(records.clone(), enlisted.is_ok(), &settings, context.now), enlisted) {
+        (Ok(appended), _) => Ok(PartitionProduceResponse::default()
+            .with_index(partition)
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.append_time_ms)
+            .with_log_start_offset(log.start_offset())),
+        // Only the batch that opens a transaction here is held against the coordinator, whose reason is then the better one.
+        (Err(ResponseError::InvalidTxnState), Err(reason)) => Err(reason),
+        (Err(error), _) => {
+            let rejected = Rejected {
+                error,
+                batch: &records,
+                partition: format!("{topic}-{partition}"),
+                settings: &settings,
+                decompressed_bytes_max: node.config.limits.decompressed_bytes_max,
+                now_ms: context.now.unix_ms,
+            };
+            Ok(rejected.explain(refused(partition, error), log.start_offset()))
+        }
+    }
 }
 
 fn refused(partition: i32, error: ResponseError) -> PartitionProduceResponse {
