@@ -9,7 +9,8 @@
 //! 3. the end is journalled (`CompleteCommit`, `CompleteAbort`): only now may the producer begin its next one.
 //!
 //! All three are one call; what an error or a kill interrupts is finished by [`tick`](Transactions::tick) or
-//! [`recover`](Transactions::recover) ([`ending`]).
+//! [`recover`](Transactions::recover) ([`ending`]). Where every answer is synced (`flush_interval` zero), so is each of the
+//! steps before the next one, and a power loss leaves a transaction whole too; else one of the last interval may be torn by it.
 //!
 //! Source: Apache Kafka 4.1, `TransactionCoordinator` and `TransactionStateManager`, transaction protocol version 1 (the
 //! feature `transaction.version` is not finalized here, so clients enlist partitions before they write to them).
@@ -62,6 +63,7 @@ struct Bounds {
     timeout_max: Duration,
     expiration: Duration,
     ids_max: usize,
+    is_each_step_synced: bool,
 }
 
 struct Entry {
@@ -78,6 +80,8 @@ pub(crate) trait Decisions {
     fn is_worth_rewriting(&self, alive: usize) -> bool;
     /// See [`Journal::rewrite`].
     fn rewrite(&mut self, records: impl Iterator<Item = Record>) -> io::Result<()>;
+    /// Syncs what was appended.
+    fn sync(&mut self) -> io::Result<()>;
 }
 
 impl Decisions for Journal<Record> {
@@ -91,6 +95,10 @@ impl Decisions for Journal<Record> {
 
     fn rewrite(&mut self, records: impl Iterator<Item = Record>) -> io::Result<()> {
         self.rewrite(records)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.take_dirty().map_or(Ok(()), |file| file.sync_data())
     }
 }
 
@@ -171,6 +179,7 @@ impl<J: Decisions> Transactions<J> {
                 timeout_max: config.transaction_timeout_max,
                 expiration: config.transactional_id_expiration,
                 ids_max: config.limits.transactional_ids_max,
+                is_each_step_synced: config.flush_interval.is_zero(),
             },
             housekeeping_due: None,
             has_strays: true,
@@ -340,6 +349,14 @@ impl<J: Decisions> Transactions<J> {
             // What Kafka makes of a storage error in its transaction log: clients look the coordinator up and ask again.
             ResponseError::NotCoordinator
         })?;
+        let Transaction { producer, state, .. } = transaction;
+        tracing::debug!(
+            id,
+            state = state.name(),
+            producer_id = producer.id,
+            epoch = producer.epoch,
+            "a transactional id"
+        );
         self.set(id.to_owned(), transaction, now);
         Ok(())
     }

@@ -52,11 +52,21 @@ impl<J: Decisions> Transactions<J> {
     /// Carries a prepared end out and journals that it is done. What fails is tried again by the timer.
     pub(super) fn settle(&mut self, id: &str, participants: &mut impl Participants, now: Now) {
         let Some(transaction) = self.get(id).cloned() else { return };
-        if end_everywhere(&transaction, participants, now).is_err()
-            || self.change(id, transaction.complete(now.unix_ms), now).is_err()
-        {
+        let ended = self.sync_decision(id).and_then(|()| end_everywhere(&transaction, participants, now));
+        let synced = ended.and_then(|()| if self.bounds.is_each_step_synced { participants.sync() } else { Ok(()) });
+        if synced.and_then(|()| self.change(id, transaction.complete(now.unix_ms), now)).is_err() {
             self.retry_later(id, now);
         }
+    }
+
+    fn sync_decision(&mut self, id: &str) -> Result<(), ResponseError> {
+        if !self.bounds.is_each_step_synced {
+            return Ok(());
+        }
+        self.journal.sync().map_err(|error| {
+            tracing::error!(%error, id, "cannot sync the decision to end a transaction; it is tried again");
+            ResponseError::KafkaStorageError
+        })
     }
 
     fn is_prepared(&self, id: &str) -> bool {

@@ -41,6 +41,12 @@ pub(crate) trait Participants {
     /// `KafkaStorageError` or one that stands for it.
     fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, now: Now) -> Result<(), ResponseError>;
 
+    /// Syncs what was written.
+    ///
+    /// # Errors
+    /// `KafkaStorageError`.
+    fn sync(&mut self) -> Result<(), ResponseError>;
+
     /// All producers that logs remember.
     fn producers(&self) -> Vec<Written>;
 
@@ -69,6 +75,14 @@ impl Participants for LogsAndGroups<'_> {
 
     fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, now: Now) -> Result<(), ResponseError> {
         self.groups.end_transaction(group, producer_id, is_commit, now)
+    }
+
+    fn sync(&mut self) -> Result<(), ResponseError> {
+        let dirty = self.topics.take_dirty().into_iter().chain(self.groups.take_dirty());
+        dirty.map(|file| file.sync_data()).fold(Ok(()), Result::and).map_err(|error| {
+            tracing::error!(%error, "cannot sync the markers of a transaction; it is tried again");
+            ResponseError::KafkaStorageError
+        })
     }
 
     fn producers(&self) -> Vec<Written> {

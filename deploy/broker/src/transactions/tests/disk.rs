@@ -44,11 +44,19 @@ pub(super) struct Group {
     pub(super) staged: BTreeMap<i64, i64>,
 }
 
-#[derive(Debug, Default)]
-struct Contents {
+/// The files.
+#[derive(Clone, Debug, Default)]
+struct Files {
     journal: Vec<Record>,
     logs: BTreeMap<(String, i32), Log>,
     groups: BTreeMap<String, Group>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    files: Files,
+    /// What a power loss leaves at least.
+    synced: Files,
     failing: Failing,
     steps: u32,
 }
@@ -76,7 +84,7 @@ impl Disk {
     /// With these partitions of topic `t`.
     pub(super) fn new(partitions: i32) -> Self {
         let disk = Self::default();
-        disk.0.borrow_mut().logs = (0..partitions).map(|p| (("t".to_owned(), p), Log::default())).collect();
+        disk.0.borrow_mut().files.logs = (0..partitions).map(|p| (("t".to_owned(), p), Log::default())).collect();
         disk
     }
 
@@ -86,7 +94,7 @@ impl Disk {
     }
 
     pub(super) fn start_with(&self, config: &BrokerConfig, now: Now) -> Coordinator {
-        let records = self.0.borrow().journal.clone();
+        let records = self.0.borrow().files.journal.clone();
         let mut transactions = Transactions::new(self.clone(), records, config, now);
         transactions.recover_with(&mut self.clone(), now);
         transactions
@@ -98,37 +106,60 @@ impl Disk {
         (contents.failing, contents.steps) = (failing, 0);
     }
 
+    /// Syncs all, as the broker before each answer.
+    pub(super) fn sync_all(&self) {
+        let mut contents = self.0.borrow_mut();
+        contents.synced = contents.files.clone();
+    }
+
+    /// The power fails: of every file of an odd bit only what was synced is left; the journal is bit 0.
+    pub(super) fn lose_power(&self, files: u32) {
+        let mut contents = self.0.borrow_mut();
+        let Contents { files: now, synced, .. } = &mut *contents;
+        let mut bits = (0..).map(|bit| files >> bit & 1 == 1);
+        let mut is_lost = || bits.next() == Some(true);
+        if is_lost() {
+            now.journal.clone_from(&synced.journal);
+        }
+        for (name, log) in now.logs.iter_mut().filter(|_| is_lost()) {
+            log.clone_from(&synced.logs[name]);
+        }
+        for (name, group) in now.groups.iter_mut().filter(|_| is_lost()) {
+            group.clone_from(&synced.groups[name]);
+        }
+    }
+
     pub(super) fn steps(&self) -> u32 {
         self.0.borrow().steps
     }
 
     pub(super) fn journal(&self) -> Vec<Record> {
-        self.0.borrow().journal.clone()
+        self.0.borrow().files.journal.clone()
     }
 
     pub(super) fn log(&self, partition: i32) -> Log {
-        self.0.borrow().logs[&("t".to_owned(), partition)].clone()
+        self.0.borrow().files.logs[&("t".to_owned(), partition)].clone()
     }
 
     pub(super) fn group(&self, group: &str) -> Group {
-        self.0.borrow().groups.get(group).cloned().unwrap_or_default()
+        self.0.borrow().files.groups.get(group).cloned().unwrap_or_default()
     }
 
     pub(super) fn delete(&self, partition: i32) {
-        self.0.borrow_mut().logs.remove(&("t".to_owned(), partition));
+        self.0.borrow_mut().files.logs.remove(&("t".to_owned(), partition));
     }
 
     /// A transactional record, as produce lets it in.
     pub(super) fn write(&self, partition: i32, producer: Producer, value: u32) {
         let mut contents = self.0.borrow_mut();
-        let log = contents.logs.entry(("t".to_owned(), partition)).or_default();
+        let log = contents.files.logs.entry(("t".to_owned(), partition)).or_default();
         log.epochs.insert(producer.id, producer.epoch);
         log.open.entry(producer.id).or_insert((producer.epoch, Vec::new())).1.push(value);
     }
 
     pub(super) fn stage(&self, group: &str, producer_id: i64, offset: i64) {
         let mut contents = self.0.borrow_mut();
-        contents.groups.entry(group.to_owned()).or_default().staged.insert(producer_id, offset);
+        contents.files.groups.entry(group.to_owned()).or_default().staged.insert(producer_id, offset);
     }
 }
 
@@ -139,18 +170,25 @@ impl Decisions for Disk {
         }
         let mut contents = self.0.borrow_mut();
         contents.step().map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
-        contents.journal.extend_from_slice(records);
+        contents.files.journal.extend_from_slice(records);
         Ok(())
     }
 
     fn is_worth_rewriting(&self, alive: usize) -> bool {
-        self.0.borrow().journal.len() > 4 * alive
+        self.0.borrow().files.journal.len() > 4 * alive
     }
 
     fn rewrite(&mut self, records: impl Iterator<Item = Record>) -> io::Result<()> {
         let mut contents = self.0.borrow_mut();
         contents.step().map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
-        contents.journal = records.collect();
+        contents.files.journal = records.collect();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut contents = self.0.borrow_mut();
+        contents.step().map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+        contents.synced.journal = contents.files.journal.clone();
         Ok(())
     }
 }
@@ -166,8 +204,11 @@ impl Participants for Disk {
     ) -> Result<(), ResponseError> {
         let mut contents = self.0.borrow_mut();
         contents.step()?;
-        let log =
-            contents.logs.get_mut(&(topic.to_owned(), partition)).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let log = contents
+            .files
+            .logs
+            .get_mut(&(topic.to_owned(), partition))
+            .ok_or(ResponseError::UnknownTopicOrPartition)?;
         if log.epochs.get(&producer.id).is_some_and(|&epoch| epoch > producer.epoch) {
             return Err(ResponseError::InvalidProducerEpoch);
         }
@@ -184,7 +225,7 @@ impl Participants for Disk {
     fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, _: Now) -> Result<(), ResponseError> {
         let mut contents = self.0.borrow_mut();
         contents.step()?;
-        if let Some(group) = contents.groups.get_mut(group)
+        if let Some(group) = contents.files.groups.get_mut(group)
             && let Some(offset) = group.staged.remove(&producer_id)
             && is_commit
         {
@@ -193,9 +234,17 @@ impl Participants for Disk {
         Ok(())
     }
 
+    fn sync(&mut self) -> Result<(), ResponseError> {
+        let mut contents = self.0.borrow_mut();
+        contents.step()?;
+        contents.synced.logs = contents.files.logs.clone();
+        contents.synced.groups = contents.files.groups.clone();
+        Ok(())
+    }
+
     fn producers(&self) -> Vec<Written> {
         let contents = self.0.borrow();
-        let all = contents.logs.iter().flat_map(|((topic, partition), log)| {
+        let all = contents.files.logs.iter().flat_map(|((topic, partition), log)| {
             log.epochs.iter().map(|(&producer_id, &producer_epoch)| Written {
                 topic: topic.clone(),
                 partition: *partition,
@@ -214,7 +263,7 @@ impl Participants for Disk {
     fn staged(&self) -> Vec<(String, i64)> {
         let contents = self.0.borrow();
         let staged = |(name, group): (&String, &Group)| group.staged.keys().map(|&id| (name.clone(), id)).collect();
-        contents.groups.iter().flat_map(staged as fn(_) -> Vec<_>).collect()
+        contents.files.groups.iter().flat_map(staged as fn(_) -> Vec<_>).collect()
     }
 }
 

@@ -28,8 +28,12 @@ struct Open {
 
 /// An open transaction over partitions and groups, beside another producer's in one of them.
 fn open() -> Open {
+    open_with(&BrokerConfig::in_memory())
+}
+
+fn open_with(config: &BrokerConfig) -> Open {
     let (disk, clock) = (Disk::new(3), Clock::new());
-    let mut transactions = disk.start(clock.now());
+    let mut transactions = disk.start_with(config, clock.now());
     let other = initialise(&mut transactions, &disk, "other", clock.now());
     transactions.enlist("other", other, &partitions([0]), clock.now()).unwrap();
     disk.write(0, other, 100);
@@ -137,6 +141,35 @@ fn a_kill_in_the_recovery() {
             open.transactions = open.disk.start(open.clock.now());
             assert!(!open.is_open(), "{end:?}, killed after steps {done} and {recovered}");
             open.check_next(end == End::Commit);
+        }
+    }
+}
+
+/// Where each answer is synced: whatever of each file is left.
+#[test]
+fn a_power_loss_after_any_step() {
+    let mut config = BrokerConfig::in_memory();
+    config.flush_interval = Duration::ZERO;
+    for end in ENDS {
+        for done in 0..=9 {
+            for lost in 0..1 << 5 {
+                let mut open = open_with(&config);
+                open.disk.sync_all();
+                open.disk.fail(Failing::AllAfter(done));
+                let answer = open.end(end);
+                assert_eq!(open.disk.steps() == 9, done >= 8, "two syncs more than without; {done}");
+                if answer.is_ok() && done == 9 {
+                    open.disk.sync_all();
+                }
+                open.disk.fail(Failing::Nothing);
+                open.disk.lose_power(lost);
+                open.transactions = open.disk.start_with(&config, open.clock.now());
+                let is_decided = !open.is_open();
+                assert!(is_decided || done <= 1, "{end:?}, lost {lost:05b} after step {done}");
+                let shown = end == End::Commit && is_decided;
+                assert_eq!(open.is_shown(), shown, "{end:?}, lost {lost:05b} after step {done}");
+                open.check_next(shown);
+            }
         }
     }
 }

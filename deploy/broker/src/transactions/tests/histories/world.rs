@@ -69,6 +69,11 @@ impl Decisions for Mortal<Journal<Record>> {
         self.step().map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
         self.inner.rewrite(records)
     }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.step().map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+        self.inner.sync()
+    }
 }
 
 impl Participants for Mortal<LogsAndGroups<'_>> {
@@ -87,6 +92,11 @@ impl Participants for Mortal<LogsAndGroups<'_>> {
     fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, now: Now) -> Result<(), ResponseError> {
         self.step()?;
         self.inner.end_offsets(group, producer_id, is_commit, now)
+    }
+
+    fn sync(&mut self) -> Result<(), ResponseError> {
+        self.step()?;
+        self.inner.sync()
     }
 
     fn producers(&self) -> Vec<Written> {
