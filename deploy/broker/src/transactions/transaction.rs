@@ -114,7 +114,8 @@ pub(crate) struct Transaction {
     pub(crate) producer: Producer,
     /// The id before this one, from a change of ids until the first transaction after it.
     previous_id: Option<i64>,
-    /// The epoch that its own producer asked to raise to the present one; none if another instance has fenced that one.
+    /// The epoch before the present one, with which its own producer may ask for the present one; none if another instance
+    /// was given the present one.
     last_epoch: Option<i16>,
     pub(crate) state: State,
     pub(crate) enlisted: Enlisted,
@@ -253,10 +254,11 @@ impl Transaction {
         }
     }
 
-    /// Aborts the open transaction and shuts its producer out by an epoch that nobody is given: its time is up, or another
-    /// instance has started.
+    /// Aborts the open transaction and shuts its producer out by the next epoch: its time is up, or another instance has
+    /// started. The producer itself may come back with the epoch that it had and is given this one (KIP-588).
     pub(crate) fn fence(&self, now_ms: i64) -> Self {
-        Self { producer: self.producer.next(), last_epoch: None, ..self.prepare(false, now_ms) }
+        let last_epoch = Some(self.producer.epoch);
+        Self { producer: self.producer.next(), last_epoch, ..self.prepare(false, now_ms) }
     }
 
     /// All markers of a prepared end are written.

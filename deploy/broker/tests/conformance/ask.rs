@@ -188,7 +188,10 @@ pub(crate) fn list_offset(
 ) -> ListOffsetsPartitionResponse {
     let wanted = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
     let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![wanted]);
-    let request = ListOffsetsRequest::default().with_isolation_level(isolation).with_topics(vec![topic]);
+    let request = ListOffsetsRequest::default()
+        .with_replica_id((-1).into())
+        .with_isolation_level(isolation)
+        .with_topics(vec![topic]);
     connection.ask(7, request).topics.remove(0).partitions.remove(0)
 }
 
