@@ -63,6 +63,11 @@ pub(crate) fn produce(load: &Load, id: u32) -> Vec<Seen> {
         assert_eq!(failed, None, "idempotent producer {id}");
     };
     while !load.is_over.load(Relaxed) {
+        if load.records.load(Relaxed) >= load.records_max.load(Relaxed) {
+            producer.poll(Duration::from_millis(1));
+            tell(&producer);
+            continue;
+        }
         let payload = Seen::payload(id, number, 0, usize::try_from(random.below(300)).unwrap());
         let partition = i32::try_from(random.below(PARTITIONS as u64)).unwrap();
         match producer.send(BaseRecord::<(), [u8]>::to(PLAIN).partition(partition).payload(&payload)) {

@@ -35,6 +35,8 @@ const LEDGER: &str = "ledger";
 const INPUT: &str = "input";
 /// Producers of each kind.
 const PRODUCERS: u32 = 2;
+/// Records of the idempotent producers between two kills.
+const RECORDS_PER_KILL: u64 = 6_000;
 /// Ends a test that has failed; nothing that succeeds waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -44,6 +46,8 @@ pub(crate) struct Load {
     pub(crate) seed: u64,
     /// Records that idempotent producers were told to have arrived.
     pub(crate) records: AtomicU64,
+    /// Idempotent producers wait here for the next kill: a log of gigabytes would show no more than one of megabytes.
+    pub(crate) records_max: AtomicU64,
     /// Transactions that were committed.
     pub(crate) transactions: AtomicU64,
     /// Producers end what they have begun.
@@ -99,6 +103,7 @@ fn survives(mut victim: Victim, kills: u64) {
         kafka,
         seed,
         records: AtomicU64::new(0),
+        records_max: AtomicU64::new(0),
         transactions: AtomicU64::new(0),
         is_over: AtomicBool::new(false),
         is_settled: AtomicBool::new(false),
@@ -158,9 +163,10 @@ fn kill_repeatedly(victim: &mut Victim, load: &Load, kills: u64, check: impl Fn(
     let begun = Instant::now();
     for kill in 0..kills {
         let (what, counter, wanted) = match random.below(2) {
-            0 => ("records", &load.records, random.below(6_000)),
+            0 => ("records", &load.records, random.below(RECORDS_PER_KILL)),
             _ => ("transactions", &load.transactions, random.below(60)),
         };
+        load.records_max.store(load.records.load(Relaxed) + RECORDS_PER_KILL, Relaxed);
         let (start, before) = (Instant::now(), counter.load(Relaxed));
         let done = || counter.load(Relaxed) - before;
         while done() < wanted {
@@ -180,6 +186,7 @@ fn kill_repeatedly(victim: &mut Victim, load: &Load, kills: u64, check: impl Fn(
         victim.start();
     }
     // The last start is to be worth something.
+    load.records_max.store(u64::MAX, Relaxed);
     let before = load.transactions.load(Relaxed);
     while load.transactions.load(Relaxed) < before + 20 {
         check();
