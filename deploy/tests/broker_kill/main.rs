@@ -187,9 +187,10 @@ fn kill_repeatedly(victim: &mut Victim, load: &Load, kills: u64, check: impl Fn(
     }
     // The last start is to be worth something.
     load.records_max.store(u64::MAX, Relaxed);
-    let before = load.transactions.load(Relaxed);
+    let (start, before) = (Instant::now(), load.transactions.load(Relaxed));
     while load.transactions.load(Relaxed) < before + 20 {
         check();
+        assert!(start.elapsed() < PATIENCE, "nothing goes on after the last kill");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

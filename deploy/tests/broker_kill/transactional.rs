@@ -43,8 +43,8 @@ pub(crate) fn produce(load: &Load, id: u32) -> Fates {
         }
     };
     // Outside of a group: only its name matters, as for a program that assigns partitions itself.
-    let reader = GroupReader::new(&load.kafka, &group(id), &[INPUT], GroupOptions::default()).unwrap();
-    let metadata = reader.group_metadata();
+    let metadata =
+        GroupReader::new(&load.kafka, &group(id), &[INPUT], GroupOptions::default()).unwrap().group_metadata();
     let mut fates = Fates::default();
     for number in 0.. {
         if load.is_over.load(Relaxed) {

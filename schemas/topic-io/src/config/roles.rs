@@ -36,6 +36,8 @@ impl KafkaConfig {
         config.set("reconnect.backoff.max.ms", "2000");
         // A topic that is not there is said to be unknown after 5 s, not 30.
         config.set("topic.metadata.propagation.max.ms", "5000");
+        // A topic that is not there is said to be missing, not made with the broker's defaults by being asked for.
+        config.set("allow.auto.create.topics", "false");
         // Nothing about this process goes to the brokers unasked.
         config.set("enable.metrics.push", "false");
         // Firewalls forget idle connections silently.

@@ -398,6 +398,9 @@ impl Drop for GroupReader {
     /// Leaves the group; the consumer itself is closed when its last holder goes.
     fn drop(&mut self) {
         self.consumer.context().close();
+        // What has come already is answered before the client begins to close: one that closes by itself in the middle of an
+        // answer never gives it back.
+        drop(poll(&self.consumer));
         // A rebalance that waits to be served would hold the closing up: answer it, there is nothing to keep any more.
         while let Some(rebalance) = { self.consumer.context().rebalances().pop_front() } {
             let (assigned, partitions) = match rebalance {

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tidewatch_topic_io::{Admin, Disposition, KafkaConfig, KafkaError, TopicSpec};
+use tidewatch_broker::{Broker, BrokerConfig};
+use tidewatch_topic_io::{Admin, Disposition, KafkaConfig, KafkaError, Outgoing, TopicSpec, Writer};
 
-use crate::{create, write};
+use crate::{PATIENCE, create, write};
 
 tidewatch_test_brokers::on_both_brokers!(
     a_name_that_is_no_host_and_a_port_that_is_no_broker_are_told_apart,
@@ -77,6 +78,19 @@ fn what_cannot_be_created_or_found_is_said(bootstrap_servers: &str) {
     assert!(matches!(error, KafkaError::NotCreated { .. }), "{error}");
     let error = admin.partitions("no-such-topic").unwrap_err();
     assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "no-such-topic"), "{error}");
+}
+
+#[test]
+fn asking_for_a_topic_does_not_make_it() {
+    let broker = Broker::start(BrokerConfig { auto_create_topics: true, ..BrokerConfig::in_memory() }).unwrap();
+    let kafka = &KafkaConfig::at(&broker.bootstrap_servers());
+    let admin = Admin::connect(kafka).unwrap();
+    let mut writer = Writer::new(kafka).unwrap();
+    let sent = writer.send(Outgoing::new("absent", b"k", b"v")).and_then(|()| writer.flush(PATIENCE));
+    for error in [admin.partitions("absent").unwrap_err(), sent.unwrap_err()] {
+        assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "absent"), "{error:?}");
+    }
+    assert!(admin.list().unwrap().is_empty());
 }
 
 fn offsets_and_the_lag_of_a_group_that_never_read(bootstrap_servers: &str) {
