@@ -59,8 +59,8 @@ pub(crate) enum SealedContent {
     Memory(Bytes),
 }
 
-/// Where batches are and how late their records are; an entry at least every [`INDEX_INTERVAL_BYTES`], and one for each
-/// batch of that size.
+/// Where batches are and how late their records are: an entry for each batch that begins [`INDEX_INTERVAL_BYTES`] or more
+/// after the last one that has an entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     entries: Vec<Entry>,
@@ -83,7 +83,7 @@ impl Index {
     /// Learns of a batch; they come in the order of the log.
     pub(crate) fn learn(&mut self, batch: &BatchHeader, position: u64) {
         let is_far = |last: &Entry| position - last.position >= INDEX_INTERVAL_BYTES;
-        if batch.size as u64 >= INDEX_INTERVAL_BYTES || self.entries.last().is_none_or(is_far) {
+        if self.entries.last().is_none_or(is_far) {
             let max_timestamp_before = self.max_timestamp.map_or(i64::MIN, |(timestamp, _)| timestamp);
             self.entries.push(Entry { base_offset: batch.base_offset, position, max_timestamp_before });
         }

@@ -127,9 +127,9 @@ fn play(log: &mut PartitionLog, steps: &[Step], segment_bytes: u64) -> Model {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let append = (prop::option::of(0_i64..3), any::<bool>(), prop::collection::vec(0_i64..100, 1..5), 0_usize..60);
-    let large = (Just(None), Just(false), prop::collection::vec(0_i64..100, 1..2), 8_000_usize..24_000);
+    let large = (Just(None), Just(false), prop::collection::vec(0_i64..100, 1..2), 14_000_usize..24_000);
     let append =
-        prop_oneof![12 => append, 1 => large].prop_map(|(producer, is_transactional, timestamps, value_len)| {
+        prop_oneof![9 => append, 1 => large].prop_map(|(producer, is_transactional, timestamps, value_len)| {
             Step::Append { producer, is_transactional, timestamps, value_len }
         });
     let marker = (0_i64..3, any::<bool>()).prop_map(|(producer, is_commit)| Step::Marker { producer, is_commit });
@@ -178,7 +178,7 @@ proptest! {
     fn memory_a_folder_and_a_reopened_folder_are_the_same(
         steps in steps(),
         segment_bytes in prop_oneof![Just(1_u64 << 30), 25_000_u64..60_000],
-        lookups in prop::collection::vec((any::<i64>(), 0_usize..40_000, any::<bool>()), 30),
+        lookups in prop::collection::vec((any::<i64>(), prop_oneof![0_usize..300, 300_usize..40_000], any::<bool>()), 60),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut memory = PartitionLog::open(Place::Memory, 0, false).unwrap();
