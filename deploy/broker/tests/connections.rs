@@ -1,6 +1,8 @@
 //! What a connection may send and what becomes of it, by raw sockets: bad frames, unknown versions, half-closed connections,
 //! bounds. What is wrong with one connection never shows on another.
 
+#![allow(clippy::unwrap_used)] // The helpers are tests too.
+
 mod wire;
 
 use std::time::{Duration, Instant};

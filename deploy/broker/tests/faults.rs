@@ -1,6 +1,8 @@
 //! Each fault does what it says, by raw sockets; one seed gives one sequence; and an idempotent producer of librdkafka gets
 //! every record through all of them, once.
 
+#![allow(clippy::unwrap_used)] // The helpers are tests too.
+
 mod wire;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Why a broker does not start, word for word, and that it does start again at once after any end.
 
+#![allow(clippy::unwrap_used)] // The helpers are tests too.
+
 mod wire;
 
 use std::fs;

@@ -21,18 +21,18 @@ use uuid::Uuid;
 /// How long an answer may take before a test gives up; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     client_id: String,
     next_correlation_id: i32,
 }
 
 impl Wire {
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::connect_as(address, "wire")
     }
 
-    pub fn connect_as(address: SocketAddr, client_id: &str) -> Self {
+    pub(crate) fn connect_as(address: SocketAddr, client_id: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -41,25 +41,25 @@ impl Wire {
     }
 
     /// Sends a request and reads its answer.
-    pub fn ask<Q: Request>(&mut self, version: i16, request: &Q) -> Q::Response {
+    pub(crate) fn ask<Q: Request>(&mut self, version: i16, request: &Q) -> Q::Response {
         let correlation_id = self.send(version, request);
         self.receive::<Q>(version, correlation_id)
     }
 
     /// Sends a request and gives its correlation id.
-    pub fn send<Q: Request>(&mut self, version: i16, request: &Q) -> i32 {
+    pub(crate) fn send<Q: Request>(&mut self, version: i16, request: &Q) -> i32 {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id += 1;
         self.send_bytes(&frame(&self.client_id, correlation_id, version, request));
         correlation_id
     }
 
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
     /// Reads the answer to a request.
-    pub fn receive<Q: Request>(&mut self, version: i16, correlation_id: i32) -> Q::Response {
+    pub(crate) fn receive<Q: Request>(&mut self, version: i16, correlation_id: i32) -> Q::Response {
         let mut answer = self.receive_frame().expect("an answer, not the end of the connection");
         let header = ResponseHeader::decode(&mut answer, Q::Response::header_version(version)).unwrap();
         assert_eq!(header.correlation_id, correlation_id);
@@ -69,7 +69,7 @@ impl Wire {
     }
 
     /// The next frame, or `None` when the broker has closed the connection.
-    pub fn receive_frame(&mut self) -> Option<Bytes> {
+    pub(crate) fn receive_frame(&mut self) -> Option<Bytes> {
         let mut length = [0; 4];
         match self.stream.read_exact(&mut length) {
             Ok(()) => {}
@@ -82,22 +82,22 @@ impl Wire {
     }
 
     /// Waits for the broker to close the connection.
-    pub fn expect_end(mut self) {
+    pub(crate) fn expect_end(mut self) {
         assert_eq!(self.receive_frame(), None, "the connection is closed without an answer");
     }
 
     /// Says that nothing more comes.
-    pub fn end_sending(&self) {
+    pub(crate) fn end_sending(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Whether the connection answers.
-    pub fn expect_alive(&mut self) {
+    pub(crate) fn expect_alive(&mut self) {
         assert_eq!(self.ask(3, &api_versions()).error_code, 0);
     }
 
     /// Writes one batch to partition 0 and gives its first offset.
-    pub fn write(&mut self, topic: &'static str, records: Bytes) -> i64 {
+    pub(crate) fn write(&mut self, topic: &'static str, records: Bytes) -> i64 {
         let written = self.ask(9, &produce(topic, -1, records));
         let partition = &written.responses[0].partition_responses[0];
         assert_eq!(partition.error_code, 0, "{written:?}");
@@ -105,7 +105,7 @@ impl Wire {
     }
 
     /// Makes a topic of one partition and gives its id.
-    pub fn create_topic(&mut self, name: &'static str) -> Uuid {
+    pub(crate) fn create_topic(&mut self, name: &'static str) -> Uuid {
         let topic =
             CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(1).with_replication_factor(1);
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
@@ -116,7 +116,7 @@ impl Wire {
 }
 
 /// A request's frame, its length first.
-pub fn frame<Q: Request>(client_id: &str, correlation_id: i32, version: i16, request: &Q) -> Bytes {
+pub(crate) fn frame<Q: Request>(client_id: &str, correlation_id: i32, version: i16, request: &Q) -> Bytes {
     let mut body = BytesMut::new();
     let header = RequestHeader::default()
         .with_request_api_key(Q::KEY)
@@ -129,24 +129,24 @@ pub fn frame<Q: Request>(client_id: &str, correlation_id: i32, version: i16, req
 }
 
 /// Bytes with their length before them.
-pub fn framed(body: &[u8]) -> Bytes {
+pub(crate) fn framed(body: &[u8]) -> Bytes {
     let mut frame = BytesMut::from(&(body.len() as u32).to_be_bytes()[..]);
     frame.extend_from_slice(body);
     frame.freeze()
 }
 
-pub fn topic_name(name: &'static str) -> TopicName {
+pub(crate) fn topic_name(name: &'static str) -> TopicName {
     StrBytes::from_static_str(name).into()
 }
 
-pub fn api_versions() -> ApiVersionsRequest {
+pub(crate) fn api_versions() -> ApiVersionsRequest {
     ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("wire"))
         .with_client_software_version(StrBytes::from_static_str("1"))
 }
 
 /// One batch of records of these values.
-pub fn batch(values: &[&[u8]]) -> Bytes {
+pub(crate) fn batch(values: &[&[u8]]) -> Bytes {
     let record = |(at, value): (usize, &&[u8])| Record {
         transactional: false,
         control: false,
@@ -171,14 +171,14 @@ pub fn batch(values: &[&[u8]]) -> Bytes {
 }
 
 /// A produce request of one batch for partition 0.
-pub fn produce(topic: &'static str, acks: i16, records: Bytes) -> ProduceRequest {
+pub(crate) fn produce(topic: &'static str, acks: i16, records: Bytes) -> ProduceRequest {
     let partition = PartitionProduceData::default().with_index(0).with_records(Some(records));
     let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![partition]);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic])
 }
 
 /// A fetch request of partition 0 that waits as long as a test has patience.
-pub fn fetch(topic: &'static str, from: i64) -> FetchRequest {
+pub(crate) fn fetch(topic: &'static str, from: i64) -> FetchRequest {
     let partition =
         FetchPartition::default().with_partition(0).with_fetch_offset(from).with_partition_max_bytes(1 << 20);
     let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
