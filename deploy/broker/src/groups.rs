@@ -135,11 +135,7 @@ impl Groups {
         let (group, mut turn) = self.turn(group_id, context.now);
         let Some(group) = group else { return refused(ResponseError::UnknownMemberId) };
         let answer = group.join(request, context, fresh_id, &mut turn);
-        if group.is_void() {
-            self.groups.remove(group_id);
-        } else {
-            group.settle_as_new(&mut turn);
-        }
+        group.settle_as_new(&mut turn);
         answer
     }
 

@@ -171,12 +171,6 @@ impl Group {
         self.state == State::Empty
     }
 
-    /// Nothing is lost if it is forgotten, and nobody would notice.
-    pub(super) fn is_void(&self) -> bool {
-        let is_new = self.generation == 0 && self.settled.is_none();
-        is_new && self.is_empty() && self.pending.is_empty() && self.offsets.is_empty()
-    }
-
     pub(super) fn is_preparing(&self) -> bool {
         matches!(self.state, State::PreparingRebalance { .. })
     }

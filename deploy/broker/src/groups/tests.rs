@@ -1,8 +1,11 @@
 //! The groups by scripts: each line is what somebody does, and after `=>` what everybody is answered. See [`world`].
 
 mod commits;
+mod local;
 mod members;
+mod requests;
 mod restarts;
+mod scripts;
 mod simulation;
 mod statics;
 mod world;
@@ -10,25 +13,31 @@ mod world;
 use std::time::Duration;
 
 use crate::config::BrokerConfig;
+use local::Local;
 use world::World;
+
+/// Makes a test of each script.
+macro_rules! tests {
+    ([$($name:ident)*] [$($restarting:ident)*]) => {
+        $(#[test] fn $name() { check(scripts::$name); })*
+        $(#[test] fn $restarting() { check(scripts::$restarting); })*
+    };
+}
+
+scripts::scripts!(tests);
 
 /// Runs a script on groups of the default settings.
 fn check(script: &str) {
     check_with(script, |_| {});
 }
 
-/// Runs a script on groups of other settings; shows the whole transcript where it differs.
+/// Runs a script on groups of other settings.
 fn check_with(script: &str, set: impl FnOnce(&mut BrokerConfig)) {
     let mut config = BrokerConfig::in_memory();
     config.session_timeout = (Duration::from_secs(1), Duration::from_secs(1_800));
     set(&mut config);
-    let mut world = World::new(config);
-    let (mut expected, mut seen) = (String::new(), String::new());
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (command, answer) = line.split_once("=>").unwrap_or((line, "-"));
-        let (command, answer) = (command.trim(), answer.trim());
-        expected += &format!("{command:<32} => {answer}\n");
-        seen += &format!("{command:<32} => {}\n", world.run(command));
-    }
-    assert!(expected == seen, "expected:\n{expected}\nseen:\n{seen}");
+    let transaction_timeout = config.transaction_timeout_max;
+    let mut world = World::new(Local::new(config), "");
+    world.transaction_timeout_ms = i32::try_from(transaction_timeout.as_millis()).unwrap();
+    world.check(script);
 }

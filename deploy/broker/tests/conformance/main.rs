@@ -36,6 +36,7 @@ mod administration;
 mod ask;
 mod clients;
 mod group_protocol;
+mod group_scripts;
 mod idempotence;
 mod member;
 mod raw;

@@ -5,56 +5,6 @@ use std::time::Duration;
 use super::{check, check_with};
 
 #[test]
-fn a_member_is_told_its_id_and_then_leads() {
-    check(
-        "
-        a joins                 => MemberIdRequired
-        a joins                 => generation 1 range of a, members a
-        a beats                 => ok
-        describe                => CompletingRebalance  [a=]
-        a syncs a=1             => assigned 1
-        describe                => Stable range [a=1]
-        list                    => g Stable \"consumer\"
-        ",
-    );
-}
-
-#[test]
-fn an_older_client_gets_its_id_with_the_generation() {
-    check(
-        "
-        a joins v3              => generation 1 range of a, members a
-        a syncs                 => assigned nothing
-        ",
-    );
-}
-
-#[test]
-fn two_members_share() {
-    check(
-        "
-        a joins v3              => generation 1 range of a, members a
-        a syncs a=all           => assigned all
-        b joins v3              => waits
-        a beats                 => RebalanceInProgress
-        a joins                 => generation 2 range of a, members a b; b: generation 2 range of a
-        b syncs                 => waits
-        a beats                 => ok
-        a syncs a=1 b=2         => assigned 1; b: assigned 2
-        b syncs                 => assigned 2
-        b leaves                => ok
-        b beats                 => UnknownMemberId
-        a beats                 => RebalanceInProgress
-        a joins                 => generation 3 range of a, members a
-        a syncs a=all           => assigned all
-        a leaves                => ok
-        describe                => Empty  []
-        a leaves                => UnknownMemberId
-        ",
-    );
-}
-
-#[test]
 fn the_initial_delay_lets_more_members_in_at_once() {
     let set = |config: &mut crate::config::BrokerConfig| config.initial_rebalance_delay = Duration::from_secs(3);
     check_with(
@@ -238,84 +188,6 @@ fn a_crashed_member_comes_back_as_another() {
 }
 
 #[test]
-fn the_same_join_again_gives_the_same_generation() {
-    check(
-        "
-        a joins v3              => generation 1 range of a, members a
-        a joins                 => generation 1 range of a, members a
-        a syncs                 => assigned nothing
-        b joins v3              => waits
-        a joins                 => generation 2 range of a, members a b; b: generation 2 range of a
-        b joins                 => generation 2 range of a
-        a syncs a=1 b=2         => assigned 1
-        b joins                 => generation 2 range of a
-        b syncs                 => assigned 2
-        a joins                 => waits
-        b joins                 => generation 3 range of a; a: generation 3 range of a, members a b
-        ",
-    );
-}
-
-#[test]
-fn other_metadata_is_a_rebalance() {
-    check(
-        "
-        a joins v3              => generation 1 range of a, members a
-        a joins with range:t+u  => generation 2 range of a, members a
-        a syncs                 => assigned nothing
-        b joins v3              => waits
-        a joins                 => generation 3 range of a, members a b; b: generation 3 range of a
-        b syncs                 => waits
-        b joins with range:u    => waits; b: RebalanceInProgress
-        a syncs a=1             => RebalanceInProgress
-        a joins                 => generation 4 range of a, members a b; b: generation 4 range of a
-        ",
-    );
-}
-
-#[test]
-fn the_protocol_is_the_one_that_most_like_best_of_those_all_know() {
-    check(
-        "
-        a joins v3 with range,sticky,rr => generation 1 range of a, members a
-        a syncs                 => assigned nothing
-        b joins v3 with sticky,range => waits
-        c joins v3 with sticky,range => waits
-        a joins                 => generation 2 sticky of a, members a b c; b: generation 2 sticky of a; c: generation 2 sticky of a
-        d joins v3 with rr      => InconsistentGroupProtocol
-        d joins type connect with range => InconsistentGroupProtocol
-        d joins type consumer with nothing => InconsistentGroupProtocol
-        b joins with rr,range   => waits
-        c joins with sticky,cooperative => InconsistentGroupProtocol
-        ",
-    );
-    check(
-        "
-        a joins v3 with nothing => InconsistentGroupProtocol
-        list                    => -
-        ",
-    );
-}
-
-#[test]
-fn generations_and_members_that_are_not() {
-    check(
-        "
-        x beats                 => UnknownMemberId
-        x syncs                 => UnknownMemberId
-        x leaves                => UnknownMemberId
-        a joins v3              => generation 1 range of a, members a
-        a joins with sticky,range => generation 2 sticky of a, members a
-        x syncs                 => UnknownMemberId
-        a syncs                 => assigned nothing
-        b joins v3 with range   => waits
-        a syncs                 => RebalanceInProgress
-        a joins with range      => generation 3 range of a, members a b; b: generation 3 range of a
-        ",
-    );
-}
-
-#[test]
 fn a_waiting_member_may_leave() {
     check(
         "
@@ -375,20 +247,5 @@ fn bounds() {
         list                    => g PreparingRebalance \"consumer\", h Empty \"\"
         ",
         set,
-    );
-}
-
-#[test]
-fn groups_are_deleted_when_they_are_empty() {
-    check(
-        "
-        delete                  => GroupIdNotFound
-        a joins v3              => generation 1 range of a, members a
-        delete                  => NonEmptyGroup
-        a leaves                => ok
-        delete                  => ok
-        describe                => Dead
-        list                    => -
-        ",
     );
 }

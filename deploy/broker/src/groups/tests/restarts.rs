@@ -38,12 +38,6 @@ fn a_rebalance_begins_again() {
     check(
         "
         a joins v3              => generation 1 range of a, members a
-        restart
-        describe                => Empty  []
-        a beats                 => UnknownMemberId
-        a syncs                 => UnknownMemberId
-        a forgets
-        a joins                 => generation 1 range of a, members a
         a syncs a=all           => assigned all
         b joins v3              => waits
         a joins                 => generation 2 range of a, members a b; b: generation 2 range of a
@@ -71,6 +65,10 @@ fn an_empty_group_keeps_its_generation_and_offsets() {
         b joins v3              => generation 3 range of b, members b
         ",
     );
+}
+
+#[test]
+fn a_group_without_members_keeps_its_offsets() {
     check(
         "
         nobody commits t/0=5    => ok
@@ -104,11 +102,29 @@ fn staged_offsets_wait_for_their_transaction() {
         p2 commits              => ok
         p3 aborts               => ok
         restart
-        p3 commits              => ok
+        p3 commits              => InvalidTxnState
         fetch stable t/0 t/1 t/2 => t/0=7 t/1=2 t/2=none
         topic t is gone         => ok
+        fetch all               => -
         restart
         fetch all               => -
+        ",
+    );
+}
+
+#[test]
+fn a_group_that_was_never_settled_is_known_and_empty() {
+    check(
+        "
+        a joins v3              => generation 1 range of a, members a
+        restart
+        describe                => Empty  []
+        a beats                 => UnknownMemberId
+        a syncs                 => UnknownMemberId
+        a commits t/0=1         => UnknownMemberId
+        a joins                 => UnknownMemberId
+        a forgets
+        a joins                 => generation 1 range of a, members a
         ",
     );
 }
@@ -122,13 +138,13 @@ fn nothing_happens_that_cannot_be_written() {
         disk full
         nobody commits t/0=2    => NotCoordinator
         p1 stages t/2=2         => NotCoordinator
-        p1 commits              => NotCoordinator
+        p1 commits              => ok
         delete t/0              => NotCoordinator
         topic t is gone         => NotCoordinator
         delete                  => NotCoordinator
         fetch stable t/0 t/1 t/2 => t/0=1 t/1 UnstableOffsetCommit t/2=none
         disk free
-        p1 commits              => ok
+        wait 1s                 => -
         fetch stable all        => t/0=1 t/1=2
         ",
     );

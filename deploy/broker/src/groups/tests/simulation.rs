@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::local::Local;
 use super::world::World;
 use crate::config::BrokerConfig;
 use crate::groups::Groups;
@@ -71,7 +72,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 /// What was told so far.
 struct Told {
-    world: World,
+    world: World<Local>,
     clients: [(&'static str, &'static str); 4],
     transcript: String,
     /// Leader and protocol of each generation since the last restart or deletion, as far as they may not change.
@@ -108,9 +109,9 @@ impl Told {
     }
 
     fn run(&mut self, line: &str) {
-        let answers = self.world.run(line);
+        let answers = self.world.run(line, None);
         let _ = writeln!(self.transcript, "{line} => {answers}");
-        if line == "restart" || self.world.groups.groups.is_empty() {
+        if line == "restart" || self.world.broker.node.borrow().groups.groups.is_empty() {
             // What was not settled is forgotten, and the numbers of its generations are used again.
             self.generations.clear();
         }
@@ -130,8 +131,9 @@ impl Told {
             assert_eq!(*known, told, "generation {generation}");
             assert_eq!(self.generations.keys().last(), Some(&generation), "an old generation");
         }
-        check_consistency(&self.world.groups);
-        assert_eq!(self.world.reopened().snapshot(), self.world.groups.snapshot(), "what a restart would find");
+        let groups = &self.world.broker.node.borrow().groups;
+        check_consistency(groups);
+        assert_eq!(self.world.broker.reopened().snapshot(), groups.snapshot(), "what a restart would find");
     }
 }
 
@@ -174,7 +176,7 @@ fn simulate(clients: [(&'static str, &'static str); 4], delay: Duration, steps: 
     let mut config = BrokerConfig::in_memory();
     config.initial_rebalance_delay = delay;
     config.limits.group_members_max = 3;
-    let world = World::new(config);
+    let world = World::new(Local::new(config), "");
     let mut told = Told { world, clients, transcript: String::new(), generations: BTreeMap::new() };
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for (number, step) in steps.iter().enumerate() {
@@ -190,7 +192,15 @@ fn simulate(clients: [(&'static str, &'static str); 4], delay: Duration, steps: 
     }
 }
 
+/// A history takes milliseconds: folders, files and restarts.
+fn fewer_cases() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.div_ceil(4), ..default }
+}
+
 proptest! {
+    #![proptest_config(fewer_cases())]
+
     #[test]
     fn dynamic_members(steps in prop::collection::vec(steps(), 1..120), delay_ms in prop_oneof![Just(0), 1..3_000_u64]) {
         simulate(DYNAMIC, Duration::from_millis(delay_ms), &steps);

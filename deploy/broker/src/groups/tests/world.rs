@@ -1,8 +1,8 @@
-//! Clients with names, a clock, and groups on a disk, driven by lines of text.
+//! Clients with names and a broker, driven by lines of text; the broker is ours in a time of its own, or any over TCP.
 //!
 //! ```text
 //! a joins [OPTIONS]        with what a knows of itself; options stay: v4, as INSTANCE, with PROTOCOL,PROTOCOL, type T,
-//!                          session 10s, rebalance 60s
+//!                          session 10s, rebalance 60s; PROTOCOL:t+u tells that it reads topics t and u
 //! a syncs [b=1 c=2]        of the generation that a knows, with these assignments
 //! a beats | a leaves       heartbeat, leave
 //! a forgets                its id and generation, as a process does that starts anew
@@ -18,68 +18,79 @@
 //! An answer is that of the one who acts, and after `;` the answers of others that came with it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics;
-use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseTopics;
-use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use kafka_protocol::messages::txn_offset_commit_request::{
-    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
-};
 use kafka_protocol::messages::{
-    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest, OffsetDeleteRequest, ProducerId,
-    SyncGroupRequest, SyncGroupResponse, TopicName, TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest, EndTxnRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupResponse, LeaveGroupRequest,
+    ListGroupsRequest, MetadataRequest, ProducerId, SyncGroupResponse, TransactionalId,
 };
-use kafka_protocol::protocol::StrBytes;
-use tempfile::TempDir;
-use tokio::sync::oneshot::Receiver;
-use uuid::Uuid;
+use kafka_protocol::protocol::{Request, StrBytes};
 
-use crate::api::Context;
-use crate::config::{BrokerConfig, Storage};
-use crate::groups::{Answer, Groups, JOURNAL};
-use crate::node::Now;
+use super::requests::{self, code, duration, milliseconds, text};
 
-/// How finely time goes by.
-const STEP: Duration = Duration::from_millis(50);
+/// What a line is about that is not told in it.
+pub(crate) trait Broker {
+    /// Sends a client's request on a connection of its own.
+    fn send<R: Request<Response: 'static> + 'static>(
+        &mut self,
+        client: &str,
+        version: i16,
+        request: R,
+    ) -> Pending<R::Response>;
+    /// Lets time go by.
+    fn wait(&mut self, time: Duration);
+    /// Kills the broker and starts it again.
+    fn restart(&mut self);
+    /// Does what only this broker can; whether it understands.
+    fn do_own(&mut self, line: &str) -> bool;
+    /// Gives the broker time for more answers; false if no more can come, or it took too long since `since`.
+    fn settle(&mut self, since: Instant) -> bool;
+    /// Lets a request that is to wait arrive.
+    fn let_arrive(&mut self);
+}
 
-pub(super) struct World {
-    folder: TempDir,
-    config: BrokerConfig,
-    pub(super) groups: Groups,
-    now: Now,
+/// Gives the answer once it has come. Panics if the broker has forgotten it.
+pub(crate) type Pending<T> = Box<dyn FnMut() -> Option<T>>;
+
+/// Clients of a broker.
+pub(crate) struct World<B> {
+    pub(crate) broker: B,
+    /// Before the names of groups, topics and transactions, so that they are this world's own.
+    prefix: String,
     group: String,
     clients: BTreeMap<String, Client>,
-    joins: Vec<(String, Receiver<JoinGroupResponse>)>,
-    syncs: Vec<(String, Receiver<SyncGroupResponse>)>,
-    /// While the disk is full.
-    writable: Option<Arc<File>>,
+    producers: BTreeMap<String, (ProducerId, i16)>,
+    joins: Vec<(String, Pending<JoinGroupResponse>)>,
+    syncs: Vec<(String, Pending<SyncGroupResponse>)>,
+    pub(crate) transaction_timeout_ms: i32,
+    /// What a client knows before its first line.
+    pub(crate) novice: Client,
     /// The generations that were told: number, leader's id, protocol.
-    pub(super) told: Vec<(i32, String, String)>,
-    /// Ids that were made.
-    minted: Arc<AtomicU64>,
+    pub(crate) told: Vec<(i32, String, String)>,
 }
 
 /// What a client knows of itself.
 #[derive(Clone, Debug)]
-struct Client {
-    id: String,
-    generation: i32,
-    instance: Option<String>,
-    version: i16,
-    kind: String,
-    protocols: Vec<String>,
-    session_ms: i32,
-    rebalance_ms: i32,
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(crate) generation: i32,
+    pub(crate) protocol: Option<String>,
+    pub(crate) instance: Option<String>,
+    /// Of JoinGroup; that of other requests is the last one that is not later.
+    pub(crate) version: i16,
+    pub(crate) kind: String,
+    pub(crate) protocols: Vec<String>,
+    pub(crate) session_ms: i32,
+    pub(crate) rebalance_ms: i32,
+}
+
+/// An answer that was waited for.
+enum Heard {
+    Join(JoinGroupResponse),
+    Sync(SyncGroupResponse),
 }
 
 impl Default for Client {
@@ -87,6 +98,7 @@ impl Default for Client {
         Self {
             id: String::new(),
             generation: -1,
+            protocol: None,
             instance: None,
             version: 9,
             kind: "consumer".to_owned(),
@@ -97,140 +109,217 @@ impl Default for Client {
     }
 }
 
-impl World {
-    pub(super) fn new(mut config: BrokerConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        config.storage = Storage::Folder(folder.path().to_owned());
-        let now = Now { unix_ms: 1_700_000_000_000, instant: Instant::now() };
-        let minted = Arc::default();
-        let groups = open(&config, now, &minted);
-        Self {
-            folder,
-            config,
-            groups,
-            now,
-            group: "g".to_owned(),
+impl<B: Broker> World<B> {
+    /// A world with topics t and u of three partitions.
+    pub(crate) fn new(broker: B, prefix: &str) -> Self {
+        let mut world = Self {
+            broker,
+            prefix: prefix.to_owned(),
+            group: String::new(),
             clients: BTreeMap::new(),
+            producers: BTreeMap::new(),
             joins: Vec::new(),
             syncs: Vec::new(),
-            writable: None,
+            transaction_timeout_ms: 60_000,
+            novice: Client::default(),
             told: Vec::new(),
-            minted,
+        };
+        let names = ["t", "u"].map(|topic| format!("{prefix}{topic}"));
+        world.ask("", 5, requests::create_topics(&names));
+        let metadata = MetadataRequest::default().with_topics(Some(requests::metadata_topics(&names)));
+        world.ask_until("", 9, &metadata, |response| {
+            let is_there = |partition: &_| requests::is_led(partition);
+            response.topics.iter().all(|topic| topic.partitions.iter().filter(|p| is_there(p)).count() == 3)
+        });
+        world.enter_group("g");
+        world
+    }
+
+    /// Runs a script: lines `what is done => what is answered`. Shows the whole transcript where it differs.
+    pub(crate) fn check(&mut self, script: &str) {
+        let (mut expected, mut seen) = (String::new(), String::new());
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (command, answer) = line.split_once("=>").unwrap_or((line, "-"));
+            let (command, answer) = (command.trim(), answer.trim());
+            expected += &format!("{command:<32} => {answer}\n");
+            seen += &format!("{command:<32} => {}\n", self.run(command, Some(answer)));
+            assert!(expected == seen, "expected:\n{expected}\nseen:\n{seen}");
         }
     }
 
-    /// Does what a line says and gives the answers to it.
-    pub(super) fn run(&mut self, line: &str) -> String {
+    /// Does what a line says and gives the answers to it. A broker that needs time is given some while they are not those
+    /// that are expected.
+    pub(crate) fn run(&mut self, line: &str, expected: Option<&str>) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let own = match *words.as_slice() {
-            [who, "joins", ref options @ ..] => self.join(who, options),
-            [who, "syncs", ref assignments @ ..] => self.sync(who, assignments),
-            [who, "beats"] => self.beat(who),
-            [who, "leaves"] => self.leave(who),
+        let started = Instant::now();
+        let mut own = self.act(line, &words);
+        let mut others = Vec::new();
+        loop {
+            others.extend(self.answered());
+            let answers = self.render(&words, &own, &others);
+            if expected.is_none_or(|expected| answers == expected) {
+                if self.is_anybody_waiting() {
+                    self.broker.let_arrive();
+                    // Nobody else is answered after all.
+                    others.extend(self.answered());
+                }
+                return self.render(&words, &own, &others);
+            }
+            if !self.broker.settle(started) {
+                return answers;
+            }
+            if matches!(words[0], "fetch" | "describe" | "list") {
+                own = self.act(line, &words);
+            }
+        }
+    }
+
+    /// What a client takes for the present generation; -1 if it knows none.
+    pub(crate) fn generation(&self, who: &str) -> i32 {
+        self.clients.get(who).map_or(-1, |client| client.generation)
+    }
+
+    /// Whether requests wait for their answer.
+    pub(crate) fn is_anybody_waiting(&self) -> bool {
+        !self.joins.is_empty() || !self.syncs.is_empty()
+    }
+
+    /// The answer of the one who acts, if it is there at once; nothing if there is none to give.
+    fn act(&mut self, line: &str, words: &[&str]) -> String {
+        match *words {
+            [who, "joins", ref options @ ..] => return self.join(who, options),
+            [who, "syncs", ref assignments @ ..] => return self.sync(who, assignments),
+            [who, "beats"] => return self.beat(who),
+            [who, "leaves"] => return self.leave(who),
+            ["remove", ref instances @ ..] => return self.remove(instances),
+            [producer, ending @ ("commits" | "aborts")] => return self.end(producer, ending == "commits"),
+            [who, "commits", ref offsets @ ..] => return self.commit(who, offsets),
+            [producer, "stages", ref offsets @ .., "as", who] => return self.stage(producer, offsets, who),
+            [producer, "stages", ref offsets @ ..] => return self.stage(producer, offsets, "nobody"),
+            ["fetch", "stable", ref partitions @ ..] => return self.fetch(partitions, true),
+            ["fetch", ref partitions @ ..] => return self.fetch(partitions, false),
+            ["delete"] => return self.delete(),
+            ["delete", ref partitions @ ..] => return self.delete_offsets(partitions),
+            ["list"] => return self.list(),
+            ["describe"] => return self.describe(),
+            ["topic", topic, "is", "gone"] => return self.delete_topic(topic),
             [who, "forgets"] => {
                 let client = self.client(who);
                 (client.id, client.generation) = (String::new(), -1);
-                String::new()
             }
-            ["remove", ref instances @ ..] => self.remove(instances),
-            [who, ending @ ("commits" | "aborts")] => self.end(who, ending == "commits"),
-            [who, "commits", ref offsets @ ..] => self.commit(who, offsets),
-            [producer, "stages", ref offsets @ .., "as", who] => self.stage(producer, offsets, who),
-            [producer, "stages", ref offsets @ ..] => self.stage(producer, offsets, "nobody"),
-            ["fetch", "stable", ref partitions @ ..] => self.fetch(partitions, true),
-            ["fetch", ref partitions @ ..] => self.fetch(partitions, false),
-            ["delete"] => outcome(self.groups.delete(&self.group, self.now)),
-            ["delete", ref partitions @ ..] => self.delete_offsets(partitions),
-            ["list"] => self.list(),
-            ["describe"] => self.describe(),
-            ["topic", topic, "is", "gone"] => outcome(self.groups.forget_topic(topic)),
-            ["group", group] => {
-                self.group = group.to_owned();
-                String::new()
-            }
-            ["wait", time] => {
-                self.wait(duration(time));
-                String::new()
-            }
-            ["rewrite"] => {
-                let alive = self.groups.snapshot();
-                // It fails while the disk is full, as it may.
-                let _ = if self.writable.is_none() { self.groups.journal.rewrite(alive.into_iter()) } else { Ok(()) };
-                String::new()
-            }
+            ["group", group] => self.enter_group(group),
+            ["wait", time] => self.broker.wait(duration(time)),
             ["restart"] => {
-                self.restart();
-                String::new()
+                self.joins.clear();
+                self.syncs.clear();
+                self.broker.restart();
+                let group = self.group.strip_prefix(&self.prefix).unwrap().to_owned();
+                self.enter_group(&group);
             }
-            ["disk", state] => {
-                self.fill_disk(state == "full");
-                String::new()
-            }
-            _ => panic!("not understood: {line}"),
-        };
-        let mut answers = self.answered();
+            _ => assert!(self.broker.do_own(line), "not understood: {line}"),
+        }
+        String::new()
+    }
+
+    fn render(&self, words: &[&str], own: &str, others: &[(String, Heard)]) -> String {
+        let tell = |(who, heard): &(String, Heard)| format!("{who}: {}", self.tell(heard));
+        let mut answers: Vec<String> = others.iter().map(tell).collect();
+        answers.sort();
+        let mine = format!("{}: ", words[0]);
         if !own.is_empty() {
-            answers.insert(0, own);
-        } else if self.waits(&words) {
+            answers.insert(0, own.to_owned());
+        } else if self.waits(words) {
             answers.insert(0, "waits".to_owned());
-        } else if let Some(place) = answers.iter().position(|answer| answer.starts_with(&format!("{}: ", words[0]))) {
+        } else if let Some(place) = answers.iter().position(|answer| answer.starts_with(&mine)) {
             let own = answers.remove(place);
-            answers.insert(0, own.split_once(": ").unwrap().1.to_owned());
+            answers.insert(0, own[mine.len()..].to_owned());
         }
         if answers.is_empty() { "-".to_owned() } else { answers.join("; ") }
     }
 
-    /// The groups as a restart would find them now.
-    pub(super) fn reopened(&self) -> Groups {
-        Groups::open(&self.config, self.now).unwrap()
-    }
-
-    /// What a client takes for the present generation; -1 if it knows none.
-    pub(super) fn generation(&self, who: &str) -> i32 {
-        self.clients.get(who).map_or(-1, |client| client.generation)
-    }
-
-    /// Lets time go by.
-    pub(super) fn wait(&mut self, time: Duration) {
-        let mut left = time;
-        while !left.is_zero() {
-            let step = left.min(STEP);
-            left -= step;
-            self.now.instant += step;
-            self.now.unix_ms += i64::try_from(step.as_millis()).unwrap();
-            self.groups.tick(self.now);
+    /// Whether the request of this line waits.
+    fn waits(&self, words: &[&str]) -> bool {
+        match words {
+            [who, "joins", ..] => self.joins.iter().any(|(waiting, _)| waiting == who),
+            [who, "syncs", ..] => self.syncs.iter().any(|(waiting, _)| waiting == who),
+            _ => false,
         }
     }
 
-    /// The broker is killed and started again: who waited is cut off.
-    pub(super) fn restart(&mut self) {
-        self.groups = open(&self.config, self.now, &self.minted);
-        self.joins.clear();
-        self.syncs.clear();
-        self.writable = None;
-    }
-
-    /// Whether requests wait for their answer.
-    pub(super) fn is_anybody_waiting(&self) -> bool {
-        !self.joins.is_empty() || !self.syncs.is_empty()
-    }
-
-    fn fill_disk(&mut self, is_full: bool) {
-        let path = self.folder.path().join(JOURNAL);
-        if is_full {
-            self.writable = self.groups.journal.exchange_file(Arc::new(File::open(path).unwrap()));
-        } else if let Some(writable) = self.writable.take() {
-            self.groups.journal.exchange_file(writable);
+    /// The answers that have come; who hears one learns from it.
+    fn answered(&mut self) -> Vec<(String, Heard)> {
+        let mut heard = Vec::new();
+        self.joins.retain_mut(|(who, pending)| {
+            let response = pending();
+            let is_waiting = response.is_none();
+            heard.extend(response.map(|response| (who.clone(), Heard::Join(response))));
+            is_waiting
+        });
+        self.syncs.retain_mut(|(who, pending)| {
+            let response = pending();
+            let is_waiting = response.is_none();
+            heard.extend(response.map(|response| (who.clone(), Heard::Sync(response))));
+            is_waiting
+        });
+        for (who, heard) in &heard {
+            if let Heard::Join(response) = heard {
+                self.learn(who, response);
+            }
         }
+        heard
+    }
+
+    /// Asks and waits for the answer.
+    fn ask<R: Request<Response: 'static> + 'static>(&mut self, who: &str, version: i16, request: R) -> R::Response {
+        let mut pending = self.broker.send(who, version, request);
+        let started = Instant::now();
+        loop {
+            if let Some(response) = pending() {
+                return response;
+            }
+            assert!(self.broker.settle(started), "no answer");
+        }
+    }
+
+    /// Asks until the answer is good, or the broker has had enough time for a good one.
+    fn ask_until<R: Request<Response: 'static> + Clone + 'static>(
+        &mut self,
+        who: &str,
+        version: i16,
+        request: &R,
+        is_good: impl Fn(&R::Response) -> bool,
+    ) -> R::Response {
+        let started = Instant::now();
+        loop {
+            let response = self.ask(who, version, request.clone());
+            if is_good(&response) || !self.broker.settle(started) {
+                return response;
+            }
+        }
+    }
+
+    fn enter_group(&mut self, group: &str) {
+        self.group = format!("{}{group}", self.prefix);
+        let id = text(&self.group);
+        self.find_coordinator(&id, 0);
+        // It may not have loaded the group yet.
+        let request = DescribeGroupsRequest::default().with_groups(vec![id.into()]);
+        self.ask_until("", 5, &request, |response| response.groups[0].error_code == 0);
+    }
+
+    fn find_coordinator(&mut self, key: &str, kind: i8) {
+        let request = FindCoordinatorRequest::default().with_key(text(key)).with_key_type(kind);
+        self.ask_until("", 2, &request, |response| response.error_code == 0);
     }
 
     fn client(&mut self, who: &str) -> &mut Client {
-        self.clients.entry(who.to_owned()).or_default()
+        self.clients.entry(who.to_owned()).or_insert_with(|| self.novice.clone())
     }
 
-    fn context(&self, who: &str, version: i16) -> Context {
-        let client_host = "/127.0.0.1".to_owned();
-        Context { client_id: format!("client-{who}"), client_host, version, now: self.now }
+    /// The name of the client that has this id; `?` if none has.
+    fn name(&self, id: &str) -> String {
+        let client = self.clients.iter().find(|(_, client)| client.id == id && !id.is_empty());
+        client.map_or_else(|| "?".to_owned(), |(name, _)| name.clone())
     }
 
     fn join(&mut self, who: &str, options: &[&str]) -> String {
@@ -248,41 +337,33 @@ impl World {
             }
         }
         let client = client.clone();
-        let protocols = client.protocols.iter().filter(|name| *name != "nothing");
-        let protocols = protocols.map(|name| {
-            let (name, topics) = name.split_once(':').unwrap_or((name, "t"));
-            JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(subscription(topics))
-        });
-        let request = JoinGroupRequest::default()
-            .with_group_id(text(&self.group).into())
-            .with_member_id(text(&client.id))
-            .with_group_instance_id(client.instance.as_deref().map(text))
-            .with_protocol_type(text(&client.kind))
-            .with_session_timeout_ms(client.session_ms)
-            .with_rebalance_timeout_ms(client.rebalance_ms)
-            .with_protocols(protocols.collect());
-        let context = self.context(who, client.version);
-        match self.groups.join(&request, &context) {
-            Answer::Now(response) => self.joined(who, &response),
-            Answer::Later(receiver) => {
-                self.joins.push((who.to_owned(), receiver));
-                String::new()
-            }
-        }
+        let request = requests::join(&client, &self.group, &self.prefix);
+        let pending = self.broker.send(who, client.version, request);
+        self.joins.push((who.to_owned(), pending));
+        String::new()
     }
 
     /// A client learns from the answer to its join.
-    fn joined(&mut self, who: &str, response: &JoinGroupResponse) -> String {
+    fn learn(&mut self, who: &str, response: &JoinGroupResponse) {
         let error = ResponseError::try_from_code(response.error_code);
         if error.is_none() || error == Some(ResponseError::MemberIdRequired) {
             self.client(who).id = response.member_id.to_string();
         }
-        if let Some(error) = error {
-            return format!("{error:?}");
+        if error.is_none() {
+            let protocol = response.protocol_name.as_deref().unwrap_or("-").to_owned();
+            self.client(who).generation = response.generation_id;
+            self.client(who).protocol = Some(protocol.clone());
+            self.told.push((response.generation_id, response.leader.to_string(), protocol));
         }
-        self.client(who).generation = response.generation_id;
+    }
+
+    fn tell(&self, heard: &Heard) -> String {
+        let response = match heard {
+            Heard::Sync(response) => return requests::synced(response),
+            Heard::Join(response) if response.error_code != 0 => return code(response.error_code),
+            Heard::Join(response) => response,
+        };
         let protocol = response.protocol_name.as_deref().unwrap_or("-");
-        self.told.push((response.generation_id, response.leader.to_string(), protocol.to_owned()));
         let mut answer = format!("generation {} {protocol} of {}", response.generation_id, self.name(&response.leader));
         if !response.members.is_empty() {
             let mut members: Vec<String> = response.members.iter().map(|member| self.name(&member.member_id)).collect();
@@ -300,23 +381,12 @@ impl World {
         let assignments = assignments.iter().map(|assignment| {
             let (name, part) = assignment.split_once('=').unwrap();
             let id = self.clients.get(name).map_or(name, |client| &client.id);
-            let part = Bytes::copy_from_slice(part.as_bytes());
-            SyncGroupRequestAssignment::default().with_member_id(text(id)).with_assignment(part)
+            (id.to_owned(), part.to_owned())
         });
-        let request = SyncGroupRequest::default()
-            .with_group_id(text(&self.group).into())
-            .with_member_id(text(&client.id))
-            .with_group_instance_id(client.instance.as_deref().map(text))
-            .with_generation_id(client.generation)
-            .with_protocol_type(Some(text(&client.kind)))
-            .with_assignments(assignments.collect());
-        match self.groups.sync(&request, self.now) {
-            Answer::Now(response) => synced(&response),
-            Answer::Later(receiver) => {
-                self.syncs.push((who.to_owned(), receiver));
-                String::new()
-            }
-        }
+        let request = requests::sync(&client, &self.group, assignments.collect());
+        let pending = self.broker.send(who, client.version.min(5), request);
+        self.syncs.push((who.to_owned(), pending));
+        String::new()
     }
 
     fn beat(&mut self, who: &str) -> String {
@@ -326,117 +396,169 @@ impl World {
             .with_member_id(text(&client.id))
             .with_group_instance_id(client.instance.as_deref().map(text))
             .with_generation_id(client.generation);
-        outcome(self.groups.heartbeat(&request, self.now))
+        code(self.ask(who, client.version.min(4), request).error_code)
     }
 
     fn leave(&mut self, who: &str) -> String {
         let client = self.client(who).clone();
+        if client.version < 3 {
+            let request =
+                LeaveGroupRequest::default().with_group_id(text(&self.group).into()).with_member_id(text(&client.id));
+            return code(self.ask(who, client.version, request).error_code);
+        }
         let identity = MemberIdentity::default()
             .with_member_id(text(&client.id))
             .with_group_instance_id(client.instance.as_deref().map(text));
-        self.leave_all(&[identity])
+        self.leave_all(who, client.version.min(5), vec![identity])
     }
 
     fn remove(&mut self, instances: &[&str]) -> String {
         let identity = |id: &&str| MemberIdentity::default().with_group_instance_id(Some(text(id)));
-        self.leave_all(&instances.iter().map(identity).collect::<Vec<_>>())
+        self.leave_all("admin", 5, instances.iter().map(identity).collect())
     }
 
-    fn leave_all(&mut self, leaving: &[MemberIdentity]) -> String {
-        match self.groups.leave(&self.group, leaving, self.now) {
-            Ok(members) => members.iter().map(|member| code(member.error_code)).collect::<Vec<_>>().join(" "),
-            Err(error) => format!("{error:?}"),
+    fn leave_all(&mut self, who: &str, version: i16, leaving: Vec<MemberIdentity>) -> String {
+        let request = LeaveGroupRequest::default().with_group_id(text(&self.group).into()).with_members(leaving);
+        let response = self.ask(who, version, request);
+        if response.error_code != 0 {
+            return code(response.error_code);
         }
+        response.members.iter().map(|member| code(member.error_code)).collect::<Vec<_>>().join(" ")
     }
 
     fn commit(&mut self, who: &str, offsets: &[&str]) -> String {
         let client = self.clients.get(who).cloned().unwrap_or_default();
-        let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-        for (topic, partition, offset, metadata) in wishes(offsets) {
-            let partition = OffsetCommitRequestPartition::default()
-                .with_partition_index(partition)
-                .with_committed_offset(offset)
-                .with_committed_leader_epoch(3)
-                .with_committed_metadata(metadata);
-            topics.push(OffsetCommitRequestTopic::default().with_name(topic).with_partitions(vec![partition]));
-        }
-        let request = OffsetCommitRequest::default()
-            .with_group_id(text(&self.group).into())
-            .with_member_id(text(&client.id))
-            .with_group_instance_id(client.instance.as_deref().map(text))
-            .with_generation_id_or_member_epoch(client.generation)
-            .with_topics(topics);
-        let context = self.context(who, client.version);
-        let response = self.groups.commit(&request, &exists, &context);
-        let codes = response.topics.iter().flat_map(|topic| &topic.partitions).map(|one| code(one.error_code));
-        codes.collect::<Vec<_>>().join(" ")
+        let request = requests::commit(&client, &self.group, &self.prefix, offsets);
+        let response = self.ask(who, client.version.clamp(2, 9), request);
+        let topics = response.topics.iter();
+        let codes = topics.flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|one| (format!("{}/{}", topic.name.as_str(), one.partition_index), one.error_code))
+        });
+        requests::codes_of(offsets, &self.prefix, codes.collect())
     }
 
     fn stage(&mut self, producer: &str, offsets: &[&str], who: &str) -> String {
-        let client = self.clients.get(who).cloned().unwrap_or_default();
-        let mut topics: Vec<TxnOffsetCommitRequestTopic> = Vec::new();
-        for (topic, partition, offset, metadata) in wishes(offsets) {
-            let partition = TxnOffsetCommitRequestPartition::default()
-                .with_partition_index(partition)
-                .with_committed_offset(offset)
-                .with_committed_leader_epoch(3)
-                .with_committed_metadata(metadata);
-            topics.push(TxnOffsetCommitRequestTopic::default().with_name(topic).with_partitions(vec![partition]));
+        let name = TransactionalId(text(&format!("{}{producer}", self.prefix)));
+        let (id, epoch) = match self.producers.get(producer) {
+            Some(producer) => *producer,
+            None => self.initialise(producer, &name),
+        };
+        let group: StrBytes = text(&self.group);
+        let add = AddOffsetsToTxnRequest::default()
+            .with_transactional_id(name.clone())
+            .with_producer_id(id)
+            .with_producer_epoch(epoch)
+            .with_group_id(group.into());
+        let added = self.ask_until(producer, 3, &add, |response| response.error_code == 0).error_code;
+        if added != 0 {
+            return code(added);
         }
-        let request = TxnOffsetCommitRequest::default()
-            .with_producer_id(ProducerId(producer_id(producer)))
-            .with_group_id(text(&self.group).into())
-            .with_member_id(text(&client.id))
-            .with_group_instance_id(client.instance.as_deref().map(text))
-            .with_generation_id(client.generation)
-            .with_topics(topics);
-        let response = self.groups.stage(&request, &exists, self.now);
-        let codes = response.topics.iter().flat_map(|topic| &topic.partitions).map(|one| code(one.error_code));
-        codes.collect::<Vec<_>>().join(" ")
+        let client = self.clients.get(who).cloned().unwrap_or_default();
+        let request = requests::stage(&client, &self.group, &self.prefix, offsets)
+            .with_transactional_id(name)
+            .with_producer_id(id)
+            .with_producer_epoch(epoch);
+        let response = self.ask(producer, 3, request);
+        let topics = response.topics.iter();
+        let codes = topics.flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|one| (format!("{}/{}", topic.name.as_str(), one.partition_index), one.error_code))
+        });
+        requests::codes_of(offsets, &self.prefix, codes.collect())
+    }
+
+    fn initialise(&mut self, producer: &str, name: &TransactionalId) -> (ProducerId, i16) {
+        self.find_coordinator(name, 1);
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(Some(name.clone()))
+            .with_transaction_timeout_ms(self.transaction_timeout_ms);
+        let response = self.ask_until(producer, 3, &request, |response| response.error_code == 0);
+        assert_eq!(response.error_code, 0, "{producer} is not initialised");
+        let known = (response.producer_id, response.producer_epoch);
+        self.producers.insert(producer.to_owned(), known);
+        known
     }
 
     fn end(&mut self, producer: &str, is_commit: bool) -> String {
-        outcome(self.groups.end_transaction(&self.group, producer_id(producer), is_commit, self.now))
+        let Some((id, epoch)) = self.producers.get(producer).copied() else { return "not begun".to_owned() };
+        let request = EndTxnRequest::default()
+            .with_transactional_id(TransactionalId(text(&format!("{}{producer}", self.prefix))))
+            .with_producer_id(id)
+            .with_producer_epoch(epoch)
+            .with_committed(is_commit);
+        // The last transaction may still be about to end.
+        let concurrent = ResponseError::ConcurrentTransactions.code();
+        code(self.ask_until(producer, 3, &request, |response| response.error_code != concurrent).error_code)
     }
 
-    fn fetch(&self, partitions: &[&str], is_stable: bool) -> String {
-        let fetched = if partitions == ["all"] {
-            self.groups.fetch(&self.group, None, is_stable)
-        } else {
-            let topics = partitions.iter().map(|partition| {
-                let (topic, partition) = topic_partition(partition);
-                OffsetFetchRequestTopics::default().with_name(topic).with_partition_indexes(vec![partition])
-            });
-            self.groups.fetch(&self.group, Some(&topics.collect::<Vec<_>>()), is_stable)
-        };
-        fetched.iter().flat_map(fetched_topic).collect::<Vec<_>>().join(" ")
+    /// Asked in several versions: each tells the same.
+    fn fetch(&mut self, partitions: &[&str], is_stable: bool) -> String {
+        let request = requests::fetch_of_groups(&self.group, &self.prefix, partitions, is_stable);
+        let new = self.ask("", 9, request);
+        assert_eq!(new.groups[0].error_code, 0);
+        let new = requests::fetched_of_groups(&new, &self.prefix);
+        let versions = if is_stable { 7..=7 } else { 5..=7 };
+        for version in versions {
+            let request = requests::fetch(&self.group, &self.prefix, partitions, is_stable);
+            let old = self.ask("", version, request);
+            assert_eq!(old.error_code, 0);
+            let old = requests::fetched(&old, &self.prefix);
+            if old != new {
+                return format!("in version 9 {new}, in version {version} {old}");
+            }
+        }
+        new
+    }
+
+    fn delete(&mut self) -> String {
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![text(&self.group).into()]);
+        requests::codes(self.ask("", 2, request).results.iter().map(|result| result.error_code))
     }
 
     fn delete_offsets(&mut self, partitions: &[&str]) -> String {
-        let topics = partitions.iter().map(|partition| {
-            let (topic, partition) = topic_partition(partition);
-            let partition = OffsetDeleteRequestPartition::default().with_partition_index(partition);
-            OffsetDeleteRequestTopic::default().with_name(topic).with_partitions(vec![partition])
-        });
-        let group = text(&self.group).into();
-        let request = OffsetDeleteRequest::default().with_group_id(group).with_topics(topics.collect());
-        let response = self.groups.delete_offsets(&request, &exists, self.now);
+        let response = self.ask("", 0, requests::delete_offsets(&self.group, &self.prefix, partitions));
         if response.error_code != 0 {
             return code(response.error_code);
         }
-        let codes = response.topics.iter().flat_map(|topic| &topic.partitions).map(|one| code(one.error_code));
-        codes.collect::<Vec<_>>().join(" ")
-    }
-
-    fn list(&self) -> String {
-        let groups = self.groups.list().map(|group| {
-            format!("{} {} {:?}", group.group_id.as_str(), group.group_state, group.protocol_type.as_str())
+        let topics = response.topics.iter();
+        let codes = topics.flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|one| (format!("{}/{}", topic.name.as_str(), one.partition_index), one.error_code))
         });
-        groups.collect::<Vec<_>>().join(", ")
+        requests::codes_of(partitions, &self.prefix, codes.collect())
     }
 
-    fn describe(&self) -> String {
-        let Some(group) = self.groups.describe(&self.group) else { return "Dead".to_owned() };
+    fn delete_topic(&mut self, topic: &str) -> String {
+        let names = vec![text(&format!("{}{topic}", self.prefix)).into()];
+        let request = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(10_000);
+        requests::codes(self.ask("", 5, request).responses.iter().map(|result| result.error_code))
+    }
+
+    fn list(&mut self) -> String {
+        let mut groups = self.ask("", 5, ListGroupsRequest::default()).groups;
+        groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+        let own = groups.iter().filter_map(|group| {
+            let id = group.group_id.strip_prefix(self.prefix.as_str())?;
+            assert_eq!(group.group_type.as_str(), "classic");
+            Some(format!("{id} {} {:?}", group.group_state, group.protocol_type.as_str()))
+        });
+        own.collect::<Vec<_>>().join(", ")
+    }
+
+    fn describe(&mut self) -> String {
+        let request = DescribeGroupsRequest::default().with_groups(vec![text(&self.group).into()]);
+        let response = self.ask("", 6, request);
+        let group = &response.groups[0];
+        if group.error_code != 0 {
+            return format!("{} {}", group.group_state, code(group.error_code));
+        }
         let mut members: Vec<String> = group
             .members
             .iter()
@@ -449,150 +571,4 @@ impl World {
         members.sort();
         format!("{} {} [{}]", group.group_state, group.protocol_data, members.join(" "))
     }
-
-    /// Whether the request of this line waits.
-    fn waits(&self, words: &[&str]) -> bool {
-        match words {
-            [who, "joins", ..] => self.joins.iter().any(|(waiting, _)| waiting == who),
-            [who, "syncs", ..] => self.syncs.iter().any(|(waiting, _)| waiting == who),
-            _ => false,
-        }
-    }
-
-    /// The answers that have come.
-    fn answered(&mut self) -> Vec<String> {
-        let mut answers = Vec::new();
-        let (mut joined, mut waiting) = (Vec::new(), Vec::new());
-        for (who, mut receiver) in std::mem::take(&mut self.joins) {
-            match receiver.try_recv() {
-                Ok(response) => joined.push((who, response)),
-                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => waiting.push((who, receiver)),
-                Err(error) => panic!("{who} was forgotten: {error}"),
-            }
-        }
-        self.joins = waiting;
-        // All learn their ids before one is told the others' names.
-        for (who, response) in &joined {
-            self.joined(who, response);
-        }
-        answers.extend(joined.iter().map(|(who, response)| format!("{who}: {}", self.joined(who, response))));
-        self.syncs.retain_mut(|(who, receiver)| match receiver.try_recv() {
-            Ok(response) => {
-                answers.push(format!("{who}: {}", synced(&response)));
-                false
-            }
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => true,
-            Err(error) => panic!("{who} was forgotten: {error}"),
-        });
-        answers.sort();
-        answers
-    }
-
-    /// The name of the client that has this id; `?` if none has.
-    fn name(&self, id: &str) -> String {
-        let client = self.clients.iter().find(|(_, client)| client.id == id && !id.is_empty());
-        client.map_or_else(|| "?".to_owned(), |(name, _)| name.clone())
-    }
-}
-
-/// Groups whose ids are the same in every run.
-fn open(config: &BrokerConfig, now: Now, minted: &Arc<AtomicU64>) -> Groups {
-    let mut groups = Groups::open(config, now).unwrap();
-    let minted = minted.clone();
-    // Spread out, so that the order of ids is not that of joining.
-    let next = move || minted.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    groups.mint = Box::new(move || Uuid::from_u64_pair(next(), 0));
-    groups
-}
-
-/// Partitions 0 to 2 of topics t and u.
-fn exists(topic: &str, partition: i32) -> bool {
-    ["t", "u"].contains(&topic) && (0..3).contains(&partition)
-}
-
-fn synced(response: &SyncGroupResponse) -> String {
-    match ResponseError::try_from_code(response.error_code) {
-        Some(error) => format!("{error:?}"),
-        None if response.assignment.is_empty() => "assigned nothing".to_owned(),
-        None => format!("assigned {}", String::from_utf8_lossy(&response.assignment)),
-    }
-}
-
-fn fetched_topic(topic: &OffsetFetchResponseTopics) -> Vec<String> {
-    let partitions = topic.partitions.iter().map(|partition| {
-        let place = format!("{}/{}", topic.name.as_str(), partition.partition_index);
-        let metadata = partition.metadata.as_deref().unwrap_or_default();
-        match ResponseError::try_from_code(partition.error_code) {
-            Some(error) => format!("{place} {error:?}"),
-            None if partition.committed_offset == -1 => format!("{place}=none"),
-            None if metadata.is_empty() => format!("{place}={}", partition.committed_offset),
-            None => format!("{place}={} {metadata:?}", partition.committed_offset),
-        }
-    });
-    partitions.collect()
-}
-
-fn code(code: i16) -> String {
-    ResponseError::try_from_code(code).map_or_else(|| "ok".to_owned(), |error| format!("{error:?}"))
-}
-
-fn outcome(result: Result<(), ResponseError>) -> String {
-    result.map_or_else(|error| format!("{error:?}"), |()| "ok".to_owned())
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-/// What a consumer says of itself: it reads these topics, `t+u`.
-fn subscription(topics: &str) -> Bytes {
-    let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
-    bytes.put_i32(i32::try_from(topics.split('+').count()).unwrap());
-    for topic in topics.split('+') {
-        bytes.put_i16(i16::try_from(topic.len()).unwrap());
-        bytes.put_slice(topic.as_bytes());
-    }
-    bytes.put_i32(-1);
-    bytes.freeze()
-}
-
-/// `t/0=5` and behind it perhaps `"metadata"`.
-fn wishes(offsets: &[&str]) -> Vec<(TopicName, i32, i64, Option<StrBytes>)> {
-    let mut wishes = Vec::new();
-    for word in offsets {
-        match word.split_once('=') {
-            Some((place, offset)) => {
-                let (topic, partition) = topic_partition(place);
-                wishes.push((topic, partition, offset.parse().unwrap(), None));
-            }
-            None => wishes.last_mut().unwrap().3 = Some(text(word.trim_matches('"'))),
-        }
-    }
-    wishes
-}
-
-fn topic_partition(place: &str) -> (TopicName, i32) {
-    let (topic, partition) = place.split_once('/').unwrap();
-    (TopicName(text(topic)), partition.parse().unwrap())
-}
-
-fn producer_id(producer: &str) -> i64 {
-    producer.strip_prefix('p').unwrap().parse().unwrap()
-}
-
-fn duration(time: &str) -> Duration {
-    let (number, unit) = time.split_at(time.find(|c: char| c.is_ascii_alphabetic()).unwrap());
-    let number: u64 = number.parse().unwrap();
-    match unit {
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        "min" => Duration::from_secs(60 * number),
-        "h" => Duration::from_secs(3_600 * number),
-        _ => panic!("what is {unit}?"),
-    }
-}
-
-fn milliseconds(time: &str) -> i32 {
-    i32::try_from(duration(time).as_millis()).unwrap()
 }
