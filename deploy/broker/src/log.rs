@@ -77,6 +77,8 @@ pub(crate) struct ActiveProducer {
     pub(crate) producer_epoch: i16,
     pub(crate) last_sequence: i32,
     pub(crate) last_timestamp_ms: i64,
+    /// That of its last marker here; -1 before the first.
+    pub(crate) coordinator_epoch: i32,
     /// The first offset of its open transaction.
     pub(crate) transaction_start: Option<i64>,
 }

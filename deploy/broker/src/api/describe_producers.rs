@@ -6,16 +6,24 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
 use crate::log::{ActiveProducer, PartitionLog};
 use crate::node::Node;
+
+/// Kafka's words for `UnknownTopicOrPartition`.
+const NOT_HERE: &str = "This server does not host this topic-partition.";
 
 pub(crate) fn handle(node: &mut Node, request: DescribeProducersRequest, _: &Context) -> DescribeProducersResponse {
     answer(&request, |topic, index| {
         let partition = PartitionResponse::default().with_partition_index(index);
         match node.topics.partition(topic, index) {
             Ok(log) => partition.with_active_producers(producers(log)),
+            // Only of a whole topic does Kafka say more than the code.
+            Err(error) if node.topics.get(topic).is_none() => {
+                partition.with_error_code(error.code()).with_error_message(Some(StrBytes::from_static_str(NOT_HERE)))
+            }
             Err(error) => partition.with_error_code(error.code()),
         }
     })
@@ -43,8 +51,7 @@ fn producers(log: &PartitionLog) -> Vec<ProducerState> {
             .with_producer_epoch(i32::from(producer.producer_epoch))
             .with_last_sequence(producer.last_sequence)
             .with_last_timestamp(producer.last_timestamp_ms)
-            // There is one coordinator and it is never elected anew.
-            .with_coordinator_epoch(0)
+            .with_coordinator_epoch(producer.coordinator_epoch)
             .with_current_txn_start_offset(producer.transaction_start.unwrap_or(-1))
     };
     log.producers().into_iter().map(shown).collect()

@@ -13,6 +13,10 @@ use crate::node::{NODE_ID, Node};
 /// The kinds of key that are coordinated here: groups (0) and transactional ids (1); share groups (2) are not.
 const KEY_TYPES: std::ops::RangeInclusive<i8> = 0..=1;
 
+/// Kafka's words for `InvalidRequest`.
+const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by the client library or the \
+                               message was sent to an incompatible broker. See the broker logs for more details.";
+
 pub(crate) fn handle(node: &mut Node, request: FindCoordinatorRequest, context: &Context) -> FindCoordinatorResponse {
     if !KEY_TYPES.contains(&request.key_type) {
         return refuse(&request, ResponseError::InvalidRequest, context.version);
@@ -34,7 +38,10 @@ pub(crate) fn handle(node: &mut Node, request: FindCoordinatorRequest, context: 
 }
 
 pub(crate) fn refuse(request: &FindCoordinatorRequest, error: ResponseError, version: i16) -> FindCoordinatorResponse {
-    let message = Some(StrBytes::from_string(error.to_string()));
+    let message = Some(match error {
+        ResponseError::InvalidRequest => StrBytes::from_static_str(INVALID_REQUEST),
+        error => StrBytes::from_string(error.to_string()),
+    });
     if version < 4 {
         return FindCoordinatorResponse::default()
             .with_error_code(error.code())

@@ -12,6 +12,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, Outcome};
 use crate::log::batch::BatchHeader;
@@ -24,6 +25,8 @@ use rejected::Rejected;
 const TOPIC_IDS_SINCE: i16 = 13;
 /// The first version whose clients may send batches of zstd (KIP-110).
 const ZSTD_SINCE: i16 = 7;
+/// What Kafka says with `InvalidTxnState` when the coordinator is the one who objects.
+const NOT_ENLISTED: &str = "Partition was not added to the transaction";
 
 pub(crate) fn handle(node: &mut Node, request: ProduceRequest, context: &Context) -> Outcome<ProduceResponse> {
     if let Some(error) = refusal(&request) {
@@ -113,7 +116,10 @@ fn append(
             .with_log_append_time_ms(appended.append_time_ms)
             .with_log_start_offset(log.start_offset())),
         // Only the batch that opens a transaction here is held against the coordinator, whose reason is then the better one.
-        (Err(ResponseError::InvalidTxnState), Err(reason)) => Err(reason),
+        (Err(ResponseError::InvalidTxnState), Err(reason)) => {
+            let message = (reason == ResponseError::InvalidTxnState).then_some(NOT_ENLISTED);
+            Ok(refused(partition, reason).with_error_message(message.map(StrBytes::from_static_str)))
+        }
         (Err(error), _) => {
             let rejected = Rejected {
                 error,

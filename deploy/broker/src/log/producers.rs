@@ -198,6 +198,7 @@ impl Producers {
             producer_epoch: producer.epoch,
             last_sequence: producer.batches.back().map_or(-1, |batch| batch.last_sequence),
             last_timestamp_ms: producer.last_timestamp_ms,
+            coordinator_epoch: producer.coordinator_epoch,
             transaction_start: producer.transaction_start,
         };
         self.by_id.iter().map(active).collect()

@@ -35,6 +35,7 @@ macro_rules! on_both_alone {
 mod administration;
 mod ask;
 mod clients;
+mod coordinator;
 mod group_protocol;
 mod group_scripts;
 mod idempotence;

@@ -253,6 +253,7 @@ impl Participants for Disk {
                     producer_epoch,
                     last_sequence: 0,
                     last_timestamp_ms: 0,
+                    coordinator_epoch: -1,
                     transaction_start: log.open.get(&producer_id).map(|_| 0),
                 },
             })
