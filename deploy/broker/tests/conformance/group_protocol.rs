@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
 };
 
 use crate::ask::{delete_topic, topic};
-use crate::member::{JOIN_VERSION, Member, commit, commit_request, committed, subscription};
+use crate::member::{JOIN_VERSION, Member, commit, commit_request, committed, subscription_to};
 use crate::raw::{Connection, text};
 use crate::subject::{Subject, eventually, unique};
 
@@ -65,7 +65,7 @@ fn a_member_is_given_an_id_joins_leads_and_is_assigned(subject: &Subject) {
     assert_eq!((joined.leader.as_str(), joined.member_id.as_str()), (id.as_str(), id.as_str()));
     assert!(!joined.skip_assignment);
     assert_eq!(joined.members.len(), 1);
-    assert_eq!(joined.members[0].metadata, subscription("range"));
+    assert_eq!(joined.members[0].metadata, subscription_to("some-topic"));
     let mut other = Connection::open(subject);
     assert_eq!(state(&mut other, &group), "CompletingRebalance");
     let synced = member.sync(&[(&id, b"all of it")]);
@@ -80,7 +80,7 @@ fn a_member_is_given_an_id_joins_leads_and_is_assigned(subject: &Subject) {
     let member_told = &told.members[0];
     assert_eq!((member_told.member_id.as_str(), member_told.client_id.as_str()), (id.as_str(), "conformance"));
     assert_eq!(member_told.client_host.as_str(), "/127.0.0.1");
-    assert_eq!(member_told.member_metadata, subscription("range"));
+    assert_eq!(member_told.member_metadata, subscription_to("some-topic"));
     assert_eq!(member_told.member_assignment.as_ref(), b"all of it");
 
     assert_eq!(member.leave(), (0, 0));

@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) session_timeout_ms: i32,
     pub(crate) rebalance_timeout_ms: i32,
     pub(crate) protocols: &'static [&'static str],
+    /// The metadata of all its protocols.
+    pub(crate) subscription: Bytes,
 }
 
 impl Member {
@@ -44,6 +46,7 @@ impl Member {
             session_timeout_ms: 60_000,
             rebalance_timeout_ms: 60_000,
             protocols: &["range"],
+            subscription: subscription_to("some-topic"),
         }
     }
 
@@ -75,8 +78,9 @@ impl Member {
     }
 
     pub(crate) fn join_request_with(&self, protocols: &[&str]) -> JoinGroupRequest {
-        let protocol =
-            |name: &&str| JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(subscription(name));
+        let protocol = |name: &&str| {
+            JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(self.subscription.clone())
+        };
         JoinGroupRequest::default()
             .with_group_id(self.group_id())
             .with_session_timeout_ms(self.session_timeout_ms)
@@ -176,10 +180,8 @@ impl Member {
 }
 
 /// What a consumer says of itself when it joins: Kafka reads it, and one that it cannot read would halt its group.
-pub(crate) fn subscription(protocol: &str) -> Bytes {
-    let subscription = ConsumerProtocolSubscription::default()
-        .with_topics(vec![text("some-topic")])
-        .with_user_data(Some(Bytes::from(format!("for {protocol}"))));
+pub(crate) fn subscription_to(topic: &str) -> Bytes {
+    let subscription = ConsumerProtocolSubscription::default().with_topics(vec![text(topic)]);
     let mut buffer = BytesMut::from(&1_i16.to_be_bytes()[..]);
     subscription.encode(&mut buffer, 1).unwrap();
     buffer.freeze()

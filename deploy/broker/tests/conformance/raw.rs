@@ -50,10 +50,15 @@ impl Connection {
 
     /// Waits for the answer to the request sent last.
     pub(crate) fn finish<R: Request>(&mut self, version: i16) -> R::Response {
+        self.finish_earlier::<R>(version, 0)
+    }
+
+    /// Waits for the next answer, which must be to the request sent so many before the last.
+    pub(crate) fn finish_earlier<R: Request>(&mut self, version: i16, before: i32) -> R::Response {
         let what = format!("api {} v{version}", R::KEY);
         let mut frame = self.read_frame().unwrap_or_else(|error| panic!("{what}: {error}"));
         let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
-        assert_eq!(header.correlation_id, self.correlation, "{what}");
+        assert_eq!(header.correlation_id, self.correlation - before, "{what}");
         let response = R::Response::decode(&mut frame, version).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(frame.is_empty(), "{what}: {} bytes after the answer", frame.len());
         response

@@ -15,7 +15,7 @@ use crate::clients::committed_values;
 use crate::member::{Member, commit, committed};
 use crate::raw::{Connection, records_of, text, topic_name};
 use crate::subject::{Subject, eventually, unique};
-use crate::transactor::{Transactor, init};
+use crate::transactor::{Transactor, init, settled};
 
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
@@ -34,14 +34,6 @@ fn producers(connection: &mut Connection, topic: &str, partition: i32) -> Vec<Pr
     let told = connection.ask(0, request).topics.remove(0).partitions.remove(0);
     assert_eq!(told.error_code, 0);
     told.active_producers
-}
-
-/// Waits for the end of a partition's log to be stable and gives it: the markers of all transactions are written.
-fn settled(connection: &mut Connection, topic: &str, partition: i32) -> i64 {
-    eventually("no transaction is open", || {
-        let (_, stable, end) = bounds(connection, topic, partition);
-        (stable == end).then_some(end)
-    })
 }
 
 fn markers_follow_the_records_and_aborted_ones_are_listed(subject: &Subject) {

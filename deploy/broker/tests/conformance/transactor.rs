@@ -174,3 +174,11 @@ pub(crate) fn init_once(
         .with_producer_epoch(epoch);
     connection.ask(4, request)
 }
+
+/// Waits for the end of a partition's log to be stable and gives it: the markers of all transactions are written.
+pub(crate) fn settled(connection: &mut Connection, topic: &str, partition: i32) -> i64 {
+    eventually("no transaction is open", || {
+        let (_, stable, end) = ask::bounds(connection, topic, partition);
+        (stable == end).then_some(end)
+    })
+}
