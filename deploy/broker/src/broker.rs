@@ -4,7 +4,6 @@ mod flush;
 mod folder;
 
 use std::cell::RefCell;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +29,7 @@ use folder::DataFolder;
 
 /// Time-outs of groups and of transactions are met this well.
 const TICK: Duration = Duration::from_millis(20);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// A system that has no more files or memory for connections is asked again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -236,8 +236,8 @@ async fn serve(
         (config.flush_interval, config.maintenance_interval)
     };
     let mut tick = timer(TICK);
-    let mut flush = timer(flush_interval.max(TICK));
-    let mut maintenance = timer(maintenance_interval.max(TICK));
+    let mut flush = timer(flush_interval);
+    let mut maintenance = timer(maintenance_interval);
     let compaction = Compaction::default();
     let mut unsynced = Vec::new();
     let end = loop {
@@ -257,7 +257,10 @@ async fn serve(
                 compaction.start(node);
             }
             _ = flush.tick(), if flusher.is_some() => {
-                unsynced.extend(node.borrow_mut().take_dirty());
+                // What the flusher had no time for comes first; until then the rest may as well stay where it is.
+                if unsynced.is_empty() {
+                    unsynced = node.borrow_mut().take_dirty();
+                }
                 if let Some(flusher) = flusher && !unsynced.is_empty() {
                     unsynced = flusher.give(std::mem::take(&mut unsynced)).err().unwrap_or_default();
                 }
@@ -273,14 +276,10 @@ async fn serve(
 }
 
 fn timer(period: Duration) -> Interval {
+    // Who wants it never says so by a time that no clock can count to.
+    let period = period.clamp(TICK, YEAR);
     let mut timer = interval_at(Instant::now() + period, period);
     // A broker that stood still has one thing to catch up with, not one a period.
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
-}
-
-impl fmt::Display for Broker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.bootstrap_servers)
-    }
 }

@@ -176,8 +176,8 @@ impl Writer {
 
 /// Decodes what the check lets pass and holds the decoder's memory against what the check expected of it.
 fn decode_within_bounds(api: ApiKey, version: i16, body: &[u8]) {
-    /// An error with its context, and the counter of a frame's owners.
-    const SLACK_BYTES: u64 = 2 << 10;
+    /// An error with its context and, where RUST_BACKTRACE asks for it, its backtrace; the counter of a frame's owners.
+    const SLACK_BYTES: u64 = 32 << 10;
     let Ok(walked) = walk(api, version, body) else { return };
     let mut body = Bytes::copy_from_slice(body);
     let allocated = allocation_counter::measure(|| drop(RequestKind::decode(api, &mut body, version)));

@@ -105,7 +105,11 @@ impl Producers {
         let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer::new(batch.producer_epoch));
         producer.last_timestamp_ms = batch.max_timestamp;
         producer.written_ms = now_ms;
-        if producer.epoch != batch.producer_epoch {
+        // A sequence that goes back was begun anew when the producer had been forgotten; what it wrote before is then no
+        // duplicate of what it writes now, after a restart as little as before it.
+        let goes_back = producer.batches.back().is_some_and(|last| batch.base_sequence <= last.last_sequence);
+        let is_anew = !batch.is_control() && goes_back && !producer.is_next(batch);
+        if producer.epoch != batch.producer_epoch || is_anew {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
         }

@@ -138,8 +138,11 @@ impl Connection {
         let node = Rc::clone(&self.shared.node);
         let outcome = self.unless_ended(api::answer(&node, request, &context, refused)).await??;
         let mut node = node.borrow_mut();
-        if node.config.flush_interval.is_zero() {
-            node.sync()?;
+        if node.config.flush_interval.is_zero()
+            && let Err(error) = node.sync()
+        {
+            tracing::error!(%error, "what was written cannot be synced, and so is not acknowledged");
+            return Err(error.into());
         }
         Ok(outcome)
     }

@@ -211,3 +211,21 @@ fn idle_producers_are_forgotten_unless_a_transaction_is_open() {
     producers.forget_idle(19, 10);
     assert_eq!(ids(&producers), [2]);
 }
+
+/// What a log tells when it is read back is what was known while it was written.
+#[test]
+fn a_producer_that_was_forgotten_in_between_is_read_back_as_it_was() {
+    let batch = |sequence: i32, base_offset: i64| {
+        let batch = TestBatch::of_producer(2, 7, 0, sequence).build();
+        BatchHeader { base_offset, ..BatchHeader::parse(&batch).unwrap() }
+    };
+    let (mut read_back, mut live) = (Producers::default(), Producers::default());
+    for (sequence, base_offset) in [(0, 0), (2, 2), (0, 4)] {
+        read_back.learn(&batch(sequence, base_offset), None, None);
+    }
+    live.learn(&batch(0, 4), None, Some(0));
+    for producers in [read_back, live] {
+        assert_eq!(producers.check(&batch(2, 6), false), Ok(None), "no duplicate of the one at 2");
+        assert_eq!(producers.check(&batch(0, 6), false).unwrap().map(|known| known.base_offset), Some(4));
+    }
+}
