@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use proptest::prelude::*;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{Overrides, Topics, folder, id};
@@ -266,6 +269,17 @@ fn a_topic_that_is_made_anew_begins_anew() {
     assert_eq!((&second["a"].1, &second["a"].2), (&Overrides::new(), &vec![(0, 0)]));
     drop(topics);
     assert_eq!(view(&Topics::open(&config(Some(data.path()))).unwrap()), second);
+}
+
+#[test]
+fn whoever_waits_for_records_of_a_deleted_topic_is_woken() {
+    let mut topics = Topics::open(&config(None)).unwrap();
+    topics.create("a", 1, Overrides::new()).unwrap();
+    let waker = Arc::new(Notify::new());
+    topics.partition_mut("a", 0).unwrap().0.wake_when_changed(&waker);
+    assert!(!pin!(waker.notified()).enable());
+    topics.delete("a").unwrap();
+    assert!(pin!(waker.notified()).enable());
 }
 
 #[test]
