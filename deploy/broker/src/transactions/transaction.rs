@@ -186,10 +186,12 @@ impl Transaction {
         new_id: impl FnOnce() -> Result<i64, ResponseError>,
     ) -> Result<Self, ResponseError> {
         let renewed = Self { state: State::Empty, enlisted: Enlisted::default(), started_ms: None, ..self.clone() };
+        let is_last = claimed_epoch.is_some() && claimed_epoch == self.last_epoch;
         match claimed_epoch {
-            // A retry: the epoch was raised for this very producer and the answer got lost.
-            Some(epoch) if epoch != self.producer.epoch && Some(epoch) == self.last_epoch => Ok(renewed),
-            Some(epoch) if epoch != self.producer.epoch => Err(ResponseError::ProducerFenced),
+            // A retry: the epoch was raised for this very producer and the answer got lost, or it was fenced by it. The
+            // greatest epoch is given to nobody: there is none after it to fence by.
+            Some(epoch) if epoch != self.producer.epoch && is_last && self.producer.epoch < i16::MAX => Ok(renewed),
+            Some(epoch) if epoch != self.producer.epoch && !is_last => Err(ResponseError::ProducerFenced),
             _ if self.producer.is_exhausted() => {
                 let producer = Producer { id: new_id()?, epoch: 0 };
                 Ok(Self { producer, previous_id: Some(self.producer.id), last_epoch: claimed_epoch, ..renewed })

@@ -171,7 +171,8 @@ fn used_up_epochs_change_the_id() {
     ongoing.state = State::Ongoing;
     let fenced = ongoing.fence(30).complete(40);
     assert_eq!(fenced.producer, producer(ID, i16::MAX));
-    assert_eq!(initialise(&fenced, Some(producer(ID, last))), "fenced");
+    assert_eq!(initialise(&fenced, Some(producer(ID, last))), "Empty 99/0 last 32766");
+    assert_eq!(initialise(&fenced, Some(producer(ID, last - 1))), "fenced");
     assert_eq!(initialise(&fenced, None), "Empty 99/0 last -");
 
     let Ok(Initialised::Ready(changed)) = at(last).initialise(Some(producer(ID, last)), 1_000, 30, || Ok(NEW_ID))
