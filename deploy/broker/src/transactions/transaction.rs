@@ -12,8 +12,9 @@
 //! none, so that every producer can be fenced. A prepared end is never taken back.
 //!
 //! Source: Apache Kafka 4.1, `TransactionMetadata` and `TransactionCoordinator`, with transaction protocol version 1 (a
-//! producer keeps its epoch from one transaction to the next), KIP-98, KIP-360. Kafka's two transient states have no value
-//! here: `PrepareEpochFence` is [`fence`](Transaction::fence), and a `Dead` id is removed.
+//! producer keeps its epoch from one transaction to the next), KIP-98, KIP-360; and KIP-588 (who was fenced by a time-out may
+//! come back) as a Kafka 4.1 of the default settings has it. Kafka's two transient states have no value here:
+//! `PrepareEpochFence` is [`fence`](Transaction::fence), and a `Dead` id is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

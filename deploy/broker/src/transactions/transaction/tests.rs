@@ -191,6 +191,22 @@ fn used_up_epochs_change_the_id() {
     assert_eq!(initialise(&begun, Some(producer(ID, last))), "fenced");
 }
 
+/// KIP-588: who was fenced may come back, until another instance is let in.
+#[test]
+fn a_fenced_producer_comes_back_once_its_transaction_has_ended() {
+    let own = Some(producer(ID, EPOCH));
+    let fenced = state(State::Ongoing).fence(30);
+    assert_eq!(initialise(&fenced, own), "concurrent");
+    let aborted = fenced.complete(40);
+    assert_eq!(initialise(&aborted, Some(producer(ID, EPOCH - 1))), "fenced");
+    assert_eq!(initialise(&aborted, own), "Empty 7/6 last 5");
+    let Ok(Initialised::Ready(other)) = aborted.initialise(None, 1_000, 50, || Ok(NEW_ID)) else {
+        panic!("another instance is let in");
+    };
+    assert_eq!(other.producer, producer(ID, EPOCH + 2));
+    assert_eq!(initialise(&other, own), "fenced");
+}
+
 #[test]
 fn no_new_id_is_taken_unless_it_is_needed() {
     for of in [State::Empty, State::Ongoing, State::PrepareAbort] {
