@@ -130,7 +130,8 @@ impl PartitionLog {
 
     /// Checks and appends one produce request's batch of this partition: magic 2, CRC32C, size, timestamps, a key where the
     /// topic is compacted, sequence and epoch; a duplicate of the last five is answered with its first offsets. Base offset
-    /// and leader epoch are set in place; nothing else is changed unless the timestamps are those of the append.
+    /// and leader epoch are set in the header that is written, the records go from the request to the file without a copy;
+    /// nothing else is changed unless the timestamps are those of the append.
     /// `transaction` says whether the coordinator has this partition in the producer's open transaction (checked when the
     /// batch is transactional and opens one here: `InvalidTxnState` if not).
     pub(crate) fn append(
@@ -142,15 +143,18 @@ impl PartitionLog {
     ) -> Result<Appended, ResponseError> {
         let check::Checked { mut header, payload } =
             check::check(&batches, settings, self.decompressed_bytes_max, now.unix_ms)?;
-        let append_time = |header: &BatchHeader| if header.is_log_append_time() { header.max_timestamp } else { -1 };
+        let appended = |base_offset, max_timestamp_ms| {
+            let append_time_ms = if header.is_log_append_time() { max_timestamp_ms } else { -1 };
+            Appended { base_offset, append_time_ms }
+        };
         if let Some(duplicate) = self.producers.check(&header, transaction)? {
-            let append_time_ms = if header.is_log_append_time() { duplicate.max_timestamp_ms } else { -1 };
-            return Ok(Appended { base_offset: duplicate.base_offset, append_time_ms });
+            return Ok(appended(duplicate.base_offset, duplicate.max_timestamp_ms));
         }
+        let appended = appended(self.end_offset, header.max_timestamp);
         header.base_offset = self.end_offset;
         header.leader_epoch = LEADER_EPOCH;
         self.write(&header, &payload, None, settings, now)?;
-        Ok(Appended { base_offset: header.base_offset, append_time_ms: append_time(&header) })
+        Ok(appended)
     }
 
     /// Ends a producer's transaction here with a control batch and gives its offset; without an open transaction of that

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::batch::{BatchHeader, HEADER_LEN};
 use super::codec::{Codec, compress};
 use crate::node::Now;
-use crate::topics::settings::{CleanupPolicy, TimestampType, TopicSettings};
+use crate::topics::settings::TopicSettings;
 
 /// A batch to be made.
 #[derive(Clone, Debug)]
@@ -116,22 +116,7 @@ pub(crate) fn at(unix_ms: i64) -> Now {
     Now { unix_ms, instant: Instant::now() }
 }
 
-/// Kafka's defaults, without bounds on timestamps, so that tests may count from 0.
+/// The defaults, without bounds on timestamps, so that tests may count from 0.
 pub(crate) fn settings() -> TopicSettings {
-    const DAY_MS: i64 = 24 * 3_600_000;
-    TopicSettings {
-        cleanup_policy: CleanupPolicy { is_delete: true, is_compact: false },
-        retention_ms: Some(7 * DAY_MS),
-        retention_bytes: None,
-        segment_bytes: 64 << 20,
-        segment_ms: 7 * DAY_MS,
-        max_message_bytes: 1_048_588,
-        timestamp_type: TimestampType::CreateTime,
-        timestamp_before_max_ms: i64::MAX,
-        timestamp_after_max_ms: i64::MAX,
-        delete_retention_ms: DAY_MS,
-        min_compaction_lag_ms: 0,
-        max_compaction_lag_ms: i64::MAX,
-        min_cleanable_dirty_ratio: 0.5,
-    }
+    TopicSettings { timestamp_after_max_ms: i64::MAX, ..TopicSettings::default() }
 }
