@@ -24,7 +24,11 @@ fn a_folder_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::start(BrokerConfig::at(folder.path())).unwrap();
     let message = refused(BrokerConfig::at(folder.path()), folder.path());
-    assert_eq!(message, "DIR is in use by another broker; stop it, or choose another data folder");
+    let address = broker.address();
+    assert_eq!(
+        message,
+        format!("DIR is in use by another broker at {address}; stop it, or choose another data folder")
+    );
     Wire::connect(broker.address()).expect_alive();
     broker.stop();
     Broker::start(BrokerConfig::at(folder.path())).unwrap();
