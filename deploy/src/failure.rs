@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tidewatch_broker::StartError;
 use tidewatch_processor::ProcessorError;
 use tidewatch_processor_core::config::ConfigError;
 use tidewatch_producer::publisher::PublishError;
@@ -25,6 +26,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             || cause.is::<tidewatch_sink::ConfigError>()
             || cause.is::<clap::Error>()
             || cause.downcast_ref::<KafkaError>().is_some_and(is_setting)
+            || matches!(cause.downcast_ref(), Some(StartError::Setting { .. }))
             || matches!(cause.downcast_ref(), Some(PublishError::Setting { .. }))
             || matches!(cause.downcast_ref(), Some(ReplayError::Setting { .. }))
             || matches!(cause.downcast_ref(), Some(ProcessorError::Schema { .. } | ProcessorError::Settings(_)))

@@ -179,6 +179,10 @@ fn what_stands_in_the_way_of_a_start_is_one_line() {
         78,
         &["--flush-interval", "`broker.flush_interval`", "soon"],
     );
+    let settings = place.0.path().join("settings.toml");
+    fs::write(&settings, "[broker.topic_defaults]\n\"retention.mss\" = \"5\"\n").unwrap();
+    let settings = settings.display().to_string();
+    check_refused(&["broker", "--memory", "--port", "0", "--config", &settings], 78, &["retention.mss"]);
     let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = occupied.local_addr().unwrap().port().to_string();
     place.check_refused(&port, &["cannot listen on", &port]);
