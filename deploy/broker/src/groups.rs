@@ -266,10 +266,10 @@ impl Groups {
             return;
         }
         let records = self.snapshot();
-        if self.journal.is_worth_rewriting(records.len()) {
-            if let Err(error) = self.journal.rewrite(records.into_iter()) {
-                tracing::error!(%error, "cannot rewrite the groups' journal; it is tried again");
-            }
+        if self.journal.is_worth_rewriting(records.len())
+            && let Err(error) = self.journal.rewrite(records.into_iter())
+        {
+            tracing::error!(%error, "cannot rewrite the groups' journal; it is tried again");
         }
     }
 

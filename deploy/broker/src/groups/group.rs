@@ -253,6 +253,7 @@ impl Group {
         if self.is_leader(id) {
             self.leader = Some(new_id.clone());
         }
+        // Kafka goes on waiting for the old id's sync, which cannot come, and so rebalances once more.
         if self.pending_sync.remove(id) {
             self.pending_sync.insert(new_id.clone());
         }

@@ -65,10 +65,6 @@ impl Offsets {
         self.staged.values().any(|staged| staged.get(topic).is_some_and(|topic| topic.contains_key(&partition)))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.committed.is_empty() && self.staged.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.iter().count() + self.iter_staged().count()
     }

@@ -14,6 +14,7 @@ use world::{Broker, Client, Pending, World};
 mod requests;
 #[path = "../../src/groups/tests/scripts.rs"]
 mod scripts;
+#[allow(dead_code, reason = "the unit tests need more of it")]
 #[path = "../../src/groups/tests/world.rs"]
 mod world;
 

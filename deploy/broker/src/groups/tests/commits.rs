@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{check, check_with};
+use super::check_with;
 
 #[test]
 fn long_metadata_is_refused_for_its_partition() {

@@ -50,3 +50,23 @@ fn static_members_that_are_all_absent_keep_the_group_until_their_sessions_end() 
         ",
     );
 }
+
+#[test]
+fn the_sync_of_a_static_member_that_returns_is_awaited_under_its_new_id() {
+    for (syncs, beats) in [("assigned 2", "ok"), ("", "UnknownMemberId")] {
+        let sync = if syncs.is_empty() { String::new() } else { format!("c syncs => {syncs}") };
+        check(&format!(
+            "
+            a joins as i rebalance 5s session 60s => generation 1 range of a, members a
+            a syncs                 => assigned nothing
+            b joins as j rebalance 5s session 60s => waits
+            a joins                 => generation 2 range of a, members a b; b: generation 2 range of a
+            a syncs a=1 b=2         => assigned 1
+            c joins as j rebalance 5s session 60s => generation 2 range of a
+            {sync}
+            wait 5s                 => -
+            c beats                 => {beats}
+            "
+        ));
+    }
+}

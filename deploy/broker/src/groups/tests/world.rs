@@ -31,7 +31,21 @@ use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::requests::{self, code, duration, milliseconds, text};
 
-/// What a line is about that is not told in it.
+/// The code of each `TOPIC/PARTITION` in an answer: each API has types of its own for the same.
+macro_rules! codes_by_place {
+    ($response:ident) => {
+        $response
+            .topics
+            .iter()
+            .flat_map(|topic| {
+                let place = |partition| format!("{}/{partition}", topic.name.as_str());
+                topic.partitions.iter().map(move |one| (place(one.partition_index), one.error_code))
+            })
+            .collect()
+    };
+}
+
+/// A broker, and the time it lives in.
 pub(crate) trait Broker {
     /// Sends a client's request on a connection of its own.
     fn send<R: Request<Response: 'static> + 'static>(
@@ -430,14 +444,7 @@ impl<B: Broker> World<B> {
         let client = self.clients.get(who).cloned().unwrap_or_default();
         let request = requests::commit(&client, &self.group, &self.prefix, offsets);
         let response = self.ask(who, client.version.clamp(2, 9), request);
-        let topics = response.topics.iter();
-        let codes = topics.flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(|one| (format!("{}/{}", topic.name.as_str(), one.partition_index), one.error_code))
-        });
-        requests::codes_of(offsets, &self.prefix, codes.collect())
+        requests::codes_of(offsets, &self.prefix, codes_by_place!(response))
     }
 
     fn stage(&mut self, producer: &str, offsets: &[&str], who: &str) -> String {
@@ -462,14 +469,7 @@ impl<B: Broker> World<B> {
             .with_producer_id(id)
             .with_producer_epoch(epoch);
         let response = self.ask(producer, 3, request);
-        let topics = response.topics.iter();
-        let codes = topics.flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(|one| (format!("{}/{}", topic.name.as_str(), one.partition_index), one.error_code))
-        });
-        requests::codes_of(offsets, &self.prefix, codes.collect())
+        requests::codes_of(offsets, &self.prefix, codes_by_place!(response))
     }
 
     fn initialise(&mut self, producer: &str, name: &TransactionalId) -> (ProducerId, i16) {
@@ -525,14 +525,7 @@ impl<B: Broker> World<B> {
         if response.error_code != 0 {
             return code(response.error_code);
         }
-        let topics = response.topics.iter();
-        let codes = topics.flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(|one| (format!("{}/{}", topic.name.as_str(), one.partition_index), one.error_code))
-        });
-        requests::codes_of(partitions, &self.prefix, codes.collect())
+        requests::codes_of(partitions, &self.prefix, codes_by_place!(response))
     }
 
     fn delete_topic(&mut self, topic: &str) -> String {
