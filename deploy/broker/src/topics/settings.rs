@@ -71,10 +71,6 @@ pub(crate) enum InvalidSetting {
         "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."
     )]
     TieredStorage,
-    #[error(
-        "Invalid value {0} for configuration compression.type: this broker keeps batches as they were sent, only producer is possible"
-    )]
-    Compression(String),
 }
 
 impl Default for TopicSettings {
@@ -149,9 +145,6 @@ impl TopicSettings {
             ("max.compaction.lag.ms", Value::Number(ms)) => self.max_compaction_lag_ms = ms,
             ("min.cleanable.dirty.ratio", Value::Ratio(ratio)) => self.min_cleanable_dirty_ratio = ratio,
             ("remote.storage.enable", Value::Boolean(true)) => return Err(InvalidSetting::TieredStorage),
-            ("compression.type", Value::Text(word)) if word != "producer" => {
-                return Err(InvalidSetting::Compression(word));
-            }
             // Accepted and without effect: see the table.
             _ => {}
         }

@@ -242,8 +242,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "producer",
         own_default: None,
         broker_name: Some("compression.type"),
-        effect: Effect::Honoured,
-        documentation: "The compression of the log. This broker keeps what the producer sent: only 'producer' is taken.",
+        effect: AS_SENT,
+        documentation: "The compression of the log. This broker keeps what the producer sent, as with 'producer'.",
     },
     Setting {
         name: "compression.zstd.level",

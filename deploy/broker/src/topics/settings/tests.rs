@@ -154,10 +154,6 @@ fn bad_settings_are_refused_in_kafkas_words() {
         TopicSettings::default().with(&overrides(&[("remote.storage.enable", "true")])),
         Err(InvalidSetting::TieredStorage)
     );
-    assert_eq!(
-        TopicSettings::default().with(&overrides(&[("compression.type", "gzip")])),
-        Err(InvalidSetting::Compression("gzip".to_owned()))
-    );
 }
 
 #[test]
