@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::StartError;
 
-mod frames;
+pub(crate) mod frames;
 
 /// Records in the file for each one alive, from which on it is worth rewriting.
 const DEAD_RATIO: usize = 4;

@@ -34,6 +34,8 @@ mod config;
 mod error;
 mod faults;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod journal;
 mod log;

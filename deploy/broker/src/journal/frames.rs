@@ -11,7 +11,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 16;
 
 const MAGIC: &[u8; 8] = b"TWJOURNL";
-const FRAME_HEADER_BYTES: usize = 12;
+/// Bytes of a frame's header.
+pub(crate) const FRAME_HEADER_BYTES: usize = 12;
 
 /// What the bytes of a journal hold.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(super) struct Damage {
 }
 
 /// The header of a file.
-pub(super) fn header() -> Vec<u8> {
+pub(crate) fn header() -> Vec<u8> {
     header_of(VERSION)
 }
 
@@ -84,7 +85,7 @@ impl Builder {
 }
 
 /// Fills in the header that `frame` has room for.
-fn seal(mut frame: Vec<u8>, position: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn seal(mut frame: Vec<u8>, position: u64) -> io::Result<Vec<u8>> {
     let payload = &frame[FRAME_HEADER_BYTES..];
     let length = u32::try_from(payload.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let payload_crc = crc32c::crc32c(payload);
