@@ -29,11 +29,11 @@ fn offsets_expire_when_nobody_needs_them() {
         nobody commits t/0=1    => ok
         wait 30min              => -
         nobody commits t/1=2    => ok
-        p1 stages t/2=3         => ok
+        p1 stages t/1=3         => ok
         wait 39min              => -
         fetch all               => t/1=2
-        wait 30min              => -
-        fetch all               => -
+        wait 60min              => -
+        fetch all               => t/1=2
         list                    => g Empty \"\"
         p1 aborts               => ok
         wait 10min              => -

@@ -92,6 +92,24 @@ fn who_does_not_sync_in_time_is_out() {
 }
 
 #[test]
+fn who_did_not_sync_may_join_the_next_generation() {
+    check(
+        "
+        a joins v3 rebalance 5s session 60s => generation 1 range of a, members a
+        a syncs                 => assigned nothing
+        b joins v3 rebalance 5s session 60s => waits
+        a joins                 => generation 2 range of a, members a b; b: generation 2 range of a
+        a syncs a=1 b=2         => assigned 1
+        wait 3s                 => -
+        c joins v3 rebalance 5s session 60s => waits
+        wait 3s                 => -
+        b joins                 => waits
+        a joins                 => generation 3 range of a, members a b c; b: generation 3 range of a; c: generation 3 range of a
+        ",
+    );
+}
+
+#[test]
 fn a_session_ends_without_heartbeats() {
     check(
         "

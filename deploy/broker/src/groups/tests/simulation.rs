@@ -164,6 +164,8 @@ fn check_group(group: &Group) {
     assert!(members.is_empty() || group.vote().is_some(), "a protocol that all know");
     assert!(group.pending_sync.iter().all(|id| members.contains_key(id)), "members are awaited");
     assert!(group.pending.keys().all(|id| !members.contains_key(id)), "no member is pending");
+    let is_told = matches!(group.state, State::CompletingRebalance | State::Stable);
+    assert!(is_told || group.sync_deadline.is_none(), "syncs are awaited of a generation that was told");
     for member in members.values() {
         assert!(!member.is_waiting_to_join() || group.is_preparing(), "joins wait while a rebalance is prepared");
         let is_sync = member.is_waiting() && !member.is_waiting_to_join();
