@@ -107,7 +107,7 @@ impl Writer {
             Kind::Fixed(1) => self.bytes.push(choices.next() % 2),
             Kind::Fixed(bytes) => self.number(bytes, choices),
             Kind::Struct(Struct { fields, .. }) => self.fields(fields, choices),
-            Kind::OptionalStruct(_) if choices.next() % 2 == 0 => self.bytes.push(0xff),
+            Kind::OptionalStruct(_) if choices.next().is_multiple_of(2) => self.bytes.push(0xff),
             Kind::OptionalStruct(Struct { fields, .. }) => {
                 self.bytes.push(1);
                 self.fields(fields, choices);

@@ -47,7 +47,8 @@ fn a_topic_with_a_codec_of_its_own_is_read_as_it_was_written(subject: &Subject) 
 fn keys_values_and_headers_keep_the_difference_between_null_and_empty(subject: &Subject) {
     let topic = topic(subject, "nulls", 1, &[]);
     let producer = Producer::new(subject, &[("linger.ms", "50")]);
-    let cases: [(Option<&[u8]>, Option<&[u8]>); 5] = [
+    type Bytes<'a> = Option<&'a [u8]>;
+    let cases: [(Bytes<'_>, Bytes<'_>); 5] = [
         (None, Some(b"value")),
         (Some(b"key"), None),
         (Some(b""), Some(b"")),

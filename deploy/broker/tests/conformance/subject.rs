@@ -29,7 +29,7 @@ pub(crate) enum Kind {
 /// A running broker.
 pub(crate) enum Subject {
     Embedded(Box<Embedded>),
-    Kafka(KafkaServer),
+    Kafka(Box<KafkaServer>),
 }
 
 /// The embedded broker with what it takes to start it again on the same port and folder.
@@ -55,7 +55,7 @@ impl Subject {
     pub(crate) fn own(kind: Kind) -> Self {
         let subject = match kind {
             Kind::Embedded => Self::Embedded(Box::new(Embedded::start())),
-            Kind::Kafka => Self::Kafka(start_kafka()),
+            Kind::Kafka => Self::Kafka(Box::new(start_kafka())),
         };
         subject.wait_for_coordinators();
         subject

@@ -30,12 +30,11 @@ fn text(bytes: Option<&[u8]>) -> Option<String> {
     bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
 }
 
+/// One fetch: its batches, and the aborted transactions that it lists.
+type Fetched = (Vec<(BatchHeader, Bytes)>, Vec<(i64, i64)>);
+
 /// All batches from the log's start on, with the aborted transactions as each fetch lists them.
-fn fetches(
-    log: &PartitionLog,
-    isolation: Isolation,
-    bytes_max: usize,
-) -> Vec<(Vec<(BatchHeader, Bytes)>, Vec<(i64, i64)>)> {
+fn fetches(log: &PartitionLog, isolation: Isolation, bytes_max: usize) -> Vec<Fetched> {
     let (mut fetches, mut from) = (Vec::new(), log.start_offset());
     loop {
         let read = log.read(from, bytes_max, true, isolation).unwrap();
@@ -69,7 +68,8 @@ fn committed(log: &PartitionLog, bytes_max: usize) -> BTreeMap<i64, Seen> {
             if header.marker(&payload).is_some_and(|marker| !marker.is_commit) {
                 aborting.remove(&header.producer_id);
             }
-            if !header.is_control() && !(header.is_transactional() && aborting.contains(&header.producer_id)) {
+            let is_aborted = header.is_transactional() && aborting.contains(&header.producer_id);
+            if !header.is_control() && !is_aborted {
                 seen.extend(records(&header, &payload));
             }
         }
