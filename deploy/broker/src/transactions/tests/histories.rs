@@ -106,7 +106,11 @@ impl Model {
         if let Some(open) = self.open.remove(id) {
             self.fates[open.transaction] = if is_commit { Fate::Committed } else { Fate::Aborted };
             if is_commit {
-                self.committed.extend(open.offsets);
+                // The one that was written later wins, whichever transaction ends first (Kafka's `OffsetMetadataManager`);
+                // offsets grow with each write here.
+                for (group, offset) in open.offsets {
+                    self.committed.entry(group).and_modify(|last| *last = offset.max(*last)).or_insert(offset);
+                }
             }
         }
     }
