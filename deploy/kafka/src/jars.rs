@@ -35,6 +35,11 @@ pub(crate) fn ensure(announce: bool) -> Result<PathBuf, StartError> {
     fetch_once(&cache_dir().join("kafka").join(version()), announce)
 }
 
+/// A folder of jars as a class path.
+pub(crate) fn class_path(jars: &Path) -> String {
+    format!("{}/*", jars.display())
+}
+
 fn holds_jars(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else {
         return false;

@@ -20,6 +20,27 @@ pub use jars::version;
 
 use process::Jvm;
 
+/// What it takes to run Kafka's own clients and tools.
+#[derive(Clone, Debug)]
+pub struct JavaTools {
+    /// The `java` to run, 17 or newer.
+    pub java: PathBuf,
+    /// What to give it as class path: all of Kafka's jars.
+    pub class_path: String,
+}
+
+impl JavaTools {
+    /// Fetches the jars if they are not there, as a start does.
+    ///
+    /// # Errors
+    /// No Java 17, no Maven, no network for the first fetch.
+    pub fn find() -> Result<Self, StartError> {
+        let java = jars::java()?;
+        let class_path = jars::class_path(&jars::ensure(true)?);
+        Ok(Self { java, class_path })
+    }
+}
+
 /// How to start a broker. The default is a throw-away one.
 #[derive(Clone, Debug, Default)]
 pub struct StartOptions {

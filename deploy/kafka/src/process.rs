@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{StartError, file};
+use crate::jars;
 
 const WATCHDOG: &str = include_str!("watchdog.sh");
 /// All our brokers are islands: one fixed cluster id (16 bytes, URL-safe base64) does for all of them.
@@ -120,7 +121,7 @@ impl Launch {
     }
 
     fn class_path(&self) -> String {
-        format!("{}/*", self.jars.display())
+        jars::class_path(&self.jars)
     }
 }
 

@@ -40,6 +40,8 @@ mod group_protocol;
 mod group_scripts;
 mod groups;
 mod idempotence;
+mod java;
+mod kcat;
 mod member;
 mod protocol;
 mod raw;
