@@ -60,7 +60,8 @@ fn unpack_once(folder: &Path) -> Result<(), String> {
     let only = ["--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"];
     let depends = succeed(Command::new("apt-cache").arg("depends").args(only).args(["--no-enhances", "kcat"]))?;
     // The C library and what configures packages are the system's; names in <> are virtual.
-    let is_system = |name: &str| ["libc6", "libc-", "debconf", "cdebconf", "dpkg", "perl"].iter().any(|own| name.starts_with(own));
+    let is_system =
+        |name: &str| ["libc6", "libc-", "debconf", "cdebconf", "dpkg", "perl"].iter().any(|own| name.starts_with(own));
     let names = depends.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
     let names: Vec<&str> = names.filter(|name| !is_system(name)).collect();
     succeed(Command::new("apt-get").current_dir(folder).arg("download").args(names))?;
@@ -95,7 +96,8 @@ fn kcat_writes_and_reads_with_every_codec(subject: &Subject) {
     let kcat = Kcat::find();
     let topic = topic(subject, "kcat", 1, &[]);
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        let arguments = ["-P", "-t", &topic, "-p", "0", "-K", ":", "-z", codec, "-H", "codec=x", "-X", "enable.idempotence=true"];
+        let arguments =
+            ["-P", "-t", &topic, "-p", "0", "-K", ":", "-z", codec, "-H", "codec=x", "-X", "enable.idempotence=true"];
         kcat.run(subject, &arguments, &format!("k1:{codec} one\nk2:{codec} two\n"));
     }
     let said = kcat.run(subject, &["-C", "-q", "-t", &topic, "-o", "beginning", "-e", "-f", "%p %o %k %s %h\\n"], "");

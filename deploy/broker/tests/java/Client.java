@@ -3,7 +3,6 @@
 
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -13,12 +12,10 @@ import java.util.Optional;
 import java.util.TreeMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
-import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.*;
 import org.apache.kafka.clients.consumer.*;
 import org.apache.kafka.clients.producer.*;
 import org.apache.kafka.common.KafkaException;
-import org.apache.kafka.common.KafkaFuture;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.*;
@@ -70,9 +67,11 @@ public class Client {
     }
 
     static void topics() throws Exception {
-        NewTopic compacted = new NewTopic(output, 1, (short) 1).configs(Map.of("max.message.bytes", "2000000"));
-        admin.createTopics(List.of(new NewTopic(input, 2, (short) 1), compacted)).all().get();
-        sayRefusal("create again", () -> admin.createTopics(List.of(compacted)).all().get());
+        // The input's records are old on purpose, and shall stay.
+        NewTopic old = new NewTopic(input, 2, (short) 1).configs(Map.of("retention.ms", "-1"));
+        NewTopic large = new NewTopic(output, 1, (short) 1).configs(Map.of("max.message.bytes", "2000000"));
+        admin.createTopics(List.of(old, large)).all().get();
+        sayRefusal("create again", () -> admin.createTopics(List.of(large)).all().get());
         sayRefusal("create badly", () -> admin.createTopics(List.of(new NewTopic("not a name", 1, (short) 1))).all().get());
         sayRefusal("describe nothing", () -> admin.describeTopics(List.of("no-such-topic")).allTopicNames().get());
         Map<String, TopicDescription> described = Map.of();
