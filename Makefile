@@ -13,7 +13,7 @@ format:
 lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Runs on the embedded broker and on a real Apache Kafka, which it starts (needs Java 17 and Maven); nothing else has to be running.
+# Runs on the embedded broker and on a real Apache Kafka, which it starts (needs a JDK 17, Maven and kcat); nothing else has to be running.
 unit:
 	cargo test --workspace --locked
 

@@ -57,14 +57,25 @@ fn unpack_once(folder: &Path) -> Result<(), String> {
     if complete.exists() {
         return Ok(());
     }
+    // Lists of packages and a cache of its own: the system's need root, and may be empty.
+    let (lists, cache) = (folder.join("lists"), folder.join("cache"));
+    fs::create_dir_all(lists.join("partial")).map_err(told)?;
+    let of_ours = [("Dir::State::lists=", &lists), ("Dir::Cache=", &cache)];
+    let apt = |program: &str| {
+        let mut command = Command::new(program);
+        command.current_dir(folder);
+        command.args(of_ours.iter().flat_map(|(name, path)| ["-o".to_owned(), format!("{name}{}", path.display())]));
+        command
+    };
+    succeed(apt("apt-get").arg("update"))?;
     let only = ["--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"];
-    let depends = succeed(Command::new("apt-cache").arg("depends").args(only).args(["--no-enhances", "kcat"]))?;
+    let depends = succeed(apt("apt-cache").arg("depends").args(only).args(["--no-enhances", "kcat"]))?;
     // The C library and what configures packages are the system's; names in <> are virtual.
     let is_system =
         |name: &str| ["libc6", "libc-", "debconf", "cdebconf", "dpkg", "perl"].iter().any(|own| name.starts_with(own));
     let names = depends.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
     let names: Vec<&str> = names.filter(|name| !is_system(name)).collect();
-    succeed(Command::new("apt-get").current_dir(folder).arg("download").args(names))?;
+    succeed(apt("apt-get").arg("download").args(names))?;
     for entry in fs::read_dir(folder).map_err(told)?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "deb") {
             succeed(Command::new("dpkg").arg("-x").arg(entry.path()).arg(folder))?;
