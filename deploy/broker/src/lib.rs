@@ -4,7 +4,7 @@
 //! does; the conformance suite (`tests/conformance`) holds every expectation against both.
 //!
 //! # How it is built
-//! The broker is **one thread**. Its whole state is a [`node::Node`], every request is carried out by one synchronous call
+//! The broker is **one thread**. Its whole state is a `node::Node`, every request is carried out by one synchronous call
 //! on it, and so there is no lock, no race and one order of events. Only three requests wait (`Fetch`, `JoinGroup`,
 //! `SyncGroup`); they give the node back while they do. Other threads only sync files and rewrite sealed segments.
 //!
@@ -15,18 +15,18 @@
 //! # Map
 //! | module | what it is |
 //! |---|---|
-//! | [`broker`] | the handle: start, stop, address |
-//! | [`config`] | every setting and bound, with its default |
-//! | [`server`] | connections: frames in, answers out, in order |
-//! | [`frame`] | one frame: bounded reading, and a check of every count in it before anything is allocated |
-//! | [`api`] | the APIs and their versions; one file each |
-//! | [`node`] | the state: topics, groups, transactions |
-//! | [`topics`] | topics, partitions, their settings |
-//! | [`log`] | a partition's log: batches, segments, recovery, retention, compaction, producers' sequences |
-//! | [`groups`] | the classic group protocol and committed offsets |
-//! | [`transactions`] | producer ids and the transaction coordinator |
-//! | [`journal`] | an append-only file of checksummed records, for what no batch tells |
-//! | [`faults`] | faults that tests inject |
+//! | `broker` | the handle: start, stop, address |
+//! | `config` | every setting and bound, with its default |
+//! | `server` | connections: frames in, answers out, in order |
+//! | `frame` | one frame: bounded reading, and a check of every count in it before anything is allocated |
+//! | `api` | the APIs and their versions; one file each |
+//! | `node` | the state: topics, groups, transactions |
+//! | `topics` | topics, partitions, their settings |
+//! | `log` | a partition's log: batches, segments, recovery, retention, compaction, producers' sequences |
+//! | `groups` | the classic group protocol and committed offsets |
+//! | `transactions` | producer ids and the transaction coordinator |
+//! | `journal` | an append-only file of checksummed records, for what no batch tells |
+//! | `faults` | faults that tests inject |
 
 mod api;
 mod broker;
