@@ -205,17 +205,28 @@ fn read_segment(
     bytes_max: usize,
     is_first_whole: bool,
 ) -> io::Result<Option<Found>> {
-    let window = segment.index.position_of_offset(from);
-    // The batch begins within an interval of there; its header at least is needed, then as much as was asked for.
-    let length =
-        INDEX_INTERVAL_BYTES.saturating_add(bytes_max.max(HEADER_LEN) as u64).min(segment.size - window) as usize;
-    let bytes = segment.read(window, length)?;
-    let mut first = 0;
-    let first_header = loop {
-        match header_at(&bytes, first).transpose()? {
-            None => return Ok(None),
-            Some(header) if header.last_offset() >= from => break header,
-            Some(header) => first += header.size as u64,
+    let mut window = segment.index.position_of_offset(from);
+    let (bytes, first, first_header) = loop {
+        if window >= segment.size {
+            return Ok(None);
+        }
+        // A batch that holds `from` begins within an interval of there; its header at least is needed, then as much as was
+        // asked for.
+        let length =
+            INDEX_INTERVAL_BYTES.saturating_add(bytes_max.max(HEADER_LEN) as u64).min(segment.size - window) as usize;
+        let bytes = segment.read(window, length)?;
+        let mut first = 0;
+        let found = loop {
+            match header_at(&bytes, first).transpose()? {
+                Some(header) if header.last_offset() < from => first += header.size as u64,
+                found => break found,
+            }
+        };
+        match found {
+            Some(header) if first <= INDEX_INTERVAL_BYTES => break (bytes, first, header),
+            None if first == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // Where compaction has left a gap at `from`, the first batch after it may be any distance away.
+            _ => window += first,
         }
     };
     if first_header.base_offset >= until {

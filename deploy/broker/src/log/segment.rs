@@ -93,8 +93,8 @@ impl Index {
         }
     }
 
-    /// Where to begin to look for the batch that holds an offset, or is the first after it: it begins less than
-    /// [`INDEX_INTERVAL_BYTES`] from there.
+    /// Where to begin to look for the batch that holds an offset: it begins less than [`INDEX_INTERVAL_BYTES`] from there. If
+    /// compaction has taken it, the first one after it may begin behind one batch more, of any size.
     pub(crate) fn position_of_offset(&self, offset: i64) -> u64 {
         let after = self.entries.partition_point(|entry| entry.base_offset <= offset);
         after.checked_sub(1).map_or(0, |at| self.entries[at].position)

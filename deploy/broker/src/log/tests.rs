@@ -74,6 +74,31 @@ fn whole_batches_are_read_from_the_one_that_holds_the_offset() {
     });
 }
 
+/// What compaction leaves: the wanted offset is in a gap, behind a batch that is larger than what is read at a time.
+#[test]
+fn a_gap_behind_a_large_batch_is_read_over() {
+    let check = |large: usize, after: usize, bytes_max: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let batch = |offset: i64, len: usize| {
+            TestBatch::new(&[&"v".repeat(len)], 0).build_with(|header| header.base_offset = offset)
+        };
+        let files = [[batch(0, large), batch(10, after)], [batch(20, 1), batch(21, 1)]];
+        for (base_offset, batches) in [0, 20].into_iter().zip(files) {
+            std::fs::write(folder.path().join(segment::file_name(base_offset)), batches.concat()).unwrap();
+        }
+        let log = open(folder.path());
+        for from in 1..=10 {
+            assert_eq!(read(&log, from, bytes_max, true), [10], "{large}, {after}, {bytes_max}, from {from}");
+        }
+        assert_eq!(read(&log, 11, 1 << 20, true), [20, 21]);
+    };
+    for bytes_max in [0, 1, 1_000, 14_000, 1 << 20] {
+        check(40_000, 1, bytes_max);
+        check(16_300, 1, bytes_max);
+        check(20_000, 13_000, bytes_max);
+    }
+}
+
 #[test]
 fn segments_roll_by_size_and_by_the_records_time() {
     let batch = TestBatch::new(&["a"], 0);

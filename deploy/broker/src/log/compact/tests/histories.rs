@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::*;
 
 const PRODUCERS: usize = 3;
+/// How much larger values and segments are where batches are to be larger than what is read at a time.
+const LARGE: usize = 200;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -58,6 +60,8 @@ struct Run {
     log: PartitionLog,
     /// `None`: in memory.
     folder: Option<tempfile::TempDir>,
+    /// 1 or [`LARGE`].
+    scale: usize,
     now_ms: i64,
     sequences: [i32; PRODUCERS],
     /// Offsets of each producer's open transaction.
@@ -67,12 +71,13 @@ struct Run {
 }
 
 impl Run {
-    fn new(is_in_memory: bool) -> Self {
+    fn new(is_in_memory: bool, scale: usize) -> Self {
         let folder = (!is_in_memory).then(|| tempfile::tempdir().unwrap());
         let log = Self::open(folder.as_ref());
         Self {
             log,
             folder,
+            scale,
             now_ms: 1_000,
             sequences: [0; PRODUCERS],
             open: Default::default(),
@@ -82,6 +87,11 @@ impl Run {
 
     fn open(folder: Option<&tempfile::TempDir>) -> PartitionLog {
         folder.map_or_else(memory, |path| super::folder(path.path()))
+    }
+
+    fn settings(&self) -> TopicSettings {
+        let small = super::compacted();
+        TopicSettings { segment_bytes: small.segment_bytes * self.scale as u64, ..small }
     }
 
     fn step(&mut self, step: &Step) {
@@ -107,7 +117,7 @@ impl Run {
         let mut batch = keyed(&vec![("", None); records.len()], self.now_ms).compressed(codec);
         for (to, (key, value)) in batch.records.iter_mut().zip(records) {
             to.0 = Some(format!("key {key}").into());
-            to.1 = value.map(|value| format!("a value that takes some room: {value}").into());
+            to.1 = value.map(|value| format!("a value that takes some room: {value}").repeat(self.scale).into());
         }
         if let Some(producer) = producer {
             batch.header.producer_id = producer as i64;
@@ -119,7 +129,7 @@ impl Run {
             }
         }
         let now = at(self.now_ms);
-        let base_offset = self.log.append(batch.build(), true, &super::compacted(), now).unwrap().base_offset;
+        let base_offset = self.log.append(batch.build(), true, &self.settings(), now).unwrap().base_offset;
         for (offset, (key, value, timestamp)) in (base_offset..).zip(batch.records) {
             self.written.insert(offset, (text(key.as_deref()), text(value.as_deref()), timestamp));
             if let Some(open) = producer.and_then(|producer| self.open[producer].as_mut()) {
@@ -130,7 +140,7 @@ impl Run {
 
     fn end(&mut self, producer: usize, is_commit: bool) {
         let Some(offsets) = self.open[producer].take() else { return };
-        let marker = self.log.write_marker(producer as i64, 0, is_commit, &super::compacted(), at(self.now_ms));
+        let marker = self.log.write_marker(producer as i64, 0, is_commit, &self.settings(), at(self.now_ms));
         assert_eq!(marker.unwrap().is_some(), !offsets.is_empty());
         if !is_commit {
             offsets.iter().for_each(|offset| drop(self.written.remove(offset)));
@@ -160,7 +170,7 @@ impl Run {
         let known = sequences(&self.log);
         let offsets = (self.log.start_offset(), self.log.stable_offset(), self.log.end_offset());
         let aborted_before = self.log.producers.aborted().count();
-        if let Some(mut plan) = plan(&self.log, &super::compacted(), at(self.now_ms)) {
+        if let Some(mut plan) = plan(&self.log, &self.settings(), at(self.now_ms)) {
             plan.limits.keys_max = keys_max;
             run(&plan, &Arc::default()).unwrap().apply(&mut self.log).unwrap();
             assert!(self.log.clean_until > plan.clean_until, "each run gets somewhere");
@@ -172,11 +182,11 @@ impl Run {
         self.verify_clean();
 
         // Nothing more to do, even if all of it is looked at again.
-        let clean_until = self.log.clean_until;
+        let (clean_until, settings) = (self.log.clean_until, self.settings());
         if clean_until > 0 && keys_max == KEYS_MAX {
-            compact_anew(&mut self.log, &super::compacted(), self.now_ms);
+            compact_anew(&mut self.log, &settings, self.now_ms);
             let before = all_batches(&self.log);
-            compact_anew(&mut self.log, &super::compacted(), self.now_ms);
+            compact_anew(&mut self.log, &settings, self.now_ms);
             assert!(all_batches(&self.log) == before);
             self.log.set_clean_until(clean_until);
         }
@@ -233,8 +243,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn readers_see_the_same_before_and_after(steps in prop::collection::vec(steps(), 1..120), is_in_memory in prop::bool::weighted(0.85)) {
-        let mut run = Run::new(is_in_memory);
+    fn readers_see_the_same_before_and_after(steps in prop::collection::vec(steps(), 1..120), is_in_memory in prop::bool::weighted(0.85), is_large in prop::bool::weighted(0.2)) {
+        let mut run = Run::new(is_in_memory, if is_large { LARGE } else { 1 });
         for step in &steps {
             run.step(step);
         }
@@ -242,9 +252,10 @@ proptest! {
         for producer in 0..PRODUCERS {
             run.end(producer, producer % 2 == 0);
         }
-        let large = "x".repeat(300);
+        let (large, settings) = ("x".repeat(300 * run.scale), run.settings());
         for _ in 0..2 {
-            let base_offset = append(&mut run.log, &keyed(&[("seal", Some(&large))], 0));
+            let seal = keyed(&[("seal", Some(&large))], 0).build();
+            let base_offset = run.log.append(seal, true, &settings, at(0)).unwrap().base_offset;
             run.written.insert(base_offset, (Some("seal".to_owned()), Some(large.clone()), 0));
         }
         run.compact(KEYS_MAX);
