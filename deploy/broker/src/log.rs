@@ -270,8 +270,10 @@ impl PartitionLog {
         let next = match &self.place {
             Place::Memory => Segment::in_memory(self.end_offset, now.unix_ms),
             Place::Folder(folder) => {
+                // Before the file is made, as nothing may fail once it is there: a roll is done or has left nothing.
+                let opened_folder = File::open(folder)?;
                 let next = Segment::create(folder, self.end_offset, now.unix_ms)?;
-                self.dirty.push(Arc::new(File::open(folder)?));
+                self.dirty.push(Arc::new(opened_folder));
                 next
             }
         };

@@ -66,10 +66,14 @@ impl PartitionLog {
 
     /// Reads one segment's file. `true`: it was repaired, and those after it are gone.
     fn read_file(&mut self, files: &[FoundFile], at: usize, repair: bool) -> Result<bool, StartError> {
-        let FoundFile { base_offset, path, written_ms, .. } = &files[at];
+        let FoundFile { base_offset, path, written_ms, size } = &files[at];
+        if at > 0 && *size == 0 && *base_offset < self.end_offset {
+            // A roll has failed after it had made the file, and the log went on in the one before.
+            return remove(path).map(|()| false);
+        }
         let content = SealedContent::File(path.clone());
         let mut scan = Scan::of_content(&content, *base_offset).map_err(failed("open", path))?;
-        scan.end_offset = files.get(at + 1).map_or(i64::MAX, |next| next.base_offset);
+        scan.end_offset = files[at + 1..].iter().find(|next| next.size > 0).map_or(i64::MAX, |next| next.base_offset);
         let mut index = Index::default();
         let bad = loop {
             match scan.next() {

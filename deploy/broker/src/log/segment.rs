@@ -6,7 +6,7 @@
 //! There are no index files. Recovery has to read every batch anyway, to check it and to learn what its producers did; an
 //! index that is a by-product of that costs nothing, needs no sync, and cannot disagree with the log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -113,12 +113,15 @@ impl Segment {
         Self::new(base_offset, Content::Growing(Vec::new()), now_ms)
     }
 
-    /// A new file in this folder, to be written to.
+    /// A new file in this folder, to be written to; if that fails, none is left.
     pub(crate) fn create(folder: &Path, base_offset: i64, now_ms: i64) -> io::Result<Self> {
         let path = folder.join(file_name(base_offset));
         // A file of that name can only be a remnant: the log ends before its first offset.
         let open = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
-        open.set_len(0)?;
+        open.set_len(0).inspect_err(|_| {
+            // What this cannot remove the next start does: an empty file before the end of the log.
+            let _ = fs::remove_file(&path);
+        })?;
         let mut segment = Self::new(base_offset, Content::File { path, open: Some(Arc::new(open)) }, now_ms);
         segment.is_dirty = true;
         Ok(segment)

@@ -194,6 +194,26 @@ fn a_failing_disk_is_kafkas_storage_error() {
     assert_eq!(read(&log, 1, 1 << 20, true), [1]);
 }
 
+/// A roll that fails leaves no file behind, which the next start would take for the next segment; smaller batches still fit.
+#[test]
+fn a_failed_roll_costs_no_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path());
+    let (small, large) = (TestBatch::new(&["a"], 0), TestBatch::new(&[&"a".repeat(500)], 0));
+    let by_size = TopicSettings { segment_bytes: 600, ..settings() };
+    log.append(small.build(), false, &by_size, at(0)).unwrap();
+    // A device can be opened, and not be cut to no bytes.
+    let next = folder.path().join(segment::file_name(1));
+    std::os::unix::fs::symlink("/dev/null", &next).unwrap();
+    assert_eq!(log.append(large.build(), false, &by_size, at(0)), Err(ResponseError::KafkaStorageError));
+    assert!(next.symlink_metadata().is_err(), "it is removed");
+    assert_eq!(log.append(small.build(), false, &by_size, at(0)).unwrap().base_offset, 1);
+    assert_eq!(log.append(large.build(), false, &by_size, at(0)).unwrap().base_offset, 2);
+    drop(log);
+    let log = open(folder.path());
+    assert_eq!((read(&log, 0, 1 << 20, true), read(&log, 2, 1 << 20, true)), (vec![0, 1], vec![2]));
+}
+
 /// Aborted records are there for who reads committed ones, with the list that tells them; open ones are not.
 #[test]
 fn isolation_hides_what_is_open_and_lists_what_is_aborted() {

@@ -106,6 +106,30 @@ fn empty_files_after_a_torn_one_do_not_make_it_corrupt() {
     assert_eq!(open_at(folder.path(), 0, false).unwrap().end_offset(), 10);
 }
 
+/// A roll that failed after it had made the file: the log went on in the one before, and perhaps rolled later.
+#[test]
+fn the_empty_file_of_a_failed_roll_costs_no_record() {
+    let check = |remnant: i64, ends_with: i64| {
+        let (folder, size) = ten_batches();
+        fs::rename(path(folder.path(), 8), folder.path().join("last")).unwrap();
+        let mut log = open_at(folder.path(), 0, false).unwrap();
+        let three = TopicSettings { segment_bytes: 3 * size, ..settings() };
+        for offset in 8..ends_with {
+            let appended = log.append(TestBatch::new(&["value"], 0).build(), false, &three, at(0)).unwrap();
+            assert_eq!(appended.base_offset, offset);
+        }
+        drop(log);
+        File::create(path(folder.path(), remnant)).unwrap();
+        for _ in 0..2 {
+            let log = open_at(folder.path(), 0, false).unwrap();
+            assert_eq!((log.start_offset(), log.end_offset()), (0, ends_with), "with {remnant} empty");
+            assert!(!path(folder.path(), remnant).exists());
+        }
+    };
+    check(8, 9);
+    check(8, 12);
+}
+
 /// Offsets must not go back, nor reach into the next file; they may leave gaps.
 #[test]
 fn offsets_increase() {
