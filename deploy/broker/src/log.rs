@@ -101,6 +101,8 @@ pub(crate) struct PartitionLog {
     decompressed_bytes_max: usize,
     /// Before this offset compaction has left no key twice.
     clean_until: i64,
+    /// The offsets of a replacement whose last steps have failed ([`replace`]).
+    unfinished: Option<(i64, i64)>,
 }
 
 /// The interface. A failure of the disk is logged with its file where it happens, and answered with `KafkaStorageError`.
@@ -118,6 +120,7 @@ impl PartitionLog {
             is_failing: false,
             decompressed_bytes_max: Limits::default().decompressed_bytes_max,
             clean_until: 0,
+            unfinished: None,
         }
     }
 

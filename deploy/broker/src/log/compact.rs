@@ -217,7 +217,7 @@ impl Compacted {
     /// Puts the rewritten segments in their places, as far as those are still there as they were.
     ///
     /// # Errors
-    /// `KafkaStorageError`; the log is good all the same, and the rest is done by the next run.
+    /// `KafkaStorageError`; the log is good all the same, and the rest is done by the next run ([`PartitionLog::replace`]).
     pub(crate) fn apply(mut self, log: &mut PartitionLog) -> Result<(), ResponseError> {
         let mut rewritten = std::mem::take(&mut self.rewritten).into_iter();
         for group in rewritten.by_ref() {

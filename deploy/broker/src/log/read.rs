@@ -66,7 +66,7 @@ impl PartitionLog {
         let mut greatest: Option<(i64, usize, u64)> = None;
         for (at, segment) in self.segments.iter().enumerate() {
             let Some((mut timestamp, mut position)) = segment.index.max_timestamp else { continue };
-            if at == 0 && segment.base_offset < self.start_offset {
+            if segment.base_offset < self.start_offset {
                 // The batch that has it may have been deleted.
                 let Some(max) = self.max_timestamp_from_start(segment)? else { continue };
                 (timestamp, position) = max;

@@ -9,7 +9,9 @@
 //! | `a-e.swap` | [`PartitionLog::replace`], by a rename of the synced file | decided: segments from `a` to `e` go, it becomes `a.log` |
 //! | `a.log` | [`PartitionLog::replace`], by a rename, once the others are gone | a segment as any other |
 //!
-//! Invariant: the replaced range keeps its first base offset, with no batch in it if need be, so the log begins where it did.
+//! Invariants: the replaced range keeps its first base offset, with no batch in it if need be, so the log begins where it did.
+//! From the second name on the rewrite is what is read, in this process as after a start; if a later step fails, it is done
+//! before anything else is replaced or deleted, so at most one `.swap` is there and it is never older than what it covers.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -122,44 +124,79 @@ impl PartitionLog {
 
     /// Puts a rewrite in the place of its segments. `false`: they are not there any more as they were (retention has deleted
     /// some), and the rewrite is dropped. Takes one sync of the folder.
+    ///
+    /// # Errors
+    /// `KafkaStorageError`: it is dropped, or it has taken their place and some of their files are still to go.
     pub(crate) fn replace(&mut self, rewritten: Rewritten) -> Result<bool, ResponseError> {
-        let Rewritten { base_offset, next_offset, mut content, size, index, abort_markers } = rewritten;
+        let Rewritten { base_offset, next_offset, content, size, index, abort_markers } = rewritten;
+        if let Err(error) = self.finish_replacement() {
+            discard(&content);
+            return Err(self.storage_error("finish the last replacement of segments", &error));
+        }
         let first = self.segments.iter().position(|segment| segment.base_offset == base_offset);
         // The one at `next_offset` is not replaced and is at most the one that is written to.
         let end = self.segments.iter().position(|segment| segment.base_offset == next_offset);
         let range = match (first, end) {
             (Some(first), Some(end)) if first < end => first..end,
             _ => {
-                if let SealedContent::File(path) = content {
-                    fs::remove_file(path).map_err(|error| self.storage_error("remove a rewrite", &error))?;
-                }
+                discard(&content);
                 return Ok(false);
             }
         };
         let largest_timestamp = self.segments[range.clone()].iter().map(Segment::largest_timestamp).max().unwrap_or(0);
-        if let (SealedContent::File(new), Place::Folder(folder)) = (&content, &self.place) {
-            let is_swapped = swap(folder, new, base_offset, next_offset);
-            let path = is_swapped.map_err(|error| self.storage_error("replace segments", &error))?;
-            content = SealedContent::File(path);
-        }
+        let content = match (content, &self.place) {
+            (SealedContent::File(new), Place::Folder(folder)) => {
+                let decided = decided_path(folder, base_offset, next_offset);
+                if let Err(error) = fs::rename(&new, &decided) {
+                    discard(&SealedContent::File(new));
+                    return Err(self.storage_error("replace segments", &error));
+                }
+                self.unfinished = Some((base_offset, next_offset));
+                SealedContent::File(decided)
+            }
+            (content, _) => content,
+        };
         let segment = Segment::scanned(base_offset, content, size, index, largest_timestamp);
         self.segments.splice(range, [segment]);
         self.producers.forget_aborted(base_offset..next_offset, |marker| abort_markers.contains(&marker));
         self.wake();
+        self.finish_replacement().map_err(|error| self.storage_error("replace segments", &error))?;
         Ok(true)
+    }
+
+    /// Carries a rewrite that is decided to its last name, if there is one that has not come so far. What has failed is tried
+    /// again by the next replacement, deletion or maintenance, and by the next start.
+    pub(super) fn finish_replacement(&mut self) -> io::Result<()> {
+        let (Some((base_offset, next_offset)), Place::Folder(folder)) = (self.unfinished, &self.place) else {
+            return Ok(());
+        };
+        let decided = decided_path(folder, base_offset, next_offset);
+        let path = put_in_place(folder, &decided, base_offset, next_offset)?;
+        let replaced = self.segments.iter_mut().find(|segment| segment.base_offset == base_offset);
+        if let Some(segment) = replaced {
+            segment.set_path(path);
+        }
+        self.unfinished = None;
+        Ok(())
     }
 }
 
-/// Carries a synced rewrite through its names and gives its last one.
-fn swap(folder: &Path, new: &Path, base_offset: i64, next_offset: i64) -> io::Result<PathBuf> {
-    let decided = folder.join(format!("{base_offset:020}-{next_offset:020}{SWAP}"));
-    fs::rename(new, &decided)?;
-    // Nothing goes before it is sure that what replaces it has come.
-    File::open(folder)?.sync_all()?;
-    put_in_place(folder, &decided, base_offset, next_offset)
+/// Removes a rewrite that nobody wants any more.
+fn discard(content: &SealedContent) {
+    if let SealedContent::File(path) = content {
+        // The next start removes what this cannot.
+        let _ = fs::remove_file(path);
+    }
 }
 
+fn decided_path(folder: &Path, base_offset: i64, next_offset: i64) -> PathBuf {
+    folder.join(format!("{base_offset:020}-{next_offset:020}{SWAP}"))
+}
+
+/// The steps after the decision; each may have been done before.
 fn put_in_place(folder: &Path, decided: &Path, base_offset: i64, next_offset: i64) -> io::Result<PathBuf> {
+    // Nothing goes before it is sure that what replaces it has come.
+    File::open(folder)?.sync_all()?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let replaced = base_offset_of(&entry.file_name().to_string_lossy());

@@ -1,10 +1,13 @@
 //! Deleting old records: by time, by size, and before the log's start; whole segments, the oldest first.
 //!
-//! Invariant: there is always a segment that is written to, and the log never starts beyond its end. When all records are too
-//! old, a new empty segment is begun first: its file's name keeps the end of the log.
+//! Invariants: there is always a segment that is written to, and the log never starts beyond its end; when all records are too
+//! old, a new empty segment is begun first: its file's name keeps the end of the log. The files are those of the segments, so
+//! the next start, which knows no other start than the first file's name, finds the same log: a file that cannot be removed
+//! is still a segment, and so are all after it.
 //!
 //! Source: Kafka's `UnifiedLog.deleteOldSegments`.
 
+use std::path::Path;
 use std::{fs, io};
 
 use kafka_protocol::ResponseError;
@@ -24,22 +27,29 @@ impl PartitionLog {
         }
         if offset > self.start_offset {
             self.move_start(offset);
-            let wholly_before = self.segments.iter().skip(1).take_while(|next| next.base_offset <= offset).count();
-            self.delete_oldest(wholly_before).map_err(|error| self.storage_error("delete segments", &error))?;
+            self.delete_oldest(self.count_before_start())
+                .map_err(|error| self.storage_error("delete segments", &error))?;
         }
         Ok(self.start_offset)
     }
 
     /// Applies `retention.bytes` and `retention.ms` where the topic deletes old records, and gives how many segments went.
+    /// Also does what an earlier deletion or replacement has left undone.
     pub(crate) fn apply_retention(&mut self, settings: &TopicSettings, now: Now) -> Result<usize, ResponseError> {
+        self.finish_replacement().map_err(|error| self.storage_error("replace segments", &error))?;
         if !settings.cleanup_policy.is_delete {
             return Ok(0);
         }
         let too_many = settings.retention_bytes.map_or(0, |bytes_max| self.count_beyond(bytes_max));
         let too_old = settings.retention_ms.map_or(0, |ms_max| self.count_older(ms_max, now.unix_ms));
-        let count = too_many.max(too_old);
+        let count = too_many.max(too_old).max(self.count_before_start());
         self.delete_expired(count, now).map_err(|error| self.storage_error("delete segments", &error))?;
         Ok(count)
+    }
+
+    /// How many of the oldest segments are wholly before the start.
+    fn count_before_start(&self) -> usize {
+        self.segments.iter().skip(1).take_while(|next| next.base_offset <= self.start_offset).count()
     }
 
     /// How many of the oldest segments can go with at least `bytes_max` left.
@@ -69,8 +79,11 @@ impl PartitionLog {
         if count == self.segments.len() {
             self.roll(now)?;
         }
-        self.move_start(self.segments[count].base_offset);
-        self.delete_oldest(count)
+        let outcome = self.delete_oldest(count);
+        if self.segments[0].base_offset > self.start_offset {
+            self.move_start(self.segments[0].base_offset);
+        }
+        outcome
     }
 
     fn move_start(&mut self, offset: i64) {
@@ -79,17 +92,23 @@ impl PartitionLog {
         self.wake();
     }
 
-    /// Removes the oldest segments with their files. One whose file cannot be removed goes too; it is removed at the next
-    /// start.
+    /// Removes the oldest segments with their files, up to the first whose file cannot be removed.
     fn delete_oldest(&mut self, count: usize) -> io::Result<()> {
+        self.finish_replacement()?;
         let mut outcome = Ok(());
-        for segment in self.segments.drain(..count) {
-            if let Some(path) = segment.path() {
-                outcome = outcome.and(fs::remove_file(path));
-            }
-        }
+        let is_gone = |segment: &&Segment| {
+            outcome = segment.path().map_or(Ok(()), remove);
+            outcome.is_ok()
+        };
+        let gone = self.segments[..count].iter().take_while(is_gone).count();
+        self.segments.drain(..gone);
         outcome
     }
+}
+
+/// Removes a file; it may be gone already.
+fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]

@@ -243,6 +243,13 @@ impl Segment {
         }
     }
 
+    /// Its file was renamed.
+    pub(crate) fn set_path(&mut self, new: PathBuf) {
+        if let Content::File { path, .. } = &mut self.content {
+            *path = new;
+        }
+    }
+
     /// The greatest timestamp of its records, or, where they have none, when it was last written to.
     pub(crate) fn largest_timestamp(&self) -> i64 {
         match self.index.max_timestamp {

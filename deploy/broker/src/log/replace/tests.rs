@@ -35,6 +35,10 @@ fn offsets(log: &PartitionLog) -> Vec<i64> {
 
 /// A rewrite of the segments from 2 to 6 that keeps these offsets.
 fn rewrite(log: &PartitionLog, kept: &[i64]) -> Rewritten {
+    rewrite_until(log, kept, 6)
+}
+
+fn rewrite_until(log: &PartitionLog, kept: &[i64], next_offset: i64) -> Rewritten {
     let bytes = kept.iter().map(|offset| batch(*offset)).collect::<Vec<_>>().concat();
     let content = match log.rewrite_path(2) {
         Some(path) => {
@@ -43,7 +47,7 @@ fn rewrite(log: &PartitionLog, kept: &[i64]) -> Rewritten {
         }
         None => SealedContent::Memory(bytes.into()),
     };
-    Rewritten::finish(content, 2, 6).unwrap()
+    Rewritten::finish(content, 2, next_offset).unwrap()
 }
 
 fn check(kept: &[i64], expected: &[i64]) {
@@ -99,6 +103,41 @@ fn what_is_no_log_is_refused() {
     }
 }
 
+fn assert_nothing_is_left(folder: &Path) {
+    let is_segment = |entry: fs::DirEntry| base_offset_of(&entry.file_name().to_string_lossy()).is_some();
+    assert!(fs::read_dir(folder).unwrap().all(|entry| is_segment(entry.unwrap())), "nothing is left over");
+}
+
+/// The replacement is read from its decision on, and goes on where it failed before anything else is replaced or deleted.
+#[test]
+fn a_replacement_that_failed_half_way_is_finished_first() {
+    let check = |go_on: fn(&mut PartitionLog), expected: &[i64]| {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut log = fill(Place::Folder(folder.to_owned()));
+        // Within the range that is replaced, and no file that could be removed.
+        let obstacle = folder.join(file_name(3));
+        fs::create_dir(&obstacle).unwrap();
+        assert_eq!(log.replace(rewrite(&log, &[3, 5])), Err(ResponseError::KafkaStorageError));
+        assert_eq!(offsets(&log), [0, 1, 3, 5, 6, 7, 8, 9]);
+        assert_eq!(log.replace(rewrite_until(&log, &[7], 8)), Err(ResponseError::KafkaStorageError));
+        assert!(!log.rewrite_path(2).unwrap().exists(), "the second one is dropped");
+        assert!(log.apply_retention(&settings(), at(0)).is_err());
+        assert_eq!(offsets(&log), [0, 1, 3, 5, 6, 7, 8, 9]);
+        fs::remove_dir(&obstacle).unwrap();
+        go_on(&mut log);
+        assert_eq!(offsets(&log), expected);
+        drop(log);
+        let log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, false).unwrap();
+        assert_eq!(offsets(&log), expected, "opened again");
+        assert_nothing_is_left(folder);
+    };
+    check(|_| {}, &[0, 1, 3, 5, 6, 7, 8, 9]);
+    check(|log| assert_eq!(log.apply_retention(&settings(), at(0)), Ok(0)), &[0, 1, 3, 5, 6, 7, 8, 9]);
+    check(|log| assert_eq!(log.replace(rewrite_until(log, &[5, 7], 8)), Ok(true)), &[0, 1, 5, 7, 8, 9]);
+    check(|log| assert_eq!(log.delete_before(8), Ok(8)), &[8, 9]);
+}
+
 /// Stops after each step of a replacement; what is opened then has the old content or the new.
 #[test]
 fn a_crash_at_any_step_leaves_the_old_or_the_new() {
@@ -113,8 +152,7 @@ fn a_crash_at_any_step_leaves_the_old_or_the_new() {
         crash(folder);
         let log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, false).unwrap();
         assert_eq!(offsets(&log), expected);
-        let is_segment = |entry: fs::DirEntry| base_offset_of(&entry.file_name().to_string_lossy()).is_some();
-        assert!(fs::read_dir(folder).unwrap().all(|entry| is_segment(entry.unwrap())), "nothing is left over");
+        assert_nothing_is_left(folder);
     };
     fn decide(folder: &Path) {
         let decided = folder.join(format!("{:020}-{:020}{SWAP}", 2, 6));

@@ -83,6 +83,38 @@ fn deleting_before_an_offset_moves_the_start_and_frees_whole_segments() {
     assert_eq!((log.start_offset(), log.end_offset()), (10, 10));
 }
 
+/// The log begins where its files do, also if one of them cannot be removed; what is left goes later.
+#[test]
+fn a_file_that_cannot_be_removed_keeps_its_records() {
+    let check = |delete: fn(&mut PartitionLog), journalled_start: i64, expected: (i64, i64)| {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, size) = fill(folder.path());
+        let (file, aside) = (folder.path().join(super::super::segment::file_name(2)), folder.path().join("aside"));
+        fs::rename(&file, &aside).unwrap();
+        // No directory can be removed as a file.
+        fs::create_dir(&file).unwrap();
+        delete(&mut log);
+        fs::remove_dir(&file).unwrap();
+        fs::rename(&aside, &file).unwrap();
+        assert_eq!((log.start_offset(), log.end_offset(), log.size_bytes()), (expected.0, 10, 8 * size));
+        assert_eq!(log.offset_of_max_timestamp(), Ok(Some((9, 9))));
+        let opened = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, false).unwrap();
+        assert_eq!((opened.start_offset(), opened.size_bytes()), (2, 8 * size), "no gap");
+        let opened = PartitionLog::open(Place::Folder(folder.path().to_owned()), journalled_start, false).unwrap();
+        assert_eq!(opened.start_offset(), expected.0);
+
+        let after = TopicSettings { retention_bytes: Some(2 * size), ..settings() };
+        log.apply_retention(&after, at(0)).unwrap();
+        assert_eq!((log.start_offset(), log.size_bytes()), (expected.1, 2 * size));
+    };
+    let by_size = |log: &mut PartitionLog| {
+        let settings = TopicSettings { retention_bytes: Some(log.size_bytes() / 2), ..settings() };
+        assert_eq!(log.apply_retention(&settings, at(0)), Err(ResponseError::KafkaStorageError));
+    };
+    check(by_size, 0, (2, 8));
+    check(|log| assert_eq!(log.delete_before(7), Err(ResponseError::KafkaStorageError)), 7, (7, 8));
+}
+
 /// Records that are deleted are no answer to a question for a time.
 #[test]
 fn times_are_looked_up_among_what_is_left() {
