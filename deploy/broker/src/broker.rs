@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::config::{BrokerConfig, Storage};
+use crate::damage;
 use crate::error::StartError;
 use crate::faults::Faults;
 use crate::log::compact::Compaction;
@@ -213,14 +214,24 @@ fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
     // What still runs is cut here.
     drop(tasks);
     drop(runtime);
-    if end == End::InOrder {
-        flush::sync(&node.borrow_mut().take_dirty());
-    }
+    // It ends what it is syncing, so that all is synced before that is noted.
     drop(flusher);
+    if end == End::InOrder {
+        stop_in_order(&mut node.borrow_mut());
+    }
     drop(server);
     drop(node);
     // The lock is the last to go.
     drop(data);
+}
+
+/// Syncs what was written, and notes that nothing is torn.
+fn stop_in_order(node: &mut Node) {
+    let synced = node.sync();
+    let noted = synced.and_then(|()| if node.is_whole() { damage::note_stop(&node.config.storage) } else { Ok(()) });
+    if let Err(error) = noted {
+        tracing::error!(%error, "not all could be synced; the next start takes this stop for a kill");
+    }
 }
 
 /// Serves until the handle says how to end.

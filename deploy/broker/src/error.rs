@@ -39,7 +39,7 @@ pub enum StartError {
         problem: String,
         /// What `--repair` would cut, over this file and those after it.
         cut_bytes: u64,
-        /// What that loses, in offsets: ", which loses offsets 1,200 to 3,400 of topic-0". Empty if not known.
+        /// What that loses, as far as it can be read: ", which loses offsets 1,200 to 3,400 of topic-0".
         lost: String,
     },
     /// A file or folder cannot be used.

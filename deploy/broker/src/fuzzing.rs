@@ -18,9 +18,10 @@ use tokio::runtime::Runtime;
 
 use crate::api::{self, Context, Unanswerable};
 use crate::config::BrokerConfig;
+use crate::damage::OnDamage;
 use crate::error::StartError;
 use crate::frame::{self, FrameReader};
-use crate::journal::{Journal, frames};
+use crate::journal::{Entry, Journal, frames};
 use crate::log::batch::{BatchHeader, HEADER_LEN, LENGTH_END};
 use crate::log::{Isolation, PartitionLog, Place, compact};
 use crate::node::{Node, NodeRef, Now};
@@ -113,13 +114,24 @@ enum JournalRecord {
     Remove { key: String },
 }
 
+impl Entry for JournalRecord {
+    fn subject(&self) -> Option<String> {
+        match self {
+            Self::Put { key, .. } | Self::Remove { key } => Some(format!("key {key}")),
+            Self::Map(_) => None,
+        }
+    }
+}
+
 fn recover_journal(folder: &Path, bytes: &[u8]) {
     let path = folder.join("journal");
     write(&path, bytes);
-    let open = |repair| Journal::<JournalRecord>::open(Some(&path), repair).map(|(_, records)| records);
-    let _ = open(false);
-    match open(true) {
-        Ok(repaired) => assert_eq!(open(false).ok(), Some(repaired), "a repaired journal opens and is the same"),
+    let open = |on_damage| Journal::<JournalRecord>::open(Some(&path), on_damage).map(|(_, records)| records);
+    let _ = open(OnDamage::CutTorn);
+    match open(OnDamage::Cut) {
+        Ok(repaired) => {
+            assert_eq!(open(OnDamage::CutTorn).ok(), Some(repaired), "a repaired journal opens and is the same")
+        }
         Err(error) => assert!(matches!(error, StartError::NewerFormat { .. }), "{error}"),
     }
 }
@@ -138,14 +150,14 @@ fn sealed_journal(mut bytes: &[u8]) -> Vec<u8> {
 
 /// A log in two segments.
 fn recover_log(folder: &Path, bytes: &[u8]) {
-    let open = |repair| PartitionLog::open(Place::Folder(folder.to_owned()), 0, repair);
+    let open = |on_damage| PartitionLog::open(Place::Folder(folder.to_owned()), 0, on_damage);
     let ends = |log: &PartitionLog| (log.start_offset(), log.stable_offset(), log.end_offset());
     let (end, next_offset) = whole_batches(bytes, bytes.len() / 2);
     write(&folder.join(format!("{:020}.log", 0)), &bytes[..end]);
     write(&folder.join(format!("{next_offset:020}.log")), &bytes[end..]);
-    let _ = open(false);
-    let repaired = open(true).map(|log| ends(&log));
-    let mut log = match open(false) {
+    let _ = open(OnDamage::CutTorn);
+    let repaired = open(OnDamage::Cut).map(|log| ends(&log));
+    let mut log = match open(OnDamage::CutTorn) {
         Ok(log) => log,
         Err(error) => panic!("a repaired log does not open: {error}"),
     };
@@ -153,7 +165,7 @@ fn recover_log(folder: &Path, bytes: &[u8]) {
     read_and_compact(&mut log);
     let compacted = ends(&log);
     drop(log);
-    assert_eq!(open(false).map(|log| ends(&log)).ok(), Some(compacted), "a compacted log is the same");
+    assert_eq!(open(OnDamage::CutTorn).map(|log| ends(&log)).ok(), Some(compacted), "a compacted log is the same");
 }
 
 /// The end of the batches that begin before `until`, and the offset after them.

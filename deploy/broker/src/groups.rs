@@ -33,6 +33,7 @@ use uuid::Uuid;
 
 use crate::api::Context;
 use crate::config::{BrokerConfig, Storage};
+use crate::damage::OnDamage;
 use crate::error::StartError;
 use crate::journal::Journal;
 use crate::node::Now;
@@ -89,7 +90,7 @@ impl Groups {
             Storage::Memory => None,
             Storage::Folder(folder) => Some(folder.join(JOURNAL)),
         };
-        let (journal, records) = Journal::open(path.as_deref(), config.repair)?;
+        let (journal, records) = Journal::open(path.as_deref(), OnDamage::of(config))?;
         let settings = Settings::of(config);
         let mut groups = Self {
             groups: BTreeMap::new(),
@@ -218,6 +219,11 @@ impl Groups {
     /// The journal's file, if it was written since the last call, for whoever syncs it.
     pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
         self.journal.take_dirty()
+    }
+
+    /// See [`Journal::is_whole`].
+    pub(crate) fn is_whole(&self) -> bool {
+        self.journal.is_whole()
     }
 
     /// A group, if it is there, and its turn.

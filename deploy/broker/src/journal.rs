@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Invariants: one append is one frame and one write, so a torn append is dropped whole. A frame's header is bound to its
-//! position, so what a client may have put into a record never passes for a frame. A bad frame is a torn tail only if no
-//! header is valid after it; with one, something was written later and the damage is no torn write: it is refused.
+//! position, so what a client may have put into a record never passes for a frame. A bad frame is a torn tail only after a
+//! kill, and if no header is valid after it; else the damage is no torn write: it is refused, with what its cut would lose.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::marker::PhantomData;
@@ -20,6 +21,7 @@ use std::{fs, io};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::damage::OnDamage;
 use crate::error::StartError;
 
 pub(crate) mod frames;
@@ -30,6 +32,15 @@ const DEAD_RATIO: usize = 4;
 const REWRITE_RECORDS_MIN: usize = 4_096;
 /// A rewrite makes frames of about this many bytes, so that it holds one of them in memory, not the whole file.
 const REWRITE_FRAME_BYTES: usize = 64 << 10;
+
+/// What a journal keeps.
+pub(crate) trait Entry: Serialize + DeserializeOwned {
+    /// What else happens to who loses records of this kind, as the end of a sentence.
+    const CONSEQUENCE: &str = "";
+
+    /// What it tells of, for who decides whether to lose it: "topic orders". `None`: nothing that has a name.
+    fn subject(&self) -> Option<String>;
+}
 
 /// A journal of records `R`. When it has grown to several times what is alive, its owner rewrites it.
 #[derive(Debug)]
@@ -54,17 +65,16 @@ struct Disk {
     is_dirty: bool,
 }
 
-impl<R: Serialize + DeserializeOwned> Journal<R> {
-    /// Opens or makes the file and gives its records in order. A torn tail is cut; other damage is refused, or cut when `repair`.
-    /// `path` `None`: in memory, nothing is kept.
+impl<R: Entry> Journal<R> {
+    /// Opens or makes the file and gives its records in order. `path` `None`: in memory, nothing is kept.
     ///
     /// # Errors
     /// [`StartError::File`], [`StartError::NewerFormat`], [`StartError::Corrupt`].
-    pub(crate) fn open(path: Option<&Path>, repair: bool) -> Result<(Self, Vec<R>), StartError> {
+    pub(crate) fn open(path: Option<&Path>, on_damage: OnDamage) -> Result<(Self, Vec<R>), StartError> {
         let (disk, records) = match path {
             None => (None, Vec::new()),
             Some(path) => {
-                let (disk, records) = Disk::open(path, repair)?;
+                let (disk, records) = Disk::open(path, on_damage)?;
                 (Some(disk), records)
             }
         };
@@ -104,6 +114,11 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         Ok(())
     }
 
+    /// Whether the file has no piece of a failed append at its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.disk.as_ref().is_none_or(|disk| !disk.has_rest)
+    }
+
     /// The file, if it was written since the last call; whoever takes it syncs it (`sync_data`), on any thread.
     pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
         let disk = self.disk.as_mut()?;
@@ -118,7 +133,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
 }
 
 impl Disk {
-    fn open<R: DeserializeOwned>(path: &Path, repair: bool) -> Result<(Self, Vec<R>), StartError> {
+    fn open<R: Entry>(path: &Path, on_damage: OnDamage) -> Result<(Self, Vec<R>), StartError> {
         let failed = |action| move |source| StartError::File { action, path: path.to_owned(), source };
         match fs::remove_file(new_path(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -129,7 +144,7 @@ impl Disk {
         let file = File::options().read(true).append(true).create(true).open(path).map_err(failed("open"))?;
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut &file, &mut bytes).map_err(failed("read"))?;
-        if frames::is_unfinished_header(&bytes) {
+        if frames::is_unfinished_header(&bytes) && on_damage != OnDamage::Refuse {
             // Made by this or a killed start, nothing was appended yet.
             file.set_len(0).map_err(failed("cut"))?;
             (&file).write_all(&frames::header()).map_err(failed("write"))?;
@@ -146,20 +161,18 @@ impl Disk {
         if let Some(damage) = contents.damage {
             let cut_bytes = (bytes.len() - contents.end) as u64;
             let position = contents.end as u64;
-            if !damage.is_torn && !repair {
-                return Err(StartError::Corrupt {
-                    file: path.to_owned(),
-                    position,
-                    problem: damage.problem,
-                    cut_bytes,
-                    lost: String::new(),
-                });
+            let is_cut = on_damage == OnDamage::Cut || (on_damage == OnDamage::CutTorn && damage.is_torn);
+            if !is_cut {
+                let (file, problem) = (path.to_owned(), damage.problem);
+                let lost = format!(", which loses {}", lost::<R>(&bytes, contents.end));
+                return Err(StartError::Corrupt { file, position, problem, cut_bytes, lost });
             }
-            let problem = damage.problem;
-            if damage.is_torn {
-                tracing::warn!(file = %path.display(), position, cut_bytes, problem, "cut the torn tail of a journal");
+            let (name, problem) = (path.display(), damage.problem);
+            if on_damage == OnDamage::CutTorn {
+                tracing::warn!(file = %name, position, cut_bytes, problem, "cut the torn tail of a journal");
             } else {
-                tracing::error!(file = %path.display(), position, cut_bytes, problem, "repaired: cut a corrupt journal");
+                let lost = lost::<R>(&bytes, contents.end);
+                tracing::error!(file = %name, position, cut_bytes, problem, lost, "repaired: cut a corrupt journal");
             }
             file.set_len(position).map_err(failed("cut"))?;
             if contents.end == 0 {
@@ -211,6 +224,27 @@ impl Disk {
         sync_folder(&self.path)?;
         Ok(count)
     }
+}
+
+/// What a cut at `end` loses, as far as it can be read.
+fn lost<R: Entry>(bytes: &[u8], end: usize) -> String {
+    const NAMED_MAX: usize = 8;
+    let after = frames::after_damage::<R>(bytes, end);
+    let subjects: BTreeSet<String> = after.iter().filter_map(Entry::subject).collect();
+    let mut named: Vec<String> = subjects.iter().take(NAMED_MAX).cloned().collect();
+    if subjects.len() > NAMED_MAX {
+        named.push(format!("{} more", subjects.len() - NAMED_MAX));
+    }
+    let of = if named.is_empty() { String::new() } else { format!(" (of {})", named.join(", ")) };
+    let count = after.len();
+    let records = if count == 1 { "record" } else { "records" };
+    let told = match (end, count) {
+        (0, 0) => "all that it says".to_owned(),
+        (0, _) => format!("{count} {records}{of}"),
+        (_, 0) => "the last append".to_owned(),
+        _ => format!("an append and {count} {records} after it{of}"),
+    };
+    format!("{told}{}", R::CONSEQUENCE)
 }
 
 /// A new, synced file of these records: the file, its length, the number of records.

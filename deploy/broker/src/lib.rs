@@ -20,6 +20,7 @@
 //! | `server` | connections: frames in, answers out, in order |
 //! | `frame` | one frame: bounded reading, and a check of every count in it before anything is allocated |
 //! | `api` | the APIs and their versions; one file each |
+//! | `damage` | what becomes of damaged files at start, and the note of a stop in order |
 //! | `node` | the state: topics, groups, transactions |
 //! | `topics` | topics, partitions, their settings |
 //! | `log` | a partition's log: batches, segments, recovery, retention, compaction, producers' sequences |
@@ -31,6 +32,7 @@
 mod api;
 mod broker;
 mod config;
+mod damage;
 mod error;
 mod faults;
 mod frame;

@@ -217,6 +217,11 @@ impl PartitionLog {
         dirty
     }
 
+    /// Whether no file has a piece of a failed append at its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.segments.last().is_none_or(|active| !active.has_torn_append)
+    }
+
     /// A request that waits for records here is woken by the next append, marker or deletion.
     pub(crate) fn wake_when_changed(&mut self, waker: &Arc<Notify>) {
         if self.waiting.len() == self.waiting.capacity() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::BrokerConfig;
+use crate::damage;
 use crate::error::StartError;
 use crate::groups::Groups;
 use crate::topics::Topics;
@@ -46,6 +47,8 @@ impl Node {
         let mut topics = Topics::open(&config)?;
         let mut groups = Groups::open(&config, now)?;
         let mut transactions = Transactions::open(&config, now)?;
+        // Nothing is written before this, and from here on anything may be.
+        damage::remove_note(&config.storage)?;
         transactions.recover(&mut topics, &mut groups, now);
         let unsent_bytes = Rc::default();
         Ok(Self { config, cluster_id, host, port, topics, groups, transactions, unsent_bytes })
@@ -68,6 +71,11 @@ impl Node {
         dirty.extend(self.groups.take_dirty());
         dirty.extend(self.transactions.take_dirty());
         dirty
+    }
+
+    /// Whether no file has a piece of a failed write behind its last whole batch or append.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.topics.is_whole() && self.groups.is_whole() && self.transactions.is_whole()
     }
 
     /// Syncs what was written, now and here.

@@ -5,7 +5,7 @@
 //! either made it or not, and what is left of the folder goes at the next start ([`folder`]).
 
 mod check;
-mod folder;
+pub(crate) mod folder;
 pub(crate) mod id;
 pub(crate) mod name;
 mod open;
@@ -24,6 +24,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::damage::OnDamage;
 use crate::journal::Journal;
 use crate::log::{PartitionLog, Place};
 use crate::node::Now;
@@ -243,6 +244,11 @@ impl Topics {
         dirty
     }
 
+    /// Whether no file has a piece of a failed write at its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.journal.is_whole() && self.topics.values().flat_map(|topic| &topic.partitions).all(PartitionLog::is_whole)
+    }
+
     fn topic_folder(&self, name: &str, id: Uuid) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder::of_topic(folder, name, id))
     }
@@ -259,7 +265,7 @@ impl Topics {
                 // What a failed creation could not remove is no part of this partition.
                 folder::remove(folder).map_err(|error| storage(folder, &error))?;
             }
-            let log = PartitionLog::open(place.clone(), 0, false).map_err(|error| {
+            let log = PartitionLog::open(place.clone(), 0, OnDamage::CutTorn).map_err(|error| {
                 tracing::error!(%error, "cannot open a new log");
                 Refused::new(ResponseError::KafkaStorageError, error.to_string())
             })?;

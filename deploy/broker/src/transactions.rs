@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::ResponseError;
 
 use crate::config::{BrokerConfig, Storage};
+use crate::damage::OnDamage;
 use crate::error::StartError;
 use crate::groups::Groups;
 use crate::journal::Journal;
@@ -113,7 +114,7 @@ impl Transactions {
             Storage::Memory => None,
             Storage::Folder(folder) => Some(folder.join(JOURNAL)),
         };
-        let (journal, records) = Journal::open(path.as_deref(), config.repair)?;
+        let (journal, records) = Journal::open(path.as_deref(), OnDamage::of(config))?;
         Ok(Self::new(journal, records, config, now))
     }
 
@@ -164,6 +165,11 @@ impl Transactions {
     /// The journal's file, if it was written since the last call. See [`Journal::take_dirty`].
     pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
         self.journal.take_dirty()
+    }
+
+    /// See [`Journal::is_whole`].
+    pub(crate) fn is_whole(&self) -> bool {
+        self.journal.is_whole()
     }
 }
 

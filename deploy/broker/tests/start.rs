@@ -7,7 +7,7 @@ mod wire;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kafka_protocol::messages::FetchRequest;
 use tidewatch_broker::{Broker, BrokerConfig, StartError};
@@ -138,4 +138,91 @@ fn a_broker_starts_again_at_once_where_it_was() {
     check_restart(BrokerConfig::in_memory(), drop);
     let synced_at_once = BrokerConfig { flush_interval: std::time::Duration::ZERO, ..BrokerConfig::in_memory() };
     check_restart(synced_at_once, Broker::kill);
+}
+
+/// Flips a bit of a file, counted from its end.
+fn damage(file: &Path, from_end: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.len() - from_end;
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// The only file whose path ends so, below a folder.
+fn find(folder: &Path, end: &str) -> PathBuf {
+    let entries = || fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let inside = entries().filter(|path| path.is_dir()).map(|path| find(&path, end));
+    entries().chain(inside).find(|path| path.to_string_lossy().ends_with(end)).unwrap_or_default()
+}
+
+/// Makes two topics and writes to the first, ends the broker, and flips a bit of a file.
+fn damaged(file: &str, from_end: usize, end: fn(Broker)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(BrokerConfig::at(folder.path())).unwrap();
+    let mut wire = Wire::connect(broker.address());
+    wire.create_topic("orders");
+    wire.write("orders", batch(&[b"a"]));
+    wire.write("orders", batch(&[b"b", b"c"]));
+    wire.create_topic("other");
+    end(broker);
+    damage(&find(folder.path(), file), from_end);
+    folder
+}
+
+/// What starts in this folder, and the end of the topic.
+fn end_offset(config: BrokerConfig) -> i64 {
+    let broker = Broker::start(config).unwrap();
+    let read = Wire::connect(broker.address()).ask(12, &fetch("orders", 0))
+        as <FetchRequest as kafka_protocol::protocol::Request>::Response;
+    let end = read.responses[0].partitions[0].high_watermark;
+    broker.kill();
+    end
+}
+
+/// After a stop in order a bad end is no torn write: what was acknowledged does not go unasked, however often one starts.
+#[test]
+fn a_damaged_end_is_refused_after_a_stop() {
+    let folder = damaged("/0/00000000000000000000.log", 1, Broker::stop);
+    for _ in 0..2 {
+        let message = refused(BrokerConfig::at(folder.path()), folder.path());
+        assert!(message.ends_with("which loses orders-0 from offset 1 on"), "{message}");
+    }
+    let repair = BrokerConfig { repair: true, ..BrokerConfig::at(folder.path()) };
+    assert_eq!(end_offset(repair), 1);
+    assert_eq!(end_offset(BrokerConfig::at(folder.path())), 1);
+
+    let folder = damaged("topics.journal", 1, Broker::stop);
+    let message = refused(BrokerConfig::at(folder.path()), folder.path());
+    assert!(message.starts_with("DIR/topics.journal is corrupt at byte "), "{message}");
+    let aside = "; the folders of topics that are then not known are set aside in lost+found";
+    assert!(message.ends_with(&format!("which loses the last append{aside}")), "{message}");
+}
+
+/// The price of `--repair` is told in the names of what is lost, before it is paid.
+#[test]
+fn a_refusal_names_what_a_cut_loses() {
+    let folder = damaged("topics.journal", 60, Broker::stop);
+    let message = refused(BrokerConfig::at(folder.path()), folder.path());
+    let aside = "; the folders of topics that are then not known are set aside in lost+found";
+    assert!(
+        message.ends_with(&format!("which loses an append and 1 record after it (of topic other){aside}")),
+        "{message}"
+    );
+    let folder = damaged("/0/00000000000000000000.log", 100, Broker::kill);
+    let message = refused(BrokerConfig::at(folder.path()), folder.path());
+    assert!(message.ends_with("which loses offsets 0 to 2 of orders-0"), "{message}");
+}
+
+/// After a kill the same is what a write leaves that never was acknowledged.
+#[test]
+fn a_damaged_end_is_cut_after_a_kill() {
+    let folder = damaged("/0/00000000000000000000.log", 1, Broker::kill);
+    assert_eq!(end_offset(BrokerConfig::at(folder.path())), 1);
+    // A stop, a start and a kill: the note of the stop is gone.
+    let broker = Broker::start(BrokerConfig::at(folder.path())).unwrap();
+    Wire::connect(broker.address()).write("orders", batch(&[b"d"]));
+    broker.stop();
+    Broker::start(BrokerConfig::at(folder.path())).unwrap().kill();
+    damage(&find(folder.path(), "/0/00000000000000000000.log"), 1);
+    assert_eq!(end_offset(BrokerConfig::at(folder.path())), 1);
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::Group;
 use super::offsets::Committed;
+use crate::journal::Entry;
 
 /// One record of the groups' journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,20 @@ pub(super) enum Record {
     Ended { group: String, producer_id: i64, is_commit: bool },
     /// A topic is deleted: its offsets go in every group.
     TopicDeleted { topic: String },
+}
+
+impl Entry for Record {
+    fn subject(&self) -> Option<String> {
+        match self {
+            Self::TopicDeleted { topic } => Some(format!("topic {topic}")),
+            Self::Settled(Settled { group, .. })
+            | Self::Deleted { group }
+            | Self::Committed { group, .. }
+            | Self::Removed { group, .. }
+            | Self::Staged { group, .. }
+            | Self::Ended { group, .. } => Some(format!("group {group}")),
+        }
+    }
 }
 
 impl Record {

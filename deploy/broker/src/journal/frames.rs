@@ -144,6 +144,22 @@ pub(super) fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<Contents<R>, u
     Ok(contents)
 }
 
+/// What can be read of the records after the damage at `end`.
+pub(super) fn after_damage<R: DeserializeOwned>(bytes: &[u8], end: usize) -> Vec<R> {
+    let (mut records, mut position) = (Vec::new(), end + 1);
+    while position < bytes.len() {
+        let payload = frame_at(bytes, position).unwrap_or_default();
+        match postcard::from_bytes::<Vec<R>>(payload) {
+            Ok(found) => {
+                records.extend(found);
+                position += FRAME_HEADER_BYTES + payload.len();
+            }
+            Err(_) => position += 1,
+        }
+    }
+    records
+}
+
 fn version(bytes: &[u8]) -> Option<u32> {
     let header = bytes.get(..HEADER_BYTES)?;
     let version = u32_at(header, 8)?;

@@ -10,6 +10,22 @@ enum Record {
     Remove { key: String },
 }
 
+impl Entry for Record {
+    fn subject(&self) -> Option<String> {
+        let (Self::Put { key, .. } | Self::Remove { key }) = self;
+        Some(format!("key {key}"))
+    }
+}
+
+/// Records of another type.
+type Other = (u8, u8, u8, u8, u8, u8, u8);
+
+impl Entry for Other {
+    fn subject(&self) -> Option<String> {
+        None
+    }
+}
+
 fn put(key: &str, value: usize) -> Record {
     Record::Put { key: key.to_owned(), value: vec![b'v'; value] }
 }
@@ -30,7 +46,7 @@ fn appends(max: usize) -> impl Strategy<Value = Vec<Vec<Record>>> {
 fn written(appends: &[Vec<Record>]) -> (TempDir, PathBuf, Vec<u64>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    let (mut journal, none) = Journal::<Record>::open(Some(&path), false).unwrap();
+    let (mut journal, none) = Journal::<Record>::open(Some(&path), OnDamage::CutTorn).unwrap();
     assert!(none.is_empty());
     let mut ends = vec![fs::metadata(&path).unwrap().len()];
     for append in appends {
@@ -41,7 +57,7 @@ fn written(appends: &[Vec<Record>]) -> (TempDir, PathBuf, Vec<u64>) {
 }
 
 fn reopened(path: &Path) -> Vec<Record> {
-    Journal::open(Some(path), false).unwrap().1
+    Journal::open(Some(path), OnDamage::CutTorn).unwrap().1
 }
 
 #[test]
@@ -54,7 +70,7 @@ fn what_was_appended_is_read_back() {
 
 #[test]
 fn in_memory_nothing_is_kept_and_nothing_fails() {
-    let (mut journal, records) = Journal::open(None, false).unwrap();
+    let (mut journal, records) = Journal::open(None, OnDamage::CutTorn).unwrap();
     assert_eq!(records, []);
     journal.append(&vec![put("a", 1); 2 * REWRITE_RECORDS_MIN]).unwrap();
     assert!(!journal.is_worth_rewriting(1));
@@ -65,7 +81,7 @@ fn in_memory_nothing_is_kept_and_nothing_fails() {
 #[test]
 fn it_is_dirty_from_an_append_until_it_is_taken() {
     let (_folder, path, _) = written(&[]);
-    let (mut journal, _) = Journal::open(Some(&path), false).unwrap();
+    let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
     assert!(journal.take_dirty().is_none());
     journal.append(&[]).unwrap();
     assert!(journal.take_dirty().is_none(), "an empty append writes nothing");
@@ -77,7 +93,7 @@ fn it_is_dirty_from_an_append_until_it_is_taken() {
 #[test]
 fn it_is_worth_rewriting_when_most_of_it_is_dead() {
     let (_folder, path, _) = written(&[]);
-    let (mut journal, _) = Journal::open(Some(&path), false).unwrap();
+    let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
     journal.append(&vec![put("a", 1); REWRITE_RECORDS_MIN - 1]).unwrap();
     assert!(!journal.is_worth_rewriting(1), "too small");
     journal.append(&[put("a", 1)]).unwrap();
@@ -90,7 +106,7 @@ fn it_is_worth_rewriting_when_most_of_it_is_dead() {
 #[test]
 fn a_rewrite_of_many_frames_is_read_back_and_appended_to() {
     let (_folder, path, _) = written(&[vec![put("old", 10)]]);
-    let (mut journal, _) = Journal::open(Some(&path), false).unwrap();
+    let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
     let mut alive: Vec<_> = (0..100).map(|i| put(&i.to_string(), 5_000)).collect();
     journal.rewrite(alive.clone().into_iter()).unwrap();
     alive.push(put("new", 1));
@@ -112,18 +128,46 @@ fn a_file_that_is_no_journal_is_refused_and_repair_says_what_it_cuts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     fs::write(&path, b"something else entirely").unwrap();
-    let error = Journal::<Record>::open(Some(&path), false).unwrap_err();
+    let error = Journal::<Record>::open(Some(&path), OnDamage::CutTorn).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
-            "{} is corrupt at byte 0 (not the header of a journal); restore it, or start with --repair to cut 23 bytes from there on",
+            "{} is corrupt at byte 0 (not the header of a journal); restore it, or start with --repair to cut 23 bytes from there on, which loses all that it says",
             path.display()
         )
     );
-    let (mut journal, records) = Journal::open(Some(&path), true).unwrap();
+    let (mut journal, records) = Journal::open(Some(&path), OnDamage::Cut).unwrap();
     assert_eq!(records, []);
     journal.append(&[put("a", 1)]).unwrap();
     assert_eq!(reopened(&path), [put("a", 1)]);
+}
+
+#[test]
+fn what_a_cut_loses_is_counted_and_named() {
+    let appends = [vec![put("a", 1), put("b", 1)], vec![put("c", 1)], vec![put("c", 2)], vec![put("b", 2)]];
+    let check = |byte: fn(&[u64]) -> u64, expected: &str| {
+        let (_folder, path, ends) = written(&appends);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[byte(&ends) as usize] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let refused = Journal::<Record>::open(Some(&path), OnDamage::Refuse).unwrap_err().to_string();
+        assert!(refused.ends_with(&format!("from there on{expected}")), "{refused}");
+    };
+    check(|_| 0, ", which loses 5 records (of key a, key b, key c)");
+    check(|ends| ends[0], ", which loses an append and 3 records after it (of key b, key c)");
+    check(|ends| ends[2] + 14, ", which loses an append and 1 record after it (of key b)");
+    check(|ends| ends[3] + 14, ", which loses the last append");
+}
+
+/// A journal is made at each start, so a broker that was stopped in order has left it with its header.
+#[test]
+fn a_journal_that_is_gone_after_a_stop_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let refused = Journal::<Record>::open(Some(&path), OnDamage::Refuse).unwrap_err();
+    assert!(matches!(refused, StartError::Corrupt { position: 0, cut_bytes: 0, .. }), "{refused}");
+    Journal::<Record>::open(Some(&path), OnDamage::Cut).unwrap();
+    Journal::<Record>::open(Some(&path), OnDamage::Refuse).unwrap();
 }
 
 #[test]
@@ -133,8 +177,8 @@ fn a_newer_format_is_refused_by_its_number() {
     let mut header = b"TWJOURNL\x07\0\0\0".to_vec();
     header.extend(crc32c::crc32c(&header).to_le_bytes());
     fs::write(&path, header).unwrap();
-    for repair in [false, true] {
-        let error = Journal::<Record>::open(Some(&path), repair).unwrap_err();
+    for on_damage in [OnDamage::CutTorn, OnDamage::Cut] {
+        let error = Journal::<Record>::open(Some(&path), on_damage).unwrap_err();
         assert!(matches!(error, StartError::NewerFormat { found: 7, known: 1, .. }), "{error}");
     }
 }
@@ -142,7 +186,7 @@ fn a_newer_format_is_refused_by_its_number() {
 #[test]
 fn records_of_another_type_are_refused_though_their_checksum_holds() {
     let (_folder, path, ends) = written(&[vec![put("a", 1)]]);
-    let error = Journal::<(u8, u8, u8, u8, u8, u8, u8)>::open(Some(&path), false).unwrap_err();
+    let error = Journal::<Other>::open(Some(&path), OnDamage::CutTorn).unwrap_err();
     assert!(matches!(error, StartError::Corrupt { position, .. } if position == ends[0]), "{error}");
 }
 
@@ -159,7 +203,7 @@ fn a_record_that_holds_a_frame_does_not_pass_for_one() {
 #[test]
 fn what_a_failed_append_left_is_cut_before_the_next() {
     let (_folder, path, ends) = written(&[vec![put("a", 1)]]);
-    let (mut journal, _) = Journal::open(Some(&path), false).unwrap();
+    let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
     // Neither a write nor a cut goes through a handle that only reads.
     let writable = std::mem::replace(&mut journal.disk.as_mut().unwrap().file, Arc::new(File::open(&path).unwrap()));
     journal.append(&[put("b", 1_000)]).unwrap_err();
@@ -173,7 +217,8 @@ fn what_a_failed_append_left_is_cut_before_the_next() {
 }
 
 proptest! {
-    /// Cut anywhere, it gives the appends that are whole, and takes new ones behind them.
+    /// Cut anywhere, it gives the appends that are whole, and takes new ones behind them; after a stop in order only whole
+    /// ones explain what is there.
     #[test]
     fn a_torn_tail_is_cut_whole(appends in appends(6), at in any::<prop::sample::Index>(), more in records()) {
         let (_folder, path, ends) = written(&appends);
@@ -182,7 +227,9 @@ proptest! {
 
         let whole = ends.iter().skip(1).filter(|&&end| end <= length).count();
         let mut expected = appends[..whole].concat();
-        let (mut journal, records) = Journal::<Record>::open(Some(&path), false).unwrap();
+        let stopped = Journal::<Record>::open(Some(&path), OnDamage::Refuse);
+        prop_assert_eq!(stopped.is_ok(), ends.contains(&length), "{:?}", stopped);
+        let (mut journal, records) = Journal::<Record>::open(Some(&path), OnDamage::CutTorn).unwrap();
         prop_assert_eq!(&records, &expected);
         journal.append(std::slice::from_ref(&more)).unwrap();
         expected.push(more);
@@ -198,11 +245,15 @@ proptest! {
         bytes[byte] ^= 1 << bit;
         fs::write(&path, &bytes).unwrap();
 
-        let opened = Journal::<Record>::open(Some(&path), false);
         let Some(hit) = ends.windows(2).position(|ends| (ends[0]..ends[1]).contains(&(byte as u64))) else {
+            let opened = Journal::<Record>::open(Some(&path), OnDamage::CutTorn);
             prop_assert!(matches!(opened, Err(StartError::Corrupt { position: 0, .. })), "{:?}", opened);
             return Ok(());
         };
+        let stopped = Journal::<Record>::open(Some(&path), OnDamage::Refuse);
+        let is_refused = matches!(stopped, Err(StartError::Corrupt { position, .. }) if position == ends[hit]);
+        prop_assert!(is_refused, "after a stop in order: {:?}", stopped);
+        let opened = Journal::<Record>::open(Some(&path), OnDamage::CutTorn);
         if hit + 1 == appends.len() {
             prop_assert_eq!(opened.unwrap().1, appends[..hit].concat());
             return Ok(());
@@ -215,7 +266,7 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
         prop_assert_eq!(fs::read(&path).unwrap(), bytes, "a refused file is not touched");
-        prop_assert_eq!(Journal::<Record>::open(Some(&path), true).unwrap().1, appends[..hit].concat());
+        prop_assert_eq!(Journal::<Record>::open(Some(&path), OnDamage::Cut).unwrap().1, appends[..hit].concat());
         prop_assert_eq!(reopened(&path), appends[..hit].concat());
     }
 
@@ -223,7 +274,7 @@ proptest! {
     #[test]
     fn rewrite_then_append_then_open(before in appends(4), alive in prop::collection::vec(records(), 0..20), after in appends(4)) {
         let (_folder, path, _) = written(&before);
-        let (mut journal, _) = Journal::open(Some(&path), false).unwrap();
+        let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
         journal.rewrite(alive.clone().into_iter()).unwrap();
         for append in &after {
             journal.append(append).unwrap();
@@ -238,8 +289,8 @@ proptest! {
         let path = folder.path().join("journal");
         let bytes = if is_headed { [frames::header(), bytes].concat() } else { bytes };
         fs::write(&path, bytes).unwrap();
-        let _ = Journal::<Record>::open(Some(&path), false);
-        let (mut journal, mut records) = Journal::open(Some(&path), true).unwrap();
+        let _ = Journal::<Record>::open(Some(&path), OnDamage::CutTorn);
+        let (mut journal, mut records) = Journal::open(Some(&path), OnDamage::Cut).unwrap();
         journal.append(&[put("a", 1)]).unwrap();
         records.push(put("a", 1));
         prop_assert_eq!(reopened(&path), records);

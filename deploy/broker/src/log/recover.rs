@@ -1,8 +1,8 @@
 //! Opening a log: every batch of every segment is read and checked once, and all that is kept in memory derived from it.
 //!
 //! Invariant: what is opened is a prefix of what was appended, cut at the end of a batch. A tail that a killed process or a
-//! lost page can explain is cut without asking: the last file's end, if no valid batch comes after the first bad byte. All
-//! other damage is refused, or cut when `repair`: nothing that could have been acknowledged goes unnoticed.
+//! lost page can explain is cut without asking: the last file's end, if no valid batch comes after the first bad byte, and the
+//! broker was not stopped in order. All other damage is refused, with what a cut would lose, or cut if that was asked for.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,7 +14,9 @@ use super::batch::{BadBatch, BatchHeader, HEADER_LEN};
 use super::scan::{Scan, ScanError};
 use super::segment::{Index, SealedContent, Segment, file_name};
 use super::{PartitionLog, Place};
+use crate::damage::OnDamage;
 use crate::error::StartError;
+use crate::topics::folder::shown;
 
 /// Files that were last written to so long before the newest are on the disk: no flush interval is longer.
 const UNSYNCED_MS_MAX: i64 = 3_600_000;
@@ -31,10 +33,10 @@ struct FoundFile {
 }
 
 impl PartitionLog {
-    /// Opens the log, reading every batch: checks its CRC32C and derives the rest. A torn tail of the last segment is cut
-    /// (and told with `tracing`); damage anywhere else is `StartError::Corrupt`, or cut when `repair`. `start_offset` is what
-    /// the topics' journal says; segments wholly before it are removed. Logs of several partitions are opened in parallel.
-    pub(crate) fn open(place: Place, start_offset: i64, repair: bool) -> Result<Self, StartError> {
+    /// Opens the log, reading every batch: checks its CRC32C and derives the rest. What is cut is told with `tracing`, what may
+    /// not be is `StartError::Corrupt`. `start_offset` is what the topics' journal says; segments wholly before it are removed.
+    /// Logs of several partitions are opened in parallel.
+    pub(crate) fn open(place: Place, start_offset: i64, on_damage: OnDamage) -> Result<Self, StartError> {
         let Place::Folder(folder) = &place else { return Ok(Self::empty(place, start_offset)) };
         fs::create_dir_all(folder).map_err(failed("create", folder))?;
         super::replace::finish(folder)?;
@@ -46,7 +48,7 @@ impl PartitionLog {
         let files = &files[first_kept..];
         let mut log = Self::empty(place.clone(), start_offset);
         for at in 0..files.len() {
-            if log.read_file(files, at, repair)? {
+            if log.read_file(files, at, on_damage)? {
                 break;
             }
         }
@@ -65,7 +67,7 @@ impl PartitionLog {
     }
 
     /// Reads one segment's file. `true`: it was repaired, and those after it are gone.
-    fn read_file(&mut self, files: &[FoundFile], at: usize, repair: bool) -> Result<bool, StartError> {
+    fn read_file(&mut self, files: &[FoundFile], at: usize, on_damage: OnDamage) -> Result<bool, StartError> {
         let FoundFile { base_offset, path, written_ms, size } = &files[at];
         if at > 0 && *size == 0 && *base_offset < self.end_offset {
             // A roll has failed after it had made the file, and the log went on in the one before.
@@ -89,7 +91,7 @@ impl PartitionLog {
         let (size, next_offset) = (scan.position, scan.next_offset);
         let mut is_repaired = false;
         if let Some(bad) = bad {
-            is_repaired = cut(&files[at..], &bad, size, next_offset, repair)?;
+            is_repaired = cut(&files[at..], &bad, size, next_offset, on_damage)?;
         }
         self.segments.push(Segment::scanned(*base_offset, content, size, index, *written_ms));
         Ok(is_repaired)
@@ -109,57 +111,107 @@ impl PartitionLog {
 }
 
 /// Cuts a file at its first bad byte, if that may be: `files` are it and those after it. `true`: those after it are removed.
-fn cut(files: &[FoundFile], bad: &BadBatch, position: u64, next_offset: i64, repair: bool) -> Result<bool, StartError> {
+fn cut(
+    files: &[FoundFile],
+    bad: &BadBatch,
+    position: u64,
+    next_offset: i64,
+    on_damage: OnDamage,
+) -> Result<bool, StartError> {
     let (FoundFile { path, .. }, later) = (&files[0], &files[1..]);
-    let lost_until = end_offset_after(files, position, next_offset)?;
+    let lost = Lost::find(files, position, next_offset)?;
     let cut_bytes = files[0].size - position + later.iter().map(|file| file.size).sum::<u64>();
-    let is_torn_tail = lost_until.is_none() && later.iter().all(|file| file.size == 0);
-    if is_torn_tail {
-        tracing::warn!(file = %path.display(), position, cut_bytes, problem = %bad, "cut a torn tail");
-    } else if repair {
-        tracing::warn!(file = %path.display(), position, cut_bytes, problem = %bad, "cut a corrupt log");
-        for file in later {
-            remove(&file.path)?;
+    let is_torn_tail = lost.until.is_none() && later.iter().all(|file| file.size == 0);
+    match on_damage {
+        OnDamage::CutTorn if is_torn_tail => {
+            tracing::warn!(file = %path.display(), position, cut_bytes, problem = %bad, "cut a torn tail");
         }
-    } else {
-        let partition = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-        let lost = lost_until.filter(|until| *until > next_offset).map_or_else(String::new, |until| {
-            format!(", which loses offsets {} to {} of {partition}", grouped(next_offset), grouped(until - 1))
-        });
-        let problem = bad.to_string();
-        return Err(StartError::Corrupt { file: path.clone(), position, problem, cut_bytes, lost });
+        OnDamage::Cut => {
+            let lost = lost.told(next_offset, path);
+            tracing::warn!(file = %path.display(), position, cut_bytes, problem = %bad, lost, "cut a corrupt log");
+            for file in later {
+                remove(&file.path)?;
+            }
+        }
+        OnDamage::CutTorn | OnDamage::Refuse => {
+            let lost = format!(", which loses {}", lost.told(next_offset, path));
+            let (file, problem) = (path.clone(), bad.to_string());
+            return Err(StartError::Corrupt { file, position, problem, cut_bytes, lost });
+        }
     }
     let file = OpenOptions::new().write(true).open(path).map_err(failed("open", path))?;
     file.set_len(position).map_err(failed("cut", path))?;
-    Ok(!is_torn_tail)
+    Ok(on_damage == OnDamage::Cut)
 }
 
-/// The end of the last valid batch after the bad one at `position` of the first file. `None`: there is no valid one.
-fn end_offset_after(files: &[FoundFile], position: u64, next_offset: i64) -> Result<Option<i64>, StartError> {
-    for file in files[1..].iter().rev().filter(|file| file.size > 0) {
-        let content = SealedContent::File(file.path.clone());
-        let scan = Scan::of_content(&content, file.base_offset).map_err(failed("open", &file.path))?;
-        if let Some(end) = end_of(scan).map_err(failed("read", &file.path))? {
-            return Ok(Some(end));
-        }
-    }
-    let FoundFile { path, size, .. } = &files[0];
-    let found = find_valid_batch(path, *size, position + 1, next_offset).map_err(failed("read", path))?;
-    let Some(valid) = found else { return Ok(None) };
-    let scan = scan_from(path, *size, valid, next_offset).map_err(failed("read", path))?;
-    Ok(Some(end_of(scan).map_err(failed("read", path))?.unwrap_or(next_offset)))
+/// What a cut loses, as far as it can be read.
+#[derive(Debug, Default)]
+struct Lost {
+    /// The offset after the last valid batch. `None`: there is no valid one.
+    until: Option<i64>,
+    /// Batches that end a transaction.
+    markers: usize,
 }
 
-/// The offset after the last batch of a scan; `None` if there is no batch.
-fn end_of<R: Read>(mut scan: Scan<R>) -> io::Result<Option<i64>> {
-    let mut end = None;
-    loop {
-        match scan.next() {
-            Ok(Some(batch)) => end = Some(batch.header.next_offset()),
-            Ok(None) | Err(ScanError::Bad(_)) => return Ok(end),
-            Err(ScanError::Io(error)) => return Err(error),
+impl Lost {
+    /// Looks for batches after the bad one at `position` of the first file.
+    fn find(files: &[FoundFile], position: u64, next_offset: i64) -> Result<Self, StartError> {
+        let FoundFile { path, size, .. } = &files[0];
+        let mut lost = Self::default();
+        let failed_here = || failed("read", path);
+        lost.markers += usize::from(is_marker_at(path, position).map_err(failed_here())?);
+        let valid = find_valid_batch(path, *size, position + 1, next_offset).map_err(failed_here())?;
+        if let Some(valid) = valid {
+            lost.until = Some(next_offset);
+            let scan = scan_from(path, *size, valid, next_offset).map_err(failed_here())?;
+            lost.read(scan).map_err(failed_here())?;
+        }
+        for FoundFile { path, base_offset, .. } in files[1..].iter().filter(|file| file.size > 0) {
+            let scan = Scan::of_content(&SealedContent::File(path.clone()), *base_offset);
+            lost.read(scan.map_err(failed("open", path))?).map_err(failed("read", path))?;
+        }
+        Ok(lost)
+    }
+
+    /// Takes the batches of a scan in, up to the first bad one.
+    fn read<R: Read>(&mut self, mut scan: Scan<R>) -> io::Result<()> {
+        loop {
+            match scan.next() {
+                Ok(Some(batch)) => {
+                    self.until = Some(batch.header.next_offset());
+                    self.markers += usize::from(batch.header.is_control());
+                }
+                Ok(None) | Err(ScanError::Bad(_)) => return Ok(()),
+                Err(ScanError::Io(error)) => return Err(error),
+            }
         }
     }
+
+    /// What a cut at `next_offset` loses.
+    fn told(&self, next_offset: i64, file: &Path) -> String {
+        let partition = shown(file.parent().unwrap_or(file));
+        let from = grouped(next_offset);
+        let offsets = match self.until {
+            Some(until) if until > next_offset => format!("offsets {from} to {} of {partition}", grouped(until - 1)),
+            _ => format!("{partition} from offset {from} on"),
+        };
+        match self.markers {
+            0 => offsets,
+            1 => format!("{offsets}; that has the end of a transaction, which is then aborted"),
+            count => {
+                format!("{offsets}; that has the ends of {count} transactions, which are then aborted")
+            }
+        }
+    }
+}
+
+/// Whether the bad batch at a position was a control batch, if its header can be trusted.
+fn is_marker_at(path: &Path, position: u64) -> io::Result<bool> {
+    let mut header = Vec::with_capacity(HEADER_LEN);
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(position))?;
+    file.take(HEADER_LEN as u64).read_to_end(&mut header)?;
+    Ok(BatchHeader::parse(&header).is_ok_and(|header| header.is_control()))
 }
 
 /// Where a valid batch begins at or after `from`. Only what looks like a header is checked by its CRC32C, and at most

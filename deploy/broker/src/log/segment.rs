@@ -32,7 +32,7 @@ pub(crate) struct Segment {
     written_ms: i64,
     content: Content,
     /// Whether bytes after `size` could not be cut off yet.
-    has_torn_append: bool,
+    pub(crate) has_torn_append: bool,
     /// Whether it has been written to since its file was last handed to be synced.
     is_dirty: bool,
     pub(crate) index: Index,

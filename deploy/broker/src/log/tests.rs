@@ -9,10 +9,11 @@ use std::task::{Context, Waker};
 
 use super::testing::{TestBatch, at, settings};
 use super::*;
+use crate::damage::OnDamage;
 
 /// An empty log in a folder.
 fn open(folder: &Path) -> PartitionLog {
-    PartitionLog::open(Place::Folder(folder.to_owned()), 0, false).unwrap()
+    PartitionLog::open(Place::Folder(folder.to_owned()), 0, OnDamage::CutTorn).unwrap()
 }
 
 fn append(log: &mut PartitionLog, batch: &TestBatch) -> i64 {
@@ -37,7 +38,7 @@ fn read(log: &PartitionLog, from: i64, bytes_max: usize, is_first_whole: bool) -
 
 /// The same in memory and on disk, and after it was opened again.
 fn check(fill: impl Fn(&mut PartitionLog), verify: impl Fn(&PartitionLog)) {
-    let mut memory = PartitionLog::open(Place::Memory, 0, false).unwrap();
+    let mut memory = PartitionLog::open(Place::Memory, 0, OnDamage::CutTorn).unwrap();
     fill(&mut memory);
     verify(&memory);
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +125,7 @@ fn segments_roll_by_size_and_by_the_records_time() {
 /// A waiting request is told of each kind of change, and of one change once.
 #[test]
 fn changes_wake_those_who_wait() {
-    let mut log = PartitionLog::open(Place::Memory, 0, false).unwrap();
+    let mut log = PartitionLog::open(Place::Memory, 0, OnDamage::CutTorn).unwrap();
     let waker = Arc::new(Notify::new());
     let is_woken = || pin!(waker.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
     let changes: [fn(&mut PartitionLog); 3] = [
@@ -147,7 +148,7 @@ fn changes_wake_those_who_wait() {
 
 #[test]
 fn requests_that_have_gone_away_are_not_kept() {
-    let mut log = PartitionLog::open(Place::Memory, 0, false).unwrap();
+    let mut log = PartitionLog::open(Place::Memory, 0, OnDamage::CutTorn).unwrap();
     let stays = Arc::new(Notify::new());
     log.wake_when_changed(&stays);
     for _ in 0..1_000 {

@@ -40,6 +40,14 @@ fn partition_of(folder: &Path) -> Option<u32> {
     folder.file_name()?.to_str()?.parse().ok()
 }
 
+/// A partition's folder as users name it: `orders-0`.
+pub(crate) fn shown(folder: &Path) -> String {
+    let name =
+        |folder: Option<&Path>| folder.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let (topic, partition) = (name(folder.parent()), name(Some(folder)));
+    format!("{}-{partition}", topic.rsplit_once('.').map_or(&*topic, |(name, _)| name))
+}
+
 /// Removes what is left of deleted topics and of killed creations, and sets aside what the journal does not know. `alive`
 /// has the topics' numbers of partitions.
 ///

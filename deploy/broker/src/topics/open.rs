@@ -12,6 +12,7 @@ use super::record::{Described, Replayed};
 use super::settings::TopicSettings;
 use super::{Topic, Topics, folder};
 use crate::config::{BrokerConfig, Storage};
+use crate::damage::OnDamage;
 use crate::error::StartError;
 use crate::journal::Journal;
 use crate::log::{PartitionLog, Place};
@@ -41,7 +42,7 @@ impl Topics {
                 source,
             })?;
         }
-        let (journal, records) = Journal::open(journal_path.as_deref(), config.repair)?;
+        let (journal, records) = Journal::open(journal_path.as_deref(), OnDamage::of(config))?;
         let replayed = Replayed::new(records);
         if let Some(data) = data {
             let alive = replayed.topics.iter().map(|(id, topic)| (*id, topic.partitions)).collect();
@@ -108,13 +109,13 @@ pub(crate) fn place(topic_folder: Option<&PathBuf>, partition: u32) -> Place {
 
 /// Opens the logs on all cores and gives them in order, or the error of the first that has one.
 fn in_parallel(tasks: &[Task], config: &BrokerConfig) -> Result<Vec<PartitionLog>, StartError> {
-    let next = AtomicUsize::new(0);
+    let (next, on_damage) = (AtomicUsize::new(0), OnDamage::of(config));
     let opened = Mutex::new(BTreeMap::new());
     let work = || {
         while let Some((index, task)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, tasks.get(i)?)))
         {
-            let log = PartitionLog::open(task.place.clone(), task.start_offset, config.repair);
+            let log = PartitionLog::open(task.place.clone(), task.start_offset, on_damage);
             let log = log.map(|log| log.with_decompressed_bytes_max(config.limits.decompressed_bytes_max));
             opened.lock().unwrap_or_else(PoisonError::into_inner).insert(index, log);
         }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::id;
 use super::settings::Overrides;
+use crate::journal::Entry;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,21 @@ pub(crate) enum TopicRecord {
     Overrides { id: u128, overrides: Overrides },
     /// Records before this offset were deleted by a client.
     Start { id: u128, partition: u32, offset: i64 },
+}
+
+impl Entry for TopicRecord {
+    const CONSEQUENCE: &str = "; the folders of topics that are then not known are set aside in lost+found";
+
+    fn subject(&self) -> Option<String> {
+        match self {
+            Self::Created { name, .. } => Some(format!("topic {name}")),
+            // Those that have only an id here have a name in front of it in the folder's.
+            Self::Deleted { id }
+            | Self::Partitions { id, .. }
+            | Self::Overrides { id, .. }
+            | Self::Start { id, .. } => Some(format!("topic id {}", id::text(Uuid::from_u128(*id)))),
+        }
+    }
 }
 
 /// A topic as the journal describes it.

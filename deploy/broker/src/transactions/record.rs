@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::transaction::Transaction;
+use crate::journal::Entry;
 
 /// A decision of the coordinator. A later record of the same id replaces the earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,15 @@ pub(crate) enum Record {
         /// The transactional id.
         id: String,
     },
+}
+
+impl Entry for Record {
+    fn subject(&self) -> Option<String> {
+        match self {
+            Self::ProducerIds { .. } => None,
+            Self::Transaction { id, .. } | Self::Forgotten { id } => Some(format!("transactional id {id}")),
+        }
+    }
 }
 
 /// What the records of a journal say.

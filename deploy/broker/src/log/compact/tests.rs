@@ -8,6 +8,7 @@ use super::super::codec::Codec;
 use super::super::records::Records;
 use super::super::testing::{TestBatch, at, settings};
 use super::*;
+use crate::damage::OnDamage;
 use crate::topics::settings::CleanupPolicy;
 
 mod histories;
@@ -106,11 +107,11 @@ fn compact_anew(log: &mut PartitionLog, settings: &TopicSettings, now_ms: i64) {
 }
 
 fn memory() -> PartitionLog {
-    PartitionLog::open(Place::Memory, 0, false).unwrap()
+    PartitionLog::open(Place::Memory, 0, OnDamage::CutTorn).unwrap()
 }
 
 fn folder(path: &Path) -> PartitionLog {
-    PartitionLog::open(Place::Folder(path.to_owned()), 0, false).unwrap()
+    PartitionLog::open(Place::Folder(path.to_owned()), 0, OnDamage::CutTorn).unwrap()
 }
 
 fn keyed(records: &[(&str, Option<&str>)], timestamp: i64) -> TestBatch {

@@ -4,7 +4,8 @@ use super::*;
 use crate::topics::settings::TopicSettings;
 
 fn open_at(folder: &Path, start_offset: i64, repair: bool) -> Result<PartitionLog, StartError> {
-    PartitionLog::open(Place::Folder(folder.to_owned()), start_offset, repair)
+    let on_damage = if repair { OnDamage::Cut } else { OnDamage::CutTorn };
+    PartitionLog::open(Place::Folder(folder.to_owned()), start_offset, on_damage)
 }
 
 /// A folder with ten batches of one record, two in a segment, and the size of a batch.
@@ -30,13 +31,25 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Changes the last file by `damage`; the log then ends where `expected` says, without being asked.
+/// Changes the last file by `damage`; the log then ends where `expected` says, without being asked if the broker was killed,
+/// and is refused as it is if it was stopped in order.
 fn check_tail(damage: impl FnOnce(&mut Vec<u8>), expected: i64) {
-    let (folder, _) = ten_batches();
+    let (folder, size) = ten_batches();
     let last = path(folder.path(), 8);
     let mut bytes = fs::read(&last).unwrap();
     damage(&mut bytes);
-    fs::write(&last, bytes).unwrap();
+    fs::write(&last, &bytes).unwrap();
+    let stopped = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, OnDamage::Refuse);
+    if bytes.len() as u64 == (expected as u64 - 8) * size {
+        assert_eq!(stopped.unwrap().end_offset(), expected, "whole");
+    } else {
+        let refused = stopped.unwrap_err();
+        let cut = bytes.len() as u64 - (expected as u64 - 8) * size;
+        assert!(matches!(refused, StartError::Corrupt { cut_bytes, .. } if cut_bytes == cut), "{refused}");
+        let partition = shown(folder.path());
+        assert!(refused.to_string().ends_with(&format!("loses {partition} from offset {expected} on")), "{refused}");
+        assert_eq!(fs::read(&last).unwrap(), bytes, "untouched");
+    }
     assert_eq!(open_at(folder.path(), 0, false).unwrap().end_offset(), expected);
     assert_eq!(open_at(folder.path(), 0, false).unwrap().end_offset(), expected, "again");
 }
@@ -62,7 +75,7 @@ fn other_damage_is_refused_with_its_place_and_its_price() {
     bytes[size as usize + 30] ^= 1;
     fs::write(&damaged, bytes).unwrap();
     let refused = open_at(folder.path(), 0, false).unwrap_err().to_string();
-    let partition = folder.path().file_name().unwrap().to_string_lossy();
+    let partition = shown(folder.path());
     let expected = format!(
         "restore it, or start with --repair to cut {} bytes from there on, which loses offsets 5 to 9 of {partition}",
         5 * size
@@ -74,6 +87,34 @@ fn other_damage_is_refused_with_its_place_and_its_price() {
     assert!(refused.ends_with(&expected), "{refused}");
     assert_eq!(open_at(folder.path(), 0, true).unwrap().end_offset(), 5);
     assert_eq!(names(folder.path()), [0, 2, 4].map(file_name));
+}
+
+/// The record of a transaction stays, its commit goes: that is told before it is done.
+#[test]
+fn the_ends_of_transactions_are_counted_among_what_is_lost() {
+    let check = |damaged: i64, expected: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let partition = folder.path().join("orders.5L6g3nShT-eMCtK--X86sw/3");
+        let mut log = open_at(&partition, 0, false).unwrap();
+        for id in [1, 2] {
+            let batch = TestBatch::of_producer(1, id, 0, 0).transactional().build();
+            log.append(batch, true, &settings(), at(0)).unwrap();
+            log.write_marker(id, 0, true, &settings(), at(0)).unwrap();
+        }
+        let batches = log.read(0, 1 << 20, true, Isolation::ReadUncommitted).unwrap().records;
+        let begin = (0..damaged).fold(0, |begin, _| begin + BatchHeader::parse(&batches[begin..]).unwrap().size);
+        drop(log);
+        let file = path(&partition, 0);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[begin + HEADER_LEN] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let refused = PartitionLog::open(Place::Folder(partition), 0, OnDamage::Refuse).unwrap_err().to_string();
+        assert!(refused.ends_with(expected), "{refused}");
+    };
+    check(0, "which loses offsets 0 to 3 of orders-3; that has the ends of 2 transactions, which are then aborted");
+    check(1, "which loses offsets 1 to 3 of orders-3; that has the ends of 2 transactions, which are then aborted");
+    check(2, "which loses offsets 2 to 3 of orders-3; that has the end of a transaction, which is then aborted");
+    check(3, "which loses orders-3 from offset 3 on; that has the end of a transaction, which is then aborted");
 }
 
 #[test]

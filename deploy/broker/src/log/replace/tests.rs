@@ -2,6 +2,7 @@ use super::super::batch::BatchHeader;
 use super::super::testing::{TestBatch, at, settings};
 use super::super::{Isolation, PartitionLog, Place};
 use super::*;
+use crate::damage::OnDamage;
 use crate::topics::settings::TopicSettings;
 
 fn batch(offset: i64) -> bytes::Bytes {
@@ -10,7 +11,7 @@ fn batch(offset: i64) -> bytes::Bytes {
 
 fn fill(place: Place) -> PartitionLog {
     let settings = TopicSettings { segment_bytes: 2 * batch(0).len() as u64, ..settings() };
-    let mut log = PartitionLog::open(place, 0, false).unwrap();
+    let mut log = PartitionLog::open(place, 0, OnDamage::CutTorn).unwrap();
     for timestamp in 0..10 {
         log.append(TestBatch::new(&["value"], timestamp).build(), false, &settings, at(0)).unwrap();
     }
@@ -60,7 +61,7 @@ fn check(kept: &[i64], expected: &[i64]) {
         let first_of_3 = log.offset_at_time(3, Isolation::ReadUncommitted).unwrap();
         assert_eq!(first_of_3, expected.iter().find(|offset| **offset >= 3).map(|offset| (*offset, *offset)));
     }
-    let log = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, false).unwrap();
+    let log = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, OnDamage::CutTorn).unwrap();
     assert_eq!(offsets(&log), expected);
     assert_eq!(log.segments.len(), 4);
 }
@@ -128,7 +129,7 @@ fn a_replacement_that_failed_half_way_is_finished_first() {
         go_on(&mut log);
         assert_eq!(offsets(&log), expected);
         drop(log);
-        let log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, false).unwrap();
+        let log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, OnDamage::CutTorn).unwrap();
         assert_eq!(offsets(&log), expected, "opened again");
         assert_nothing_is_left(folder);
     };
@@ -150,7 +151,7 @@ fn a_crash_at_any_step_leaves_the_old_or_the_new() {
         rewrite(&log, &[3]);
         drop(log);
         crash(folder);
-        let log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, false).unwrap();
+        let log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, OnDamage::CutTorn).unwrap();
         assert_eq!(offsets(&log), expected);
         assert_nothing_is_left(folder);
     };

@@ -1,11 +1,12 @@
 use super::super::testing::{self, TestBatch, at, settings};
 use super::super::{Isolation, Place};
 use super::*;
+use crate::damage::OnDamage;
 use crate::topics::settings::CleanupPolicy;
 
 /// Five segments of two batches of one record, at the times 0 to 9, in a folder; and the size of a batch.
 fn fill(folder: &std::path::Path) -> (PartitionLog, u64) {
-    let mut log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, false).unwrap();
+    let mut log = PartitionLog::open(Place::Folder(folder.to_owned()), 0, OnDamage::CutTorn).unwrap();
     let size = TestBatch::new(&["a"], 0).build().len() as u64;
     let settings = TopicSettings { segment_bytes: 2 * size, ..settings() };
     for timestamp in 0..10 {
@@ -20,7 +21,7 @@ fn check(settings: &TopicSettings, now_ms: i64, expected: (i64, i64)) {
     let (mut log, _) = fill(folder.path());
     log.apply_retention(settings, at(now_ms)).unwrap();
     assert_eq!((log.start_offset(), log.end_offset()), expected);
-    let mut log = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, false).unwrap();
+    let mut log = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, OnDamage::CutTorn).unwrap();
     assert_eq!((log.start_offset(), log.end_offset()), expected, "opened again");
     let next = log.append(TestBatch::new(&["a"], 0).build(), false, &testing::settings(), at(0)).unwrap().base_offset;
     assert_eq!(next, expected.1);
@@ -79,7 +80,7 @@ fn deleting_before_an_offset_moves_the_start_and_frees_whole_segments() {
     check(-2, Err(ResponseError::OffsetOutOfRange), 6);
     check(-1, Ok(10), 2);
     assert_eq!(log.read(9, 1, true, Isolation::ReadUncommitted).unwrap_err(), ResponseError::OffsetOutOfRange);
-    let log = PartitionLog::open(Place::Folder(folder.path().to_owned()), 10, false).unwrap();
+    let log = PartitionLog::open(Place::Folder(folder.path().to_owned()), 10, OnDamage::CutTorn).unwrap();
     assert_eq!((log.start_offset(), log.end_offset()), (10, 10));
 }
 
@@ -98,9 +99,10 @@ fn a_file_that_cannot_be_removed_keeps_its_records() {
         fs::rename(&aside, &file).unwrap();
         assert_eq!((log.start_offset(), log.end_offset(), log.size_bytes()), (expected.0, 10, 8 * size));
         assert_eq!(log.offset_of_max_timestamp(), Ok(Some((9, 9))));
-        let opened = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, false).unwrap();
+        let opened = PartitionLog::open(Place::Folder(folder.path().to_owned()), 0, OnDamage::CutTorn).unwrap();
         assert_eq!((opened.start_offset(), opened.size_bytes()), (2, 8 * size), "no gap");
-        let opened = PartitionLog::open(Place::Folder(folder.path().to_owned()), journalled_start, false).unwrap();
+        let opened =
+            PartitionLog::open(Place::Folder(folder.path().to_owned()), journalled_start, OnDamage::CutTorn).unwrap();
         assert_eq!(opened.start_offset(), expected.0);
 
         let after = TopicSettings { retention_bytes: Some(2 * size), ..settings() };
@@ -118,7 +120,7 @@ fn a_file_that_cannot_be_removed_keeps_its_records() {
 /// Records that are deleted are no answer to a question for a time.
 #[test]
 fn times_are_looked_up_among_what_is_left() {
-    let mut log = PartitionLog::open(Place::Memory, 0, false).unwrap();
+    let mut log = PartitionLog::open(Place::Memory, 0, OnDamage::CutTorn).unwrap();
     for timestamps in [[9, 1, 3], [4, 2, 8]] {
         let mut batch = TestBatch::new(&["a", "b", "c"], 0);
         for (record, timestamp) in batch.records.iter_mut().zip(timestamps) {
@@ -141,7 +143,7 @@ fn times_are_looked_up_among_what_is_left() {
 /// An open transaction whose beginning is deleted holds the stable offset at the start.
 #[test]
 fn the_stable_offset_is_not_before_the_start() {
-    let mut log = PartitionLog::open(Place::Memory, 0, false).unwrap();
+    let mut log = PartitionLog::open(Place::Memory, 0, OnDamage::CutTorn).unwrap();
     log.append(TestBatch::of_producer(3, 1, 0, 0).transactional().build(), true, &settings(), at(0)).unwrap();
     assert_eq!(log.stable_offset(), 0);
     log.delete_before(2).unwrap();

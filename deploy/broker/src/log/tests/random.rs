@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::super::codec::Codec;
 use super::super::testing::{TestBatch, at, settings};
 use super::super::*;
+use crate::damage::OnDamage;
 use crate::error::StartError;
 
 /// One step.
@@ -137,7 +138,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn open(folder: &Path, repair: bool) -> Result<PartitionLog, StartError> {
-    PartitionLog::open(Place::Folder(folder.to_owned()), 0, repair)
+    let on_damage = if repair { OnDamage::Cut } else { OnDamage::CutTorn };
+    PartitionLog::open(Place::Folder(folder.to_owned()), 0, on_damage)
 }
 
 /// Everything that is known of producers, whenever it was learned.
@@ -181,7 +183,7 @@ proptest! {
         lookups in prop::collection::vec((any::<i64>(), prop_oneof![0_usize..300, 300_usize..40_000], any::<bool>()), 60),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let mut memory = PartitionLog::open(Place::Memory, 0, false).unwrap();
+        let mut memory = PartitionLog::open(Place::Memory, 0, OnDamage::CutTorn).unwrap();
         let mut live = open(folder.path(), false).unwrap();
         let model = play(&mut memory, &steps, segment_bytes);
         play(&mut live, &steps, segment_bytes);
@@ -286,12 +288,12 @@ proptest! {
             fs::write(folder.path().join(name), bytes).unwrap();
         }
         let place = || Place::Folder(folder.path().to_owned());
-        let _ = PartitionLog::open(place(), start_offset, false);
-        let mut log = PartitionLog::open(place(), start_offset, true).unwrap();
+        let _ = PartitionLog::open(place(), start_offset, OnDamage::CutTorn);
+        let mut log = PartitionLog::open(place(), start_offset, OnDamage::Cut).unwrap();
         let end = log.end_offset();
         prop_assert!(log.start_offset() >= start_offset && end >= log.start_offset());
         log.append(TestBatch::new(&["a"], 0).build(), false, &settings(), at(0)).unwrap();
-        let log = PartitionLog::open(place(), start_offset, false).unwrap();
+        let log = PartitionLog::open(place(), start_offset, OnDamage::CutTorn).unwrap();
         prop_assert_eq!(log.end_offset(), end + 1);
         let read = log.read(end, 1 << 20, true, Isolation::ReadUncommitted).unwrap();
         prop_assert_eq!(BatchHeader::parse(&read.records).unwrap().base_offset, end);

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::super::disk::{Clock, group, partitions};
 use crate::config::BrokerConfig;
+use crate::damage::OnDamage;
 use crate::groups::Groups;
 use crate::journal::Journal;
 use crate::log::testing::TestBatch;
@@ -119,7 +120,7 @@ impl Process {
     fn start(config: &BrokerConfig, folder: &TempDir, left: &Left, now: Now) -> Self {
         let mut topics = Topics::open(config).unwrap();
         let mut groups = Groups::open(config, now).unwrap();
-        let (inner, records) = Journal::open(Some(&folder.path().join(JOURNAL)), false).unwrap();
+        let (inner, records) = Journal::open(Some(&folder.path().join(JOURNAL)), OnDamage::CutTorn).unwrap();
         let mut transactions = Transactions::new(Mortal { inner, left: left.clone() }, records, config, now);
         let inner = LogsAndGroups { topics: &mut topics, groups: &mut groups };
         transactions.recover_with(&mut Mortal { inner, left: left.clone() }, now);
