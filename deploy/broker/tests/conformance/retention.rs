@@ -1,8 +1,8 @@
 //! What goes with time: old segments by age and size, and in compacted topics the records that a later one replaces.
 
-use crate::ask::{bounds, produce, topic, values};
+use crate::ask::{FetchOptions, bounds, fetch, produce, topic, values};
 use crate::clients::{Row, read};
-use crate::raw::{Author, Connection, batch_of, now_ms};
+use crate::raw::{Author, Connection, batch_of, now_ms, records_of};
 use crate::subject::{Subject, eventually, unique};
 use crate::transactor::{Transactor, settled};
 
@@ -106,6 +106,25 @@ fn the_last_record_of_each_key_stays_at_its_offset(subject: &Subject) {
     );
 }
 
+/// The record that was asked for is compacted away, and the batch before it is larger than the fetch.
+fn a_small_fetch_reads_over_a_gap(subject: &Subject) {
+    let topic = compacted_topic(subject, "gap", &[]);
+    let mut connection = Connection::open(subject);
+    let (time, large) = (now_ms() - AGO_MS, "x".repeat(40_000));
+    append(&mut connection, &topic, &[("large", Some(&large))], time);
+    append(&mut connection, &topic, &[("a", Some("1"))], time);
+    append(&mut connection, &topic, &[("b", Some("1"))], time);
+    append(&mut connection, &topic, &[("a", Some("2"))], time + 20_000);
+    append(&mut connection, &topic, &[("c", Some("1"))], time + 40_000);
+    let expected = [(0, "large", Some(&*large)), (2, "b", Some("1")), (3, "a", Some("2")), (4, "c", Some("1"))];
+    until_view(subject, &topic, &expected);
+    for bytes_max in [1, 1_000] {
+        let options = FetchOptions { partition_max_bytes: bytes_max, ..FetchOptions::default() };
+        let read = fetch(&mut connection, &topic, 0, 1, options).records.unwrap_or_default();
+        assert_eq!(records_of(&read).first().map(|record| record.offset), Some(2), "with {bytes_max} bytes");
+    }
+}
+
 fn a_tombstone_removes_its_key_and_then_itself(subject: &Subject) {
     let kept = compacted_topic(subject, "tombstones-kept", &[]);
     let gone = compacted_topic(subject, "tombstones-gone", &[("delete.retention.ms", "0")]);
@@ -168,6 +187,7 @@ on_both!(
     old_segments_go_by_the_age_of_their_youngest_record,
     the_last_segment_goes_by_age_too_and_offsets_go_on,
     the_last_record_of_each_key_stays_at_its_offset,
+    a_small_fetch_reads_over_a_gap,
     a_tombstone_removes_its_key_and_then_itself,
     aborted_records_replace_nothing_and_go,
 );
