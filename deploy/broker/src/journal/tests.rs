@@ -208,10 +208,12 @@ fn what_a_failed_append_left_is_cut_before_the_next() {
     let writable = std::mem::replace(&mut journal.disk.as_mut().unwrap().file, Arc::new(File::open(&path).unwrap()));
     journal.append(&[put("b", 1_000)]).unwrap_err();
     journal.append(&[put("c", 1_000)]).unwrap_err();
+    assert!(!journal.is_whole(), "a stop may not call it whole");
     (&*writable).write_all(b"what a full disk took of an append").unwrap();
 
     journal.disk.as_mut().unwrap().file = writable;
     journal.append(&[put("d", 1)]).unwrap();
+    assert!(journal.is_whole());
     assert_eq!(reopened(&path), [put("a", 1), put("d", 1)]);
     assert_eq!(fs::metadata(&path).unwrap().len(), 2 * ends[1] - ends[0], "nothing between the two");
 }
