@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::config::{BrokerConfig, Storage};
+use crate::durable::Unsynced;
 use crate::error::StartError;
 use crate::faults::Faults;
 use crate::log::compact::Compaction;
@@ -29,6 +30,8 @@ use folder::DataFolder;
 
 /// Time-outs of groups and of transactions are met this well.
 const TICK: Duration = Duration::from_millis(20);
+/// What could not be synced is tried again after this, where no flush interval says when.
+const SYNC_RETRY: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// A system that has no more files or memory for connections is asked again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -209,34 +212,37 @@ fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
     let _is_heard = started.send(Ok(()));
     let tasks = LocalSet::new();
     let server = Server::new(Rc::clone(&node), faults, is_ending);
-    let end = tasks.block_on(&runtime, serve(&server, &node, listener, flusher.as_ref(), ended));
+    let (end, unsynced) = tasks.block_on(&runtime, serve(&server, &node, listener, flusher.as_ref(), ended));
     // What still runs is cut here.
     drop(tasks);
     drop(runtime);
+    // It ends what it is syncing: no file is synced by two.
+    drop(flusher);
     if end == End::InOrder {
+        flush::sync(&unsynced);
         flush::sync(&node.borrow_mut().take_dirty());
     }
-    drop(flusher);
     drop(server);
     drop(node);
     // The lock is the last to go.
     drop(data);
 }
 
-/// Serves until the handle says how to end.
+/// Serves until the handle says how to end. Gives with it what the flusher has not been given.
 async fn serve(
     server: &Server,
     node: &NodeRef,
     listener: tokio::net::TcpListener,
     flusher: Option<&Flusher>,
     mut ended: oneshot::Receiver<End>,
-) -> End {
+) -> (End, Vec<Unsynced>) {
     let (flush_interval, maintenance_interval) = {
         let config = &node.borrow().config;
         (config.flush_interval, config.maintenance_interval)
     };
     let mut tick = timer(TICK);
-    let mut flush = timer(flush_interval);
+    // Where every answer is synced before it is sent, only what could not be synced is left to try again.
+    let mut flush = timer(if flush_interval.is_zero() { SYNC_RETRY } else { flush_interval });
     let mut maintenance = timer(maintenance_interval);
     let compaction = Compaction::default();
     let mut unsynced = Vec::new();
@@ -256,13 +262,17 @@ async fn serve(
                 node.borrow_mut().maintain(Now::read());
                 compaction.start(node);
             }
-            _ = flush.tick(), if flusher.is_some() => {
+            _ = flush.tick() => {
                 // What the flusher had no time for comes first; until then the rest may as well stay where it is.
                 if unsynced.is_empty() {
                     unsynced = node.borrow_mut().take_dirty();
                 }
-                if let Some(flusher) = flusher && !unsynced.is_empty() {
-                    unsynced = flusher.give(std::mem::take(&mut unsynced)).err().unwrap_or_default();
+                match flusher {
+                    Some(flusher) if !unsynced.is_empty() => {
+                        unsynced = flusher.give(std::mem::take(&mut unsynced)).err().unwrap_or_default();
+                    }
+                    Some(_) => {}
+                    None => flush::sync(&std::mem::take(&mut unsynced)),
                 }
             }
         }
@@ -270,9 +280,8 @@ async fn serve(
     drop(listener);
     if end == End::InOrder {
         server.close().await;
-        flush::sync(&unsynced);
     }
-    end
+    (end, unsynced)
 }
 
 fn timer(period: Duration) -> Interval {

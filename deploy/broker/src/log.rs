@@ -18,7 +18,6 @@ mod segment;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -28,11 +27,17 @@ use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
 use crate::config::Limits;
+use crate::durable::{Durable, Unsynced};
 use crate::node::{LEADER_EPOCH, Now};
 use crate::topics::settings::TopicSettings;
 use batch::{BatchHeader, Marker, control_batch};
 use producers::Producers;
 use segment::Segment;
+
+/// Sealed files and folders of one log that may wait to be synced, and so be open.
+const UNSYNCED_MAX: usize = 32;
+/// The file that is written to is closed after so long without a write.
+const OPEN_IDLE_MS_MAX: i64 = 10_000;
 
 /// Where a partition's segments are.
 #[derive(Clone, Debug)]
@@ -92,8 +97,8 @@ pub(crate) struct PartitionLog {
     start_offset: i64,
     end_offset: i64,
     producers: Producers,
-    /// Files that are to be synced and no longer written to, and folders that have got a file.
-    dirty: Vec<Arc<File>>,
+    /// What is not written to any more and not known to be on the disk: sealed files, and the folder if it has got one.
+    unsynced: Vec<Arc<Durable>>,
     /// Requests that wait for a change.
     waiting: Vec<Weak<Notify>>,
     /// Whether the last write failed: a full disk is logged once, not with every request.
@@ -113,7 +118,7 @@ impl PartitionLog {
             start_offset,
             end_offset: start_offset,
             producers: Producers::default(),
-            dirty: Vec::new(),
+            unsynced: Vec::new(),
             waiting: Vec::new(),
             is_failing: false,
             decompressed_bytes_max: Limits::default().decompressed_bytes_max,
@@ -141,6 +146,7 @@ impl PartitionLog {
         settings: &TopicSettings,
         now: Now,
     ) -> Result<Appended, ResponseError> {
+        self.refuse_if_unsynced()?;
         let check::Checked { mut header, payload } =
             check::check(&batches, settings, self.decompressed_bytes_max, now.unix_ms)?;
         let appended = |base_offset, max_timestamp_ms| {
@@ -168,6 +174,7 @@ impl PartitionLog {
         settings: &TopicSettings,
         now: Now,
     ) -> Result<Option<i64>, ResponseError> {
+        self.refuse_if_unsynced()?;
         if !self.producers.check_marker(producer_id, producer_epoch)? {
             return Ok(None);
         }
@@ -206,12 +213,26 @@ impl PartitionLog {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
-    /// The files that have been written to since this was last called: whoever syncs them, on whatever thread, has made
-    /// everything durable that was appended before the call.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.extend(self.segments.last_mut().and_then(Segment::take_dirty));
-        dirty
+    /// What has been written to since this was last called, and what could not be synced: whoever syncs it, on whatever
+    /// thread, has made everything durable that was appended before the call.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
+        self.unsynced.retain(|durable| !durable.is_synced());
+        let active = self.segments.last().and_then(Segment::hand_out);
+        self.unsynced.iter().filter_map(Durable::hand_out).chain(active).collect()
+    }
+
+    /// Nothing is written after what may be lost, nor is it told a client again that it is there: a duplicate is refused too.
+    fn refuse_if_unsynced(&self) -> Result<(), ResponseError> {
+        let has_failed = self.unsynced.iter().any(|durable| durable.has_failed())
+            || self.segments.last().is_some_and(Segment::has_failed);
+        if has_failed { Err(ResponseError::KafkaStorageError) } else { Ok(()) }
+    }
+
+    /// Closes the file that is written to, if that is not done often.
+    pub(crate) fn close_if_idle(&mut self, now: Now) {
+        if let Some(active) = self.segments.last_mut() {
+            active.close_if_idle(OPEN_IDLE_MS_MAX, now.unix_ms);
+        }
     }
 
     /// A request that waits for records here is woken by the next append, marker or deletion.
@@ -271,14 +292,26 @@ impl PartitionLog {
             Place::Memory => Segment::in_memory(self.end_offset, now.unix_ms),
             Place::Folder(folder) => {
                 let next = Segment::create(folder, self.end_offset, now.unix_ms)?;
-                self.dirty.push(Arc::new(File::open(folder)?));
+                self.unsynced.push(Arc::new(Durable::folder(folder)));
                 next
             }
         };
         let sealed = self.segments.last_mut().and_then(Segment::seal);
-        self.dirty.extend(sealed);
+        self.unsynced.extend(sealed);
         self.segments.push(next);
+        self.bound_unsynced();
         Ok(())
+    }
+
+    /// Syncs here what the flusher has not come to, so that files which wait for it are not many. What fails is told, and
+    /// refuses the next append.
+    fn bound_unsynced(&mut self) {
+        if self.unsynced.len() > UNSYNCED_MAX {
+            for unsynced in self.unsynced.iter().filter_map(Durable::hand_out) {
+                let _is_told = unsynced.sync();
+            }
+            self.unsynced.retain(|durable| !durable.is_synced());
+        }
     }
 
     /// Logs a failure of the disk.

@@ -15,7 +15,6 @@ pub(crate) mod settings;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::durable::{Durable, Unsynced};
 use crate::journal::Journal;
 use crate::log::{PartitionLog, Place};
 use crate::node::Now;
@@ -52,8 +52,8 @@ pub(crate) struct Topics {
     journal: Journal<TopicRecord>,
     /// The folder of all topics; `None` in memory.
     folder: Option<PathBuf>,
-    /// Folders whose new entries are not synced.
-    new_folders: Vec<PathBuf>,
+    /// Folders that have got entries and are not known to be synced.
+    new_folders: Vec<Arc<Durable>>,
     /// The settings of a topic that sets none.
     defaults: TopicSettings,
     default_partitions: i32,
@@ -136,7 +136,7 @@ impl Topics {
             remove_or_tell(folder.as_deref());
             return Err(refused);
         }
-        self.new_folders.extend(self.folder.clone());
+        self.new_folders.extend(self.folder.as_deref().map(Durable::folder).map(Arc::new));
         self.partitions += logs.len();
         self.ids.insert(id, name.clone());
         let topic = Topic { name: name.clone(), id, overrides, settings: Arc::new(settings), partitions: logs };
@@ -230,12 +230,10 @@ impl Topics {
     }
 
     /// The files and folders that were written since the last call; whoever takes them syncs them, in this order.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
-        let mut dirty = Vec::new();
-        // Without their folders the files could not be found again; a folder that is gone was deleted since.
-        for folder in std::mem::take(&mut self.new_folders) {
-            dirty.extend(File::open(folder).ok().map(Arc::new));
-        }
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
+        // Without their folders the files could not be found again.
+        self.new_folders.retain(|folder| !folder.is_synced());
+        let mut dirty: Vec<Unsynced> = self.new_folders.iter().filter_map(Durable::hand_out).collect();
         dirty.extend(self.journal.take_dirty());
         dirty.extend(
             self.topics.values_mut().flat_map(|topic| &mut topic.partitions).flat_map(PartitionLog::take_dirty),
@@ -271,7 +269,8 @@ impl Topics {
             Place::Memory => None,
         });
         if opened.is_ok() {
-            self.new_folders.extend(topic_folder.cloned().into_iter().chain(folders));
+            let new = topic_folder.cloned().into_iter().chain(folders);
+            self.new_folders.extend(new.map(|folder| Arc::new(Durable::folder(&folder))));
         } else {
             folders.for_each(|folder| remove_or_tell(Some(&folder)));
         }
@@ -296,6 +295,7 @@ impl Topics {
                     tracing::warn!(topic = topic.name, ?error, "old records are not deleted");
                 }
                 log.forget_idle_producers(self.producer_idle_ms_max, now);
+                log.close_if_idle(now);
             }
         }
         self.rewrite_journal();

@@ -12,6 +12,7 @@ use super::record::{Described, Replayed};
 use super::settings::TopicSettings;
 use super::{Topic, Topics, folder};
 use crate::config::{BrokerConfig, Storage};
+use crate::durable::Durable;
 use crate::error::StartError;
 use crate::journal::Journal;
 use crate::log::{PartitionLog, Place};
@@ -48,6 +49,14 @@ impl Topics {
             folder::tidy(data, &alive, &replayed.deleted)?;
         }
         let folder = data.map(|data| data.join(folder::TOPICS));
+        // A killed broker may have made any of them and not synced that.
+        let topic_folders = |folder: &PathBuf| {
+            let of_topic = |(id, topic): (&_, &Described)| folder::of_topic(folder, &topic.name, *id);
+            replayed.topics.iter().map(of_topic).collect::<Vec<_>>()
+        };
+        let of_topics = folder.iter().flat_map(topic_folders);
+        let new_folders: Vec<PathBuf> =
+            data.map(Path::to_owned).into_iter().chain(folder.clone()).chain(of_topics).collect();
         let topics = open_logs(replayed.topics.into_values().collect(), &defaults, folder.as_deref(), config)?;
         Ok(Self {
             ids: topics.iter().map(|topic| (topic.id, topic.name.clone())).collect::<HashMap<_, _>>(),
@@ -55,7 +64,7 @@ impl Topics {
             topics: topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect::<BTreeMap<_, _>>(),
             journal,
             folder,
-            new_folders: data.map(Path::to_path_buf).into_iter().collect(),
+            new_folders: new_folders.into_iter().map(|folder| Arc::new(Durable::folder(&folder))).collect(),
             defaults,
             default_partitions: config.default_partitions,
             partitions_max: config.limits.partitions_max,
