@@ -150,6 +150,13 @@ impl Durable {
     }
 }
 
+/// Syncs a file or folder here and now, for the start, when there is nobody yet who could be refused.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    allow(Operation::Sync, path)?;
+    file.sync_all()
+}
+
 /// Something written that is to be synced, on any thread.
 #[derive(Debug)]
 pub(crate) struct Unsynced {

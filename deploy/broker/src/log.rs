@@ -19,7 +19,7 @@ mod segment;
 pub(crate) mod testing;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -46,6 +46,16 @@ pub(crate) enum Place {
     Memory,
     /// In this folder, one file a segment: `00000000000000000000.log`.
     Folder(PathBuf),
+}
+
+impl Place {
+    /// Its folder, if it has one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Folder(folder) => Some(folder),
+        }
+    }
 }
 
 /// Which records a reader is shown.
@@ -219,6 +229,11 @@ impl PartitionLog {
         self.unsynced.retain(|durable| !durable.is_synced());
         let active = self.segments.last().and_then(Segment::hand_out);
         self.unsynced.iter().filter_map(Durable::hand_out).chain(active).collect()
+    }
+
+    /// Nothing here is durable before these folders are.
+    pub(crate) fn wait_for_sync_of(&mut self, folders: &[Arc<Durable>]) {
+        self.unsynced.extend_from_slice(folders);
     }
 
     /// Nothing is written after what may be lost, nor is it told a client again that it is there: a duplicate is refused too.

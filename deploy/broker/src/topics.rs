@@ -52,8 +52,6 @@ pub(crate) struct Topics {
     journal: Journal<TopicRecord>,
     /// The folder of all topics; `None` in memory.
     folder: Option<PathBuf>,
-    /// Folders that have got entries and are not known to be synced.
-    new_folders: Vec<Arc<Durable>>,
     /// The settings of a topic that sets none.
     defaults: TopicSettings,
     default_partitions: i32,
@@ -136,7 +134,6 @@ impl Topics {
             remove_or_tell(folder.as_deref());
             return Err(refused);
         }
-        self.new_folders.extend(self.folder.as_deref().map(Durable::folder).map(Arc::new));
         self.partitions += logs.len();
         self.ids.insert(id, name.clone());
         let topic = Topic { name: name.clone(), id, overrides, settings: Arc::new(settings), partitions: logs };
@@ -231,10 +228,7 @@ impl Topics {
 
     /// The files and folders that were written since the last call; whoever takes them syncs them, in this order.
     pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
-        // Without their folders the files could not be found again.
-        self.new_folders.retain(|folder| !folder.is_synced());
-        let mut dirty: Vec<Unsynced> = self.new_folders.iter().filter_map(Durable::hand_out).collect();
-        dirty.extend(self.journal.take_dirty());
+        let mut dirty = self.journal.take_dirty();
         dirty.extend(
             self.topics.values_mut().flat_map(|topic| &mut topic.partitions).flat_map(PartitionLog::take_dirty),
         );
@@ -263,16 +257,17 @@ impl Topics {
             })?;
             Ok(log.with_decompressed_bytes_max(self.decompressed_bytes_max))
         });
-        let opened: Result<Vec<_>, Refused> = opened.collect();
-        let folders = places.iter().filter_map(|place| match place {
-            Place::Folder(folder) => Some(folder.clone()),
-            Place::Memory => None,
-        });
-        if opened.is_ok() {
-            let new = topic_folder.cloned().into_iter().chain(folders);
-            self.new_folders.extend(new.map(|folder| Arc::new(Durable::folder(&folder))));
-        } else {
-            folders.for_each(|folder| remove_or_tell(Some(&folder)));
+        let mut opened: Result<Vec<_>, Refused> = opened.collect();
+        let folders = places.iter().filter_map(Place::folder);
+        match &mut opened {
+            // Without their folders the files could not be found again.
+            Ok(logs) => {
+                let folders =
+                    self.folder.as_deref().into_iter().chain(topic_folder.map(PathBuf::as_path)).chain(folders);
+                let folders: Vec<_> = folders.map(|folder| Arc::new(Durable::folder(folder))).collect();
+                logs.iter_mut().for_each(|log| log.wait_for_sync_of(&folders));
+            }
+            Err(_) => folders.for_each(|folder| remove_or_tell(Some(folder))),
         }
         opened
     }

@@ -13,7 +13,7 @@ use super::batch::{BadBatch, BatchHeader, HEADER_LEN};
 use super::scan::{Scan, ScanError};
 use super::segment::{Index, SealedContent, Segment, file_name};
 use super::{PartitionLog, Place};
-use crate::durable::{Operation, allow};
+use crate::durable;
 use crate::error::StartError;
 
 /// Files that were last written to so long before the newest are on the disk: no flush interval is longer.
@@ -93,10 +93,7 @@ impl PartitionLog {
     /// Syncs what the broker before this one wrote and may not have synced: one file at a time, as there may be more of them
     /// than a process may have open.
     fn sync_recent(&self, folder: &Path, files: &[FoundFile]) -> Result<(), StartError> {
-        let sync = |path: &Path| {
-            let file = File::open(path).map_err(failed("open", path))?;
-            allow(Operation::Sync, path).and_then(|()| file.sync_all()).map_err(failed("sync", path))
-        };
+        let sync = |path: &Path| durable::sync(path).map_err(failed("sync", path));
         let newest_ms = files.iter().map(|file| file.written_ms).max().unwrap_or(0);
         for segment in &self.segments {
             let file = files.iter().find(|file| file.base_offset == segment.base_offset);
@@ -104,7 +101,8 @@ impl PartitionLog {
                 sync(path)?;
             }
         }
-        sync(folder)
+        // A new log's folder is synced with its first writes.
+        if files.is_empty() { Ok(()) } else { sync(folder) }
     }
 }
 

@@ -1,7 +1,7 @@
 use super::super::testing::{TestBatch, at, settings};
 use super::super::{Isolation, PartitionLog, Place};
 use super::*;
-use crate::durable::testing::{EIO, asked, fail, heal};
+use crate::durable::testing::{EIO, Operation, asked, fail, heal};
 use crate::topics::settings::TopicSettings;
 
 fn open_at(folder: &Path, start_offset: i64, repair: bool) -> Result<PartitionLog, StartError> {
