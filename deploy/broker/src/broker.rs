@@ -2,6 +2,7 @@
 
 mod flush;
 mod folder;
+mod open_files;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -185,8 +186,11 @@ fn host_and_port(host: &str, port: u16) -> String {
 
 /// The broker's thread, from the first file opened to the last one closed.
 fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
-    let Task { config, data, host, listener, faults, is_ending, ended } = task;
+    let Task { mut config, data, host, listener, faults, is_ending, ended } = task;
     let (flush_interval, is_memory) = (config.flush_interval, config.storage == Storage::Memory);
+    let open_files_max = open_files::raise_limit();
+    let connections_max = open_files::connections_max(config.limits.connections_max, open_files_max);
+    config.limits.connections_max = connections_max;
     let opened = || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let flusher = if is_memory || flush_interval.is_zero() { None } else { Some(Flusher::start()) };
@@ -209,6 +213,10 @@ fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
             return;
         }
     };
+    let partitions = if is_memory { 0 } else { node.borrow().topics.partitions() };
+    if let Some(shortage) = open_files::shortage(open_files_max, connections_max, partitions) {
+        tracing::warn!("{shortage}");
+    }
     let _is_heard = started.send(Ok(()));
     let tasks = LocalSet::new();
     let server = Server::new(Rc::clone(&node), faults, is_ending);
@@ -292,3 +300,9 @@ fn timer(period: Duration) -> Interval {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[path = "../tests/wire/mod.rs"]
+mod wire;

@@ -101,6 +101,11 @@ impl Topics {
         self.topics.values()
     }
 
+    /// Partitions of all topics.
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
+    }
+
     /// A partition; `UnknownTopicOrPartition`.
     pub(crate) fn partition(&self, name: &str, partition: i32) -> Result<&PartitionLog, ResponseError> {
         let topic = self.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
