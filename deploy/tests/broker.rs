@@ -280,10 +280,10 @@ fn a_torn_end_is_cut_without_asking() {
     assert_eq!(read(&kafka(&broker), "torn"), texts(0..11));
 }
 
-/// A program that may write no file beyond a megabyte: what a full disk or a quota looks like.
-fn confined(place: &Place) -> PathBuf {
+/// The program under a limit of its shell.
+fn confined(place: &Place, limit: &str) -> PathBuf {
     let script = place.0.path().join("confined");
-    let text = format!("#!/bin/sh\ntrap '' XFSZ\nulimit -f 2048\nexec '{}' \"$@\"\n", program().display());
+    let text = format!("#!/bin/sh\n{limit}\nexec '{}' \"$@\"\n", program().display());
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     script
@@ -312,7 +312,8 @@ fn fill(broker: &BrokerProcess, topic: &str) -> (usize, Code) {
 #[test]
 fn a_full_disk_is_a_storage_error_and_what_is_there_stays_readable() {
     let place = Place::new();
-    let broker = place.start_by(&confined(&place), &[]);
+    // No file beyond a megabyte: what a full disk or a quota looks like.
+    let broker = place.start_by(&confined(&place, "trap '' XFSZ; ulimit -f 2048"), &[]);
     Admin::connect(&kafka(&broker)).unwrap().ensure_topics(&[TopicSpec::new("full", 1)]).unwrap();
     let (taken, refused) = fill(&broker, "full");
     assert_eq!(refused, Code::KafkaStorageError, "after {taken} records");
@@ -331,6 +332,57 @@ fn a_full_disk_is_a_storage_error_and_what_is_there_stays_readable() {
     assert_eq!(numbers(&broker), texts(0..taken));
     write(&broker, "full", 0..1);
     assert_eq!(numbers(&broker).len(), taken + 1, "there is room again");
+}
+
+/// Sends a record to each of these partitions. Gives the error of the first that is refused.
+fn write_to_each(broker: &BrokerProcess, topic: &str, partitions: std::ops::Range<i32>) -> Result<(), Code> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.bootstrap_servers()).set("retries", "0");
+    let producer: FutureProducer = config.create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for partition in partitions {
+        let sent = producer.send(FutureRecord::<(), _>::to(topic).partition(partition).payload("value"), PATIENCE);
+        runtime.block_on(sent).map_err(|(error, _)| error.rdkafka_error_code().unwrap())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn fewer_open_files_than_partitions_and_segments_are_enough_to_start_and_to_read() {
+    let place = Place::new();
+    let broker = place.start(&[]);
+    let mut long = TopicSpec::new("long", 1);
+    long.properties.insert("internal.segment.bytes".to_owned(), "100".to_owned());
+    Admin::connect(&kafka(&broker)).unwrap().ensure_topics(&[TopicSpec::new("wide", 200), long]).unwrap();
+    write_to_each(&broker, "wide", 0..200).unwrap();
+    write(&broker, "long", 0..200);
+    broker.finish("KILL");
+
+    // None is closed for being idle, however long this takes.
+    let settings = place.0.path().join("settings.toml");
+    fs::write(&settings, "[broker]\nmaintenance_interval = \"1h\"\n").unwrap();
+    let settings = settings.display().to_string();
+    let broker = place.start_by(&confined(&place, "ulimit -n 64"), &["--config", &settings]);
+    let said = place.said();
+    assert!(said.contains("the process may have 64 files open; 32 connections and 201 partitions"), "{said}");
+    assert_eq!(read(&kafka(&broker), "long"), texts(0..200));
+    write(&broker, "long", 200..205);
+    write_to_each(&broker, "wide", 100..105).unwrap();
+    // More than there can be open at once: told as what it is, and nothing else is touched.
+    assert_eq!(write_to_each(&broker, "wide", 0..200), Err(Code::KafkaStorageError));
+    assert_eq!(read(&kafka(&broker), "wide")[0], "value");
+    assert_eq!(broker.finish("TERM").code(), Some(0), "{}", place.said());
+    let broker = place.start(&[]);
+    assert_eq!(read(&kafka(&broker), "long"), texts(0..205));
+}
+
+/// What a shell gives by default is not what the system allows.
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let place = Place::new();
+    let broker = place.start_by(&confined(&place, "ulimit -S -n 32"), &[]);
+    Admin::connect(&kafka(&broker)).unwrap().ensure_topics(&[TopicSpec::new("wide", 100)]).unwrap();
+    write_to_each(&broker, "wide", 0..100).unwrap();
 }
 
 #[test]

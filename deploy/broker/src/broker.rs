@@ -2,6 +2,7 @@
 
 mod flush;
 mod folder;
+mod open_files;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::config::{BrokerConfig, Storage};
 use crate::damage;
+use crate::durable::Unsynced;
 use crate::error::StartError;
 use crate::faults::Faults;
 use crate::log::compact::Compaction;
@@ -30,6 +32,8 @@ use folder::DataFolder;
 
 /// Time-outs of groups and of transactions are met this well.
 const TICK: Duration = Duration::from_millis(20);
+/// What could not be synced is tried again after this, where no flush interval says when.
+const SYNC_RETRY: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// A system that has no more files or memory for connections is asked again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -183,8 +187,11 @@ fn host_and_port(host: &str, port: u16) -> String {
 
 /// The broker's thread, from the first file opened to the last one closed.
 fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
-    let Task { config, data, host, listener, faults, is_ending, ended } = task;
+    let Task { mut config, data, host, listener, faults, is_ending, ended } = task;
     let (flush_interval, is_memory) = (config.flush_interval, config.storage == Storage::Memory);
+    let open_files_max = open_files::raise_limit();
+    let connections_max = open_files::connections_max(config.limits.connections_max, open_files_max);
+    config.limits.connections_max = connections_max;
     let opened = || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let flusher = if is_memory || flush_interval.is_zero() { None } else { Some(Flusher::start()) };
@@ -207,16 +214,21 @@ fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
             return;
         }
     };
+    let partitions = if is_memory { 0 } else { node.borrow().topics.partitions() };
+    if let Some(shortage) = open_files::shortage(open_files_max, connections_max, partitions) {
+        tracing::warn!("{shortage}");
+    }
     let _is_heard = started.send(Ok(()));
     let tasks = LocalSet::new();
     let server = Server::new(Rc::clone(&node), faults, is_ending);
-    let end = tasks.block_on(&runtime, serve(&server, &node, listener, flusher.as_ref(), ended));
+    let (end, unsynced) = tasks.block_on(&runtime, serve(&server, &node, listener, flusher.as_ref(), ended));
     // What still runs is cut here.
     drop(tasks);
     drop(runtime);
-    // It ends what it is syncing, so that all is synced before that is noted.
+    // It ends what it is syncing, so that no file is synced by two, and all is synced before that is noted.
     drop(flusher);
     if end == End::InOrder {
+        flush::sync(&unsynced);
         stop_in_order(&mut node.borrow_mut());
     }
     drop(server);
@@ -227,27 +239,29 @@ fn run(task: Task, started: &mpsc::Sender<Result<(), StartError>>) {
 
 /// Syncs what was written, and notes that nothing is torn.
 fn stop_in_order(node: &mut Node) {
-    let synced = node.sync();
+    // What could not be synced before too.
+    let synced = node.take_dirty().iter().map(Unsynced::sync).fold(Ok(()), Result::and);
     let noted = synced.and_then(|()| if node.is_whole() { damage::note_stop(&node.config.storage) } else { Ok(()) });
     if let Err(error) = noted {
         tracing::error!(%error, "not all could be synced; the next start takes this stop for a kill");
     }
 }
 
-/// Serves until the handle says how to end.
+/// Serves until the handle says how to end. Gives with it what the flusher has not been given.
 async fn serve(
     server: &Server,
     node: &NodeRef,
     listener: tokio::net::TcpListener,
     flusher: Option<&Flusher>,
     mut ended: oneshot::Receiver<End>,
-) -> End {
+) -> (End, Vec<Unsynced>) {
     let (flush_interval, maintenance_interval) = {
         let config = &node.borrow().config;
         (config.flush_interval, config.maintenance_interval)
     };
     let mut tick = timer(TICK);
-    let mut flush = timer(flush_interval);
+    // Where every answer is synced before it is sent, only what could not be synced is left to try again.
+    let mut flush = timer(if flush_interval.is_zero() { SYNC_RETRY } else { flush_interval });
     let mut maintenance = timer(maintenance_interval);
     let compaction = Compaction::default();
     let mut unsynced = Vec::new();
@@ -267,13 +281,17 @@ async fn serve(
                 node.borrow_mut().maintain(Now::read());
                 compaction.start(node);
             }
-            _ = flush.tick(), if flusher.is_some() => {
+            _ = flush.tick() => {
                 // What the flusher had no time for comes first; until then the rest may as well stay where it is.
                 if unsynced.is_empty() {
                     unsynced = node.borrow_mut().take_dirty();
                 }
-                if let Some(flusher) = flusher && !unsynced.is_empty() {
-                    unsynced = flusher.give(std::mem::take(&mut unsynced)).err().unwrap_or_default();
+                match flusher {
+                    Some(flusher) if !unsynced.is_empty() => {
+                        unsynced = flusher.give(std::mem::take(&mut unsynced)).err().unwrap_or_default();
+                    }
+                    Some(_) => {}
+                    None => flush::sync(&std::mem::take(&mut unsynced)),
                 }
             }
         }
@@ -281,9 +299,8 @@ async fn serve(
     drop(listener);
     if end == End::InOrder {
         server.close().await;
-        flush::sync(&unsynced);
     }
-    end
+    (end, unsynced)
 }
 
 fn timer(period: Duration) -> Interval {
@@ -294,3 +311,9 @@ fn timer(period: Duration) -> Interval {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[path = "../tests/wire/mod.rs"]
+mod wire;

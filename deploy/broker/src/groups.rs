@@ -19,8 +19,6 @@ mod turn;
 mod view;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
@@ -34,6 +32,7 @@ use uuid::Uuid;
 use crate::api::Context;
 use crate::config::{BrokerConfig, Storage};
 use crate::damage::OnDamage;
+use crate::durable::Unsynced;
 use crate::error::StartError;
 use crate::journal::Journal;
 use crate::node::Now;
@@ -216,8 +215,8 @@ impl Groups {
         }
     }
 
-    /// The journal's file, if it was written since the last call, for whoever syncs it.
-    pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
+    /// See [`Journal::take_dirty`].
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
         self.journal.take_dirty()
     }
 

@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::damage::OnDamage;
+use crate::durable::{Durable, Operation, Unsynced, allow};
 use crate::error::StartError;
 
 pub(crate) mod frames;
@@ -57,12 +58,13 @@ pub(crate) struct Journal<R> {
 struct Disk {
     path: PathBuf,
     /// Opened to append; shared with the thread that syncs it.
-    file: Arc<File>,
+    file: Arc<Durable>,
+    /// Its folder, if a rewrite could not sync it: until it is, a power loss may bring the file before the rewrite back.
+    folder: Option<Arc<Durable>>,
     /// The end of the last whole frame.
     end: u64,
     /// A failed append left bytes behind `end` that could not be cut yet.
     has_rest: bool,
-    is_dirty: bool,
 }
 
 impl<R: Entry> Journal<R> {
@@ -119,16 +121,11 @@ impl<R: Entry> Journal<R> {
         self.disk.as_ref().is_none_or(|disk| !disk.has_rest)
     }
 
-    /// The file, if it was written since the last call; whoever takes it syncs it (`sync_data`), on any thread.
-    pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
-        let disk = self.disk.as_mut()?;
-        std::mem::take(&mut disk.is_dirty).then(|| disk.file.clone())
-    }
-
-    /// Exchanges the handle of the file: through one that only reads every append fails, as on a full disk.
-    #[cfg(test)]
-    pub(crate) fn exchange_file(&mut self, file: Arc<File>) -> Option<Arc<File>> {
-        self.disk.as_mut().map(|disk| std::mem::replace(&mut disk.file, file))
+    /// What was written since the last call, and what could not be synced; whoever takes it syncs it, on any thread.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
+        let Some(disk) = &mut self.disk else { return Vec::new() };
+        disk.folder.take_if(|folder| folder.is_synced());
+        disk.folder.iter().chain([&disk.file]).filter_map(Durable::hand_out).collect()
     }
 }
 
@@ -149,7 +146,7 @@ impl Disk {
             file.set_len(0).map_err(failed("cut"))?;
             (&file).write_all(&frames::header()).map_err(failed("write"))?;
             file.sync_data().map_err(failed("sync"))?;
-            sync_folder(path).map_err(failed("sync the folder of"))?;
+            File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed("sync the folder of"))?;
             bytes = frames::header();
         }
         let contents = match frames::decode(&bytes) {
@@ -178,17 +175,22 @@ impl Disk {
             if contents.end == 0 {
                 (&file).write_all(&frames::header()).map_err(failed("write"))?;
             }
-            file.sync_data().map_err(failed("sync"))?;
         }
+        // What a killed broker appended may not be on the disk; it is taken for granted from here on.
+        allow(Operation::Sync, path).and_then(|()| file.sync_data()).map_err(failed("sync"))?;
         let end = contents.end.max(frames::HEADER_BYTES) as u64;
-        let disk = Self { path: path.to_owned(), file: Arc::new(file), end, has_rest: false, is_dirty: false };
+        let file = Arc::new(Durable::file(path, file, check::<R>));
+        let disk = Self { path: path.to_owned(), file, folder: None, end, has_rest: false };
         Ok((disk, contents.records))
     }
 
     fn append(&mut self, frame: &[u8]) -> io::Result<()> {
+        if self.folder.as_ref().is_some_and(|folder| folder.has_failed()) {
+            return Err(io::Error::other("its folder could not be synced"));
+        }
         self.cut_rest()?;
-        self.is_dirty = true;
-        if let Err(error) = (&*self.file).write_all(frame) {
+        let mut file = self.file.to_write()?;
+        if let Err(error) = file.write_all(frame) {
             self.has_rest = true;
             // Tried again by the next append; the first error is the one that tells.
             let _ = self.cut_rest();
@@ -200,14 +202,14 @@ impl Disk {
 
     fn cut_rest(&mut self) -> io::Result<()> {
         if self.has_rest {
-            self.file.set_len(self.end)?;
+            self.file.to_write()?.set_len(self.end)?;
             self.has_rest = false;
         }
         Ok(())
     }
 
     /// Gives the number of records.
-    fn rewrite<R: Serialize>(&mut self, records: impl Iterator<Item = R>) -> io::Result<usize> {
+    fn rewrite<R: Serialize + DeserializeOwned>(&mut self, records: impl Iterator<Item = R>) -> io::Result<usize> {
         let new = new_path(&self.path);
         let written = write_new(&new, records).and_then(|written| {
             fs::rename(&new, &self.path)?;
@@ -217,11 +219,12 @@ impl Disk {
             // The next start removes it if this cannot.
             let _ = fs::remove_file(&new);
         })?;
-        self.file = Arc::new(file);
+        self.file = Arc::new(Durable::file(&self.path, file, check::<R>));
         self.end = end;
         self.has_rest = false;
-        self.is_dirty = false;
-        sync_folder(&self.path)?;
+        let folder = Arc::new(Durable::folder(folder_of(&self.path)));
+        self.folder = Some(Arc::clone(&folder));
+        folder.hand_out().map_or(Ok(()), |folder| folder.sync())?;
         Ok(count)
     }
 }
@@ -283,11 +286,17 @@ fn new_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether the file is whole frames of such records.
+fn check<R: DeserializeOwned>(path: &Path) -> io::Result<()> {
+    let damage = match frames::decode::<R>(&fs::read(path)?) {
+        Ok(contents) => contents.damage.map(|damage| damage.problem),
+        Err(version) => Some(format!("it has format {version}")),
+    };
+    damage.map_or(Ok(()), |problem| Err(io::Error::new(io::ErrorKind::InvalidData, problem)))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@
 //! | `log` | a partition's log: batches, segments, recovery, retention, compaction, producers' sequences |
 //! | `groups` | the classic group protocol and committed offsets |
 //! | `transactions` | producer ids and the transaction coordinator |
+//! | `durable` | files that are written here and synced elsewhere, and what follows when a sync fails |
 //! | `journal` | an append-only file of checksummed records, for what no batch tells |
 //! | `faults` | faults that tests inject |
 
@@ -33,6 +34,7 @@ mod api;
 mod broker;
 mod config;
 mod damage;
+mod durable;
 mod error;
 mod faults;
 mod frame;

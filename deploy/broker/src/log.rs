@@ -18,9 +18,8 @@ mod segment;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -28,11 +27,17 @@ use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
 use crate::config::Limits;
+use crate::durable::{Durable, Unsynced};
 use crate::node::{LEADER_EPOCH, Now};
 use crate::topics::settings::TopicSettings;
 use batch::{BatchHeader, Marker, control_batch};
 use producers::Producers;
 use segment::Segment;
+
+/// Sealed files and folders of one log that may wait to be synced, and so be open.
+const UNSYNCED_MAX: usize = 32;
+/// The file that is written to is closed after so long without a write.
+const OPEN_IDLE_MS_MAX: i64 = 10_000;
 
 /// Where a partition's segments are.
 #[derive(Clone, Debug)]
@@ -41,6 +46,16 @@ pub(crate) enum Place {
     Memory,
     /// In this folder, one file a segment: `00000000000000000000.log`.
     Folder(PathBuf),
+}
+
+impl Place {
+    /// Its folder, if it has one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Folder(folder) => Some(folder),
+        }
+    }
 }
 
 /// Which records a reader is shown.
@@ -92,8 +107,8 @@ pub(crate) struct PartitionLog {
     start_offset: i64,
     end_offset: i64,
     producers: Producers,
-    /// Files that are to be synced and no longer written to, and folders that have got a file.
-    dirty: Vec<Arc<File>>,
+    /// What is not written to any more and not known to be on the disk: sealed files, and the folder if it has got one.
+    unsynced: Vec<Arc<Durable>>,
     /// Requests that wait for a change.
     waiting: Vec<Weak<Notify>>,
     /// Whether the last write failed: a full disk is logged once, not with every request.
@@ -115,7 +130,7 @@ impl PartitionLog {
             start_offset,
             end_offset: start_offset,
             producers: Producers::default(),
-            dirty: Vec::new(),
+            unsynced: Vec::new(),
             waiting: Vec::new(),
             is_failing: false,
             decompressed_bytes_max: Limits::default().decompressed_bytes_max,
@@ -144,6 +159,7 @@ impl PartitionLog {
         settings: &TopicSettings,
         now: Now,
     ) -> Result<Appended, ResponseError> {
+        self.refuse_if_unsynced()?;
         let check::Checked { mut header, payload } =
             check::check(&batches, settings, self.decompressed_bytes_max, now.unix_ms)?;
         let appended = |base_offset, max_timestamp_ms| {
@@ -171,6 +187,7 @@ impl PartitionLog {
         settings: &TopicSettings,
         now: Now,
     ) -> Result<Option<i64>, ResponseError> {
+        self.refuse_if_unsynced()?;
         if !self.producers.check_marker(producer_id, producer_epoch)? {
             return Ok(None);
         }
@@ -209,12 +226,31 @@ impl PartitionLog {
         self.segments.iter().map(|segment| segment.size).sum()
     }
 
-    /// The files that have been written to since this was last called: whoever syncs them, on whatever thread, has made
-    /// everything durable that was appended before the call.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.extend(self.segments.last_mut().and_then(Segment::take_dirty));
-        dirty
+    /// What has been written to since this was last called, and what could not be synced: whoever syncs it, on whatever
+    /// thread, has made everything durable that was appended before the call.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
+        self.unsynced.retain(|durable| !durable.is_synced());
+        let active = self.segments.last().and_then(Segment::hand_out);
+        self.unsynced.iter().filter_map(Durable::hand_out).chain(active).collect()
+    }
+
+    /// Nothing here is durable before these folders are.
+    pub(crate) fn wait_for_sync_of(&mut self, folders: &[Arc<Durable>]) {
+        self.unsynced.extend_from_slice(folders);
+    }
+
+    /// Nothing is written after what may be lost, nor is it told a client again that it is there: a duplicate is refused too.
+    fn refuse_if_unsynced(&self) -> Result<(), ResponseError> {
+        let has_failed = self.unsynced.iter().any(|durable| durable.has_failed())
+            || self.segments.last().is_some_and(Segment::has_failed);
+        if has_failed { Err(ResponseError::KafkaStorageError) } else { Ok(()) }
+    }
+
+    /// Closes the file that is written to, if that is not done often.
+    pub(crate) fn close_if_idle(&mut self, now: Now) {
+        if let Some(active) = self.segments.last_mut() {
+            active.close_if_idle(OPEN_IDLE_MS_MAX, now.unix_ms);
+        }
     }
 
     /// Whether no file has a piece of a failed append at its end.
@@ -278,17 +314,28 @@ impl PartitionLog {
         let next = match &self.place {
             Place::Memory => Segment::in_memory(self.end_offset, now.unix_ms),
             Place::Folder(folder) => {
-                // Before the file is made, as nothing may fail once it is there: a roll is done or has left nothing.
-                let opened_folder = File::open(folder)?;
+                // Nothing may fail once the file is there: a roll is done or has left nothing.
                 let next = Segment::create(folder, self.end_offset, now.unix_ms)?;
-                self.dirty.push(Arc::new(opened_folder));
+                self.unsynced.push(Arc::new(Durable::folder(folder)));
                 next
             }
         };
         let sealed = self.segments.last_mut().and_then(Segment::seal);
-        self.dirty.extend(sealed);
+        self.unsynced.extend(sealed);
         self.segments.push(next);
+        self.bound_unsynced();
         Ok(())
+    }
+
+    /// Syncs here what the flusher has not come to, so that files which wait for it are not many. What fails is told, and
+    /// refuses the next append.
+    fn bound_unsynced(&mut self) {
+        if self.unsynced.len() > UNSYNCED_MAX {
+            for unsynced in self.unsynced.iter().filter_map(Durable::hand_out) {
+                let _is_told = unsynced.sync();
+            }
+            self.unsynced.retain(|durable| !durable.is_synced());
+        }
     }
 
     /// Logs a failure of the disk.

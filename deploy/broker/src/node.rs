@@ -1,14 +1,13 @@
 //! The broker's whole state. It belongs to one thread; a request is one synchronous call on it.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::BrokerConfig;
 use crate::damage;
+use crate::durable::Unsynced;
 use crate::error::StartError;
 use crate::groups::Groups;
 use crate::topics::Topics;
@@ -65,8 +64,8 @@ impl Node {
         self.topics.maintain(now);
     }
 
-    /// The files that were written since the last call; whoever takes them syncs them, in this order.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
+    /// What was written since the last call, and what could not be synced; whoever takes it syncs it, in this order.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
         let mut dirty = self.topics.take_dirty();
         dirty.extend(self.groups.take_dirty());
         dirty.extend(self.transactions.take_dirty());
@@ -78,12 +77,15 @@ impl Node {
         self.topics.is_whole() && self.groups.is_whole() && self.transactions.is_whole()
     }
 
-    /// Syncs what was written, now and here.
+    /// Syncs what was written, now and here. What could not be synced before is left alone: it has taken no writes since, so
+    /// no answer waits for it.
     ///
     /// # Errors
     /// The first file's that the system cannot sync; the others are tried all the same.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.take_dirty().iter().map(|file| file.sync_data()).fold(Ok(()), Result::and)
+        let dirty = self.take_dirty();
+        let new = dirty.iter().filter(|unsynced| !unsynced.had_failed());
+        new.map(Unsynced::sync).fold(Ok(()), Result::and)
     }
 }
 

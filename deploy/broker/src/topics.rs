@@ -15,7 +15,6 @@ pub(crate) mod settings;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::damage::OnDamage;
+use crate::durable::{Durable, Unsynced};
 use crate::journal::Journal;
 use crate::log::{PartitionLog, Place};
 use crate::node::Now;
@@ -53,8 +53,6 @@ pub(crate) struct Topics {
     journal: Journal<TopicRecord>,
     /// The folder of all topics; `None` in memory.
     folder: Option<PathBuf>,
-    /// Folders whose new entries are not synced.
-    new_folders: Vec<PathBuf>,
     /// The settings of a topic that sets none.
     defaults: TopicSettings,
     default_partitions: i32,
@@ -104,6 +102,11 @@ impl Topics {
         self.topics.values()
     }
 
+    /// Partitions of all topics.
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
+    }
+
     /// A partition; `UnknownTopicOrPartition`.
     pub(crate) fn partition(&self, name: &str, partition: i32) -> Result<&PartitionLog, ResponseError> {
         let topic = self.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -137,7 +140,6 @@ impl Topics {
             remove_or_tell(folder.as_deref());
             return Err(refused);
         }
-        self.new_folders.extend(self.folder.clone());
         self.partitions += logs.len();
         self.ids.insert(id, name.clone());
         let topic = Topic { name: name.clone(), id, overrides, settings: Arc::new(settings), partitions: logs };
@@ -231,13 +233,8 @@ impl Topics {
     }
 
     /// The files and folders that were written since the last call; whoever takes them syncs them, in this order.
-    pub(crate) fn take_dirty(&mut self) -> Vec<Arc<File>> {
-        let mut dirty = Vec::new();
-        // Without their folders the files could not be found again; a folder that is gone was deleted since.
-        for folder in std::mem::take(&mut self.new_folders) {
-            dirty.extend(File::open(folder).ok().map(Arc::new));
-        }
-        dirty.extend(self.journal.take_dirty());
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
+        let mut dirty = self.journal.take_dirty();
         dirty.extend(
             self.topics.values_mut().flat_map(|topic| &mut topic.partitions).flat_map(PartitionLog::take_dirty),
         );
@@ -271,15 +268,17 @@ impl Topics {
             })?;
             Ok(log.with_decompressed_bytes_max(self.decompressed_bytes_max))
         });
-        let opened: Result<Vec<_>, Refused> = opened.collect();
-        let folders = places.iter().filter_map(|place| match place {
-            Place::Folder(folder) => Some(folder.clone()),
-            Place::Memory => None,
-        });
-        if opened.is_ok() {
-            self.new_folders.extend(topic_folder.cloned().into_iter().chain(folders));
-        } else {
-            folders.for_each(|folder| remove_or_tell(Some(&folder)));
+        let mut opened: Result<Vec<_>, Refused> = opened.collect();
+        let folders = places.iter().filter_map(Place::folder);
+        match &mut opened {
+            // Without their folders the files could not be found again.
+            Ok(logs) => {
+                let folders =
+                    self.folder.as_deref().into_iter().chain(topic_folder.map(PathBuf::as_path)).chain(folders);
+                let folders: Vec<_> = folders.map(|folder| Arc::new(Durable::folder(folder))).collect();
+                logs.iter_mut().for_each(|log| log.wait_for_sync_of(&folders));
+            }
+            Err(_) => folders.for_each(|folder| remove_or_tell(Some(folder))),
         }
         opened
     }
@@ -302,6 +301,7 @@ impl Topics {
                     tracing::warn!(topic = topic.name, ?error, "old records are not deleted");
                 }
                 log.forget_idle_producers(self.producer_idle_ms_max, now);
+                log.close_if_idle(now);
             }
         }
         self.rewrite_journal();

@@ -22,15 +22,14 @@ mod record;
 pub(crate) mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 
 use crate::config::{BrokerConfig, Storage};
 use crate::damage::OnDamage;
+use crate::durable::Unsynced;
 use crate::error::StartError;
 use crate::groups::Groups;
 use crate::journal::Journal;
@@ -99,7 +98,7 @@ impl Decisions for Journal<Record> {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.take_dirty().map_or(Ok(()), |file| file.sync_data())
+        self.take_dirty().iter().map(Unsynced::sync).fold(Ok(()), io::Result::and)
     }
 }
 
@@ -162,8 +161,8 @@ impl Transactions {
         self.end_with(&mut LogsAndGroups { topics, groups }, id, producer, is_commit, now)
     }
 
-    /// The journal's file, if it was written since the last call. See [`Journal::take_dirty`].
-    pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
+    /// See [`Journal::take_dirty`].
+    pub(crate) fn take_dirty(&mut self) -> Vec<Unsynced> {
         self.journal.take_dirty()
     }
 

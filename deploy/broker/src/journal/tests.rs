@@ -3,6 +3,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::*;
+use crate::durable::testing::{EIO, fail};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Record {
@@ -74,7 +75,7 @@ fn in_memory_nothing_is_kept_and_nothing_fails() {
     assert_eq!(records, []);
     journal.append(&vec![put("a", 1); 2 * REWRITE_RECORDS_MIN]).unwrap();
     assert!(!journal.is_worth_rewriting(1));
-    assert!(journal.take_dirty().is_none());
+    assert!(journal.take_dirty().is_empty());
     journal.rewrite(std::iter::once(put("a", 1))).unwrap();
 }
 
@@ -82,12 +83,12 @@ fn in_memory_nothing_is_kept_and_nothing_fails() {
 fn it_is_dirty_from_an_append_until_it_is_taken() {
     let (_folder, path, _) = written(&[]);
     let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
-    assert!(journal.take_dirty().is_none());
+    assert!(journal.take_dirty().is_empty());
     journal.append(&[]).unwrap();
-    assert!(journal.take_dirty().is_none(), "an empty append writes nothing");
+    assert!(journal.take_dirty().is_empty(), "an empty append writes nothing");
     journal.append(&[put("a", 1)]).unwrap();
-    journal.take_dirty().unwrap().sync_data().unwrap();
-    assert!(journal.take_dirty().is_none());
+    journal.take_dirty()[0].sync().unwrap();
+    assert!(journal.take_dirty().is_empty());
 }
 
 #[test]
@@ -205,11 +206,12 @@ fn what_a_failed_append_left_is_cut_before_the_next() {
     let (_folder, path, ends) = written(&[vec![put("a", 1)]]);
     let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
     // Neither a write nor a cut goes through a handle that only reads.
-    let writable = std::mem::replace(&mut journal.disk.as_mut().unwrap().file, Arc::new(File::open(&path).unwrap()));
+    let unwritable = Arc::new(Durable::file(&path, File::open(&path).unwrap(), |_| Ok(())));
+    let writable = std::mem::replace(&mut journal.disk.as_mut().unwrap().file, unwritable);
     journal.append(&[put("b", 1_000)]).unwrap_err();
     journal.append(&[put("c", 1_000)]).unwrap_err();
     assert!(!journal.is_whole(), "a stop may not call it whole");
-    (&*writable).write_all(b"what a full disk took of an append").unwrap();
+    writable.to_write().unwrap().write_all(b"what a full disk took of an append").unwrap();
 
     journal.disk.as_mut().unwrap().file = writable;
     journal.append(&[put("d", 1)]).unwrap();
@@ -297,4 +299,42 @@ proptest! {
         records.push(put("a", 1));
         prop_assert_eq!(reopened(&path), records);
     }
+}
+
+/// The coordinator's decision, the one who asks for it by its own sync, and whoever appends after it.
+#[test]
+fn after_a_failed_sync_it_takes_no_appends_until_it_is_synced() {
+    let (folder, path, _) = written(&[]);
+    let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
+    journal.append(&[put("a", 1)]).unwrap();
+    fail(folder.path(), Operation::Sync, 0, 2, EIO);
+    for _ in 0..2 {
+        assert!(journal.take_dirty()[0].sync().is_err());
+        assert!(journal.append(&[put("b", 1)]).is_err());
+    }
+    journal.take_dirty()[0].sync().unwrap();
+    journal.append(&[put("c", 1)]).unwrap();
+    assert_eq!(reopened(&path), [put("a", 1), put("c", 1)]);
+}
+
+/// Until the folder is synced a power loss may bring the old file back, without what was appended to the new one.
+#[test]
+fn after_a_rewrite_whose_folder_could_not_be_synced_it_takes_no_appends_until_it_is() {
+    let (_folder, path, _) = written(&[vec![put("a", 1)]]);
+    let (mut journal, _) = Journal::open(Some(&path), OnDamage::CutTorn).unwrap();
+    fail(folder_of(&path), Operation::Sync, 0, 1, EIO);
+    journal.rewrite(std::iter::once(put("b", 1))).unwrap_err();
+    journal.append(&[put("c", 1)]).unwrap_err();
+    assert_eq!(reopened(&path), [put("b", 1)]);
+    journal.take_dirty()[0].sync().unwrap();
+    journal.append(&[put("d", 1)]).unwrap();
+    assert_eq!(reopened(&path), [put("b", 1), put("d", 1)]);
+}
+
+#[test]
+fn what_was_appended_before_the_start_is_synced_by_it() {
+    let (folder, path, _) = written(&[vec![put("a", 1)]]);
+    fail(folder.path(), Operation::Sync, 0, 1, EIO);
+    let refused = Journal::<Record>::open(Some(&path), OnDamage::CutTorn).unwrap_err().to_string();
+    assert_eq!(refused, format!("cannot sync {}: Input/output error (os error 5)", path.display()));
 }

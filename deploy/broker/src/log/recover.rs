@@ -7,7 +7,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::batch::{BadBatch, BatchHeader, HEADER_LEN};
@@ -15,6 +14,7 @@ use super::scan::{Scan, ScanError};
 use super::segment::{Index, SealedContent, Segment, file_name};
 use super::{PartitionLog, Place};
 use crate::damage::OnDamage;
+use crate::durable;
 use crate::error::StartError;
 use crate::topics::folder::shown;
 
@@ -57,12 +57,11 @@ impl PartitionLog {
         }
         if let Some(last) = log.segments.last_mut() {
             log.end_offset = log.end_offset.max(last.base_offset);
-            last.reopen().map_err(failed("open", &folder.join(file_name(last.base_offset))))?;
         }
         log.end_offset = log.end_offset.max(log.start_offset);
         log.producers.forget_before(log.start_offset);
         log.read_clean_until();
-        log.mark_unsynced(files)?;
+        log.sync_recent(folder, files)?;
         Ok(log)
     }
 
@@ -97,16 +96,19 @@ impl PartitionLog {
         Ok(is_repaired)
     }
 
-    /// What the broker before this one wrote and may not have synced is synced with the first writes of this one.
-    fn mark_unsynced(&mut self, files: &[FoundFile]) -> Result<(), StartError> {
+    /// Syncs what the broker before this one wrote and may not have synced: one file at a time, as there may be more of them
+    /// than a process may have open.
+    fn sync_recent(&self, folder: &Path, files: &[FoundFile]) -> Result<(), StartError> {
+        let sync = |path: &Path| durable::sync(path).map_err(failed("sync", path));
         let newest_ms = files.iter().map(|file| file.written_ms).max().unwrap_or(0);
         for segment in &self.segments {
             let file = files.iter().find(|file| file.base_offset == segment.base_offset);
             if let Some(FoundFile { path, .. }) = file.filter(|file| file.written_ms >= newest_ms - UNSYNCED_MS_MAX) {
-                self.dirty.push(Arc::new(File::open(path).map_err(failed("open", path))?));
+                sync(path)?;
             }
         }
-        Ok(())
+        // A new log's folder is synced with its first writes.
+        if files.is_empty() { Ok(()) } else { sync(folder) }
     }
 }
 

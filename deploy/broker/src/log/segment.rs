@@ -15,6 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::BatchHeader;
+use super::scan::{Scan, ScanError};
+use crate::durable::{Durable, Operation, Unsynced, allow};
 
 /// Bytes of log for one entry of the index: what a lookup has to walk at most, and 24 bytes of memory a time. Larger than
 /// Kafka's 4 KiB, because the walk is over memory that the read needs anyway.
@@ -33,17 +35,15 @@ pub(crate) struct Segment {
     content: Content,
     /// Whether bytes after `size` could not be cut off yet.
     pub(crate) has_torn_append: bool,
-    /// Whether it has been written to since its file was last handed to be synced.
-    is_dirty: bool,
     pub(crate) index: Index,
 }
 
 /// Where its bytes are.
 #[derive(Debug)]
 enum Content {
-    /// A file; open as long as it is written to. A sealed one is opened for each read, so that open files do not grow with
-    /// the log.
-    File { path: PathBuf, open: Option<Arc<File>> },
+    /// A file; open from the first write until it is sealed or not written to for a while, else opened for each read: so
+    /// open files grow with the partitions that are written to at the time, not with the log.
+    File { path: PathBuf, open: Option<Arc<Durable>> },
     /// Memory that is written to.
     Growing(Vec<u8>),
     /// Memory that is shared with readers.
@@ -117,14 +117,12 @@ impl Segment {
     pub(crate) fn create(folder: &Path, base_offset: i64, now_ms: i64) -> io::Result<Self> {
         let path = folder.join(file_name(base_offset));
         // A file of that name can only be a remnant: the log ends before its first offset.
-        let open = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
-        open.set_len(0).inspect_err(|_| {
+        let open = open_to_append(&path, OpenOptions::new().create(true))?;
+        open.to_write().and_then(|file| file.set_len(0)).inspect_err(|_| {
             // What this cannot remove the next start does: an empty file before the end of the log.
             let _ = fs::remove_file(&path);
         })?;
-        let mut segment = Self::new(base_offset, Content::File { path, open: Some(Arc::new(open)) }, now_ms);
-        segment.is_dirty = true;
-        Ok(segment)
+        Ok(Self::new(base_offset, Content::File { path, open: Some(Arc::new(open)) }, now_ms))
     }
 
     /// A segment that has been scanned: of its content, the first `size` bytes count.
@@ -141,40 +139,43 @@ impl Segment {
 
     fn new(base_offset: i64, content: Content, written_ms: i64) -> Self {
         let index = Index::default();
-        let (has_torn_append, is_dirty) = (false, false);
-        Self { base_offset, size: 0, begun_ms: written_ms, written_ms, content, has_torn_append, is_dirty, index }
-    }
-
-    /// Makes it one that can be written to.
-    pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        match &mut self.content {
-            Content::File { path, open: open @ None } => {
-                *open = Some(Arc::new(OpenOptions::new().read(true).append(true).open(path)?));
-            }
-            Content::Sealed(bytes) => self.content = Content::Growing(std::mem::take(bytes).into()),
-            Content::File { .. } | Content::Growing(_) => {}
-        }
-        Ok(())
+        Self { base_offset, size: 0, begun_ms: written_ms, written_ms, content, has_torn_append: false, index }
     }
 
     /// Ends the writing. Gives the file if it is still to be synced.
-    pub(crate) fn seal(&mut self) -> Option<Arc<File>> {
-        let dirty = self.take_dirty();
-        match &mut self.content {
-            Content::File { open, .. } => *open = None,
-            Content::Growing(bytes) => self.content = Content::Sealed(std::mem::take(bytes).into()),
-            Content::Sealed(_) => {}
-        }
+    pub(crate) fn seal(&mut self) -> Option<Arc<Durable>> {
+        let open = match &mut self.content {
+            Content::File { open, .. } => open.take(),
+            Content::Growing(bytes) => {
+                self.content = Content::Sealed(std::mem::take(bytes).into());
+                None
+            }
+            Content::Sealed(_) => None,
+        };
         self.index.entries.shrink_to_fit();
-        dirty
+        open.filter(|file| !file.is_synced())
     }
 
-    /// Its file, if that has been written to since this was last called.
-    pub(crate) fn take_dirty(&mut self) -> Option<Arc<File>> {
+    /// Closes its file if that is synced and was not written to for so long; the next append opens it again.
+    pub(crate) fn close_if_idle(&mut self, idle_ms_max: i64, now_ms: i64) {
+        if now_ms.saturating_sub(self.written_ms) > idle_ms_max
+            && let Content::File { open, .. } = &mut self.content
+        {
+            open.take_if(|file| file.is_synced());
+        }
+    }
+
+    /// Its file, if that is to be synced.
+    pub(crate) fn hand_out(&self) -> Option<Unsynced> {
         match &self.content {
-            Content::File { open: Some(file), .. } if std::mem::take(&mut self.is_dirty) => Some(Arc::clone(file)),
+            Content::File { open: Some(file), .. } => file.hand_out(),
             _ => None,
         }
+    }
+
+    /// Whether its file could not be synced and therefore takes no writes.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(&self.content, Content::File { open: Some(file), .. } if file.has_failed())
     }
 
     /// Appends a batch by one write. On an error nothing has changed.
@@ -187,20 +188,22 @@ impl Segment {
                 bytes.extend_from_slice(header);
                 bytes.extend_from_slice(payload);
             }
-            Content::File { open: Some(file), .. } => {
+            Content::File { path, open } => {
+                let file = match open {
+                    Some(open) => open,
+                    None => open.insert(Arc::new(open_to_append(path, &mut OpenOptions::new())?)),
+                };
+                let file = file.to_write()?;
                 if self.has_torn_append {
                     file.set_len(position)?;
                     self.has_torn_append = false;
                 }
-                self.is_dirty = true;
                 if let Err(error) = write_all(file, [IoSlice::new(header), IoSlice::new(payload)]) {
                     self.has_torn_append = file.set_len(position).is_err();
                     return Err(error);
                 }
             }
-            Content::File { open: None, .. } | Content::Sealed(_) => {
-                return Err(io::Error::other("the segment is sealed"));
-            }
+            Content::Sealed(_) => return Err(io::Error::other("the segment is sealed")),
         }
         self.size += batch.size as u64;
         self.written_ms = now_ms;
@@ -216,7 +219,7 @@ impl Segment {
         };
         let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
         match &self.content {
-            Content::File { open: Some(file), .. } => read_file(file, position, length),
+            Content::File { open: Some(file), .. } => read_file(file.as_file()?, position, length),
             Content::File { path, open: None } => read_file(&File::open(path)?, position, length),
             Content::Growing(bytes) => bytes.get(range()?).map(Bytes::copy_from_slice).ok_or_else(cut),
             Content::Sealed(bytes) => {
@@ -262,6 +265,24 @@ impl Segment {
 /// The name of a segment's file.
 pub(crate) fn file_name(base_offset: i64) -> String {
     format!("{base_offset:020}.log")
+}
+
+fn open_to_append(path: &Path, options: &mut OpenOptions) -> io::Result<Durable> {
+    allow(Operation::Open, path)?;
+    Ok(Durable::file(path, options.read(true).append(true).open(path)?, check))
+}
+
+/// Whether the file is whole batches, every one with its checksum.
+fn check(path: &Path) -> io::Result<()> {
+    let mut scan = Scan::of_content(&SealedContent::File(path.to_owned()), 0)?;
+    loop {
+        match scan.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(ScanError::Bad(bad)) => return Err(io::Error::new(io::ErrorKind::InvalidData, bad)),
+            Err(ScanError::Io(error)) => return Err(error),
+        }
+    }
 }
 
 fn read_file(file: &File, position: u64, length: usize) -> io::Result<Bytes> {

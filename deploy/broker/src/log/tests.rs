@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use super::testing::{TestBatch, at, settings};
 use super::*;
 use crate::damage::OnDamage;
+use crate::durable::testing::{EIO, EMFILE, ENOSPC, Operation, fail};
 
 /// An empty log in a folder.
 fn open(folder: &Path) -> PartitionLog {
@@ -172,6 +173,98 @@ fn what_is_to_be_synced_is_handed_out_once() {
     append(&mut log, &TestBatch::new(&["a"], 0));
     log.roll(at(0)).unwrap();
     assert_eq!(log.take_dirty().len(), 3, "the sealed one, the new one and the folder");
+}
+
+/// From a failed sync on nothing is written or told again, an acknowledgement of a duplicate neither; then it goes on.
+#[test]
+fn what_could_not_be_synced_is_not_written_after() {
+    let check = |rolls: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = open(folder.path());
+        let first = TestBatch::of_producer(1, 1, 0, 0).transactional();
+        append(&mut log, &first);
+        if rolls {
+            log.roll(at(0)).unwrap();
+        }
+        fail(folder.path(), Operation::Sync, 0, 1, EIO);
+        let outcomes: Vec<bool> = log.take_dirty().iter().map(|unsynced| unsynced.sync().is_ok()).collect();
+        assert_eq!(outcomes.iter().filter(|is_ok| !**is_ok).count(), 1);
+        for batch in [&first, &TestBatch::new(&["another"], 0)] {
+            assert_eq!(log.append(batch.build(), true, &settings(), at(0)), Err(ResponseError::KafkaStorageError));
+        }
+        let marker = log.write_marker(1, 0, true, &settings(), at(0));
+        assert_eq!(marker, Err(ResponseError::KafkaStorageError));
+        assert_eq!(read(&log, 0, 1 << 20, true), [0], "reading goes on");
+
+        let again = log.take_dirty();
+        assert_eq!(again.iter().map(Unsynced::had_failed).collect::<Vec<_>>(), [true]);
+        again[0].sync().unwrap();
+        assert_eq!(append(&mut log, &first), 0, "a duplicate");
+        assert_eq!(append(&mut log, &TestBatch::new(&["another"], 0)), 1);
+    };
+    check(false);
+    check(true);
+}
+
+/// The operation that fails changes nothing, whichever it is, and the log is as whole as it says.
+#[test]
+fn an_operation_that_fails_changes_nothing() {
+    let batch = TestBatch::new(&["a"], 0);
+    let by_size = TopicSettings { segment_bytes: 2 * batch.build().len() as u64, ..settings() };
+    for (operation, errno) in [(Operation::Open, EMFILE), (Operation::Write, ENOSPC)] {
+        for works in 0..8 {
+            let folder = tempfile::tempdir().unwrap();
+            let mut log = open(folder.path());
+            fail(folder.path(), operation, works, 1, errno);
+            let mut acknowledged = Vec::new();
+            for _ in 0..12 {
+                match log.append(batch.build(), false, &by_size, at(0)) {
+                    Ok(appended) => acknowledged.push(appended.base_offset),
+                    Err(error) => assert_eq!(error, ResponseError::KafkaStorageError),
+                }
+                log.close_if_idle(at(i64::MAX));
+                log.take_dirty().iter().for_each(|unsynced| unsynced.sync().unwrap());
+            }
+            assert_eq!(acknowledged, (0..acknowledged.len() as i64).collect::<Vec<_>>());
+            assert!(acknowledged.len() >= 11, "{operation:?} {works}: {acknowledged:?}");
+            assert_eq!(open(folder.path()).end_offset(), acknowledged.len() as i64, "{operation:?} {works}");
+        }
+    }
+}
+
+/// How many files in a folder this process has open.
+#[cfg(target_os = "linux")]
+fn open_files(folder: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let opened = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+    opened.filter(|path| path.starts_with(folder)).count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn open_files_do_not_grow_with_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path());
+    let batch = TestBatch::new(&["a"], 0);
+    let by_size = TopicSettings { segment_bytes: batch.build().len() as u64, ..settings() };
+    for _ in 0..500 {
+        log.append(batch.build(), false, &by_size, at(0)).unwrap();
+        assert!(open_files(folder.path()) <= UNSYNCED_MAX + 1, "nothing syncs them but the log itself");
+    }
+    log.take_dirty().iter().for_each(|unsynced| unsynced.sync().unwrap());
+    log.take_dirty();
+    assert_eq!(open_files(folder.path()), 1, "the one that is written to");
+    log.close_if_idle(at(OPEN_IDLE_MS_MAX));
+    assert_eq!(open_files(folder.path()), 1, "it was just written to");
+    log.close_if_idle(at(OPEN_IDLE_MS_MAX + 1));
+    assert_eq!(open_files(folder.path()), 0);
+
+    let mut log = open(folder.path());
+    assert_eq!((log.segments.len(), open_files(folder.path())), (500, 0), "a start leaves none open");
+    assert_eq!((read(&log, 0, 1 << 20, true), read(&log, 499, 1 << 20, true)), (vec![0], vec![499]));
+    append(&mut log, &batch);
+    log.close_if_idle(at(i64::MAX));
+    assert_eq!(open_files(folder.path()), 1, "not before it is synced");
 }
 
 /// Without its file, the log refuses appends and reads with Kafka's error; it goes on where it was once it can.

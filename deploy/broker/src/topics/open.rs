@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use super::settings::TopicSettings;
 use super::{Topic, Topics, folder};
 use crate::config::{BrokerConfig, Storage};
 use crate::damage::OnDamage;
+use crate::durable;
 use crate::error::StartError;
 use crate::journal::Journal;
 use crate::log::{PartitionLog, Place};
@@ -49,6 +51,18 @@ impl Topics {
             folder::tidy(data, &alive, &replayed.deleted)?;
         }
         let folder = data.map(|data| data.join(folder::TOPICS));
+        if let Some(folder) = &folder {
+            // A killed broker may have made any of them and not synced that.
+            let of_topics = replayed.topics.iter().map(|(id, topic)| folder::of_topic(folder, &topic.name, *id));
+            for made in data.map(Path::to_owned).into_iter().chain([folder.clone()]).chain(of_topics) {
+                match durable::sync(&made) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(StartError::File { action: "sync", path: made, source });
+                    }
+                    _ => {}
+                }
+            }
+        }
         let topics = open_logs(replayed.topics.into_values().collect(), &defaults, folder.as_deref(), config)?;
         Ok(Self {
             ids: topics.iter().map(|topic| (topic.id, topic.name.clone())).collect::<HashMap<_, _>>(),
@@ -56,7 +70,6 @@ impl Topics {
             topics: topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect::<BTreeMap<_, _>>(),
             journal,
             folder,
-            new_folders: data.map(Path::to_path_buf).into_iter().collect(),
             defaults,
             default_partitions: config.default_partitions,
             partitions_max: config.limits.partitions_max,

@@ -78,8 +78,9 @@ impl Participants for LogsAndGroups<'_> {
     }
 
     fn sync(&mut self) -> Result<(), ResponseError> {
+        // What could not be synced before is among it, so that this fails until all of it is.
         let dirty = self.topics.take_dirty().into_iter().chain(self.groups.take_dirty());
-        dirty.map(|file| file.sync_data()).fold(Ok(()), Result::and).map_err(|error| {
+        dirty.map(|unsynced| unsynced.sync()).fold(Ok(()), Result::and).map_err(|error| {
             tracing::error!(%error, "cannot sync the markers of a transaction; it is tried again");
             ResponseError::KafkaStorageError
         })
@@ -98,5 +99,34 @@ impl Participants for LogsAndGroups<'_> {
 
     fn staged(&self) -> Vec<(String, i64)> {
         self.groups.staged()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::durable::testing::{EIO, Operation, fail};
+    use crate::log::testing::{TestBatch, at};
+
+    /// A marker that is not on the disk holds the transaction open, however often that is asked for.
+    #[test]
+    fn markers_are_synced_or_the_sync_fails_again() {
+        let data = tempfile::tempdir().unwrap();
+        let config = BrokerConfig::at(data.path());
+        let (mut topics, mut groups) = (Topics::open(&config).unwrap(), Groups::open(&config, at(0)).unwrap());
+        topics.create("a", 1, Default::default()).unwrap();
+        let (log, settings) = topics.partition_mut("a", 0).unwrap();
+        let batch = TestBatch::of_producer(1, 7, 0, 0).transactional().build();
+        log.append(batch, true, &settings, at(1_000)).unwrap();
+        let mut participants = LogsAndGroups { topics: &mut topics, groups: &mut groups };
+        participants.sync().unwrap();
+        participants.write_marker("a", 0, Producer { id: 7, epoch: 0 }, true, at(1_000)).unwrap();
+        fail(data.path(), Operation::Sync, 0, 3, EIO);
+        for _ in 0..3 {
+            assert_eq!(participants.sync(), Err(ResponseError::KafkaStorageError));
+        }
+        participants.sync().unwrap();
+        participants.sync().unwrap();
     }
 }

@@ -1,10 +1,8 @@
 //! A broker of our own in this thread: its requests go through the whole table of APIs, its time is the test's.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -17,6 +15,7 @@ use uuid::Uuid;
 use super::world::{Broker, Pending};
 use crate::api::{self, Context, Outcome};
 use crate::config::{BrokerConfig, Storage};
+use crate::durable::testing::{self, Operation};
 use crate::groups::{Groups, JOURNAL};
 use crate::node::{Node, NodeRef, Now};
 use crate::topics::Topics;
@@ -30,8 +29,7 @@ pub(super) struct Local {
     config: BrokerConfig,
     pub(super) node: NodeRef,
     now: Now,
-    /// While the disk is full.
-    writable: Option<Arc<File>>,
+    is_disk_full: bool,
     /// Ids that were made.
     minted: u64,
 }
@@ -43,7 +41,7 @@ impl Local {
         let now = Now { unix_ms: 1_700_000_000_000, instant: Instant::now() };
         let minted = 0;
         let node = open(&config, now, minted);
-        Self { folder, config, node, now, writable: None, minted }
+        Self { folder, config, node, now, is_disk_full: false, minted }
     }
 
     /// The groups as a restart would find them now.
@@ -51,15 +49,11 @@ impl Local {
         Groups::open(&self.config, self.now).unwrap()
     }
 
+    /// The groups' journal is on it, and nothing else.
     fn fill_disk(&mut self, is_full: bool) {
-        let path = self.folder.path().join(JOURNAL);
-        let journal = &mut self.node.borrow_mut().groups.journal;
-        match (is_full, self.writable.take()) {
-            (true, None) => self.writable = journal.exchange_file(Arc::new(File::open(path).unwrap())),
-            (true, writable) => self.writable = writable,
-            (false, Some(writable)) => drop(journal.exchange_file(writable)),
-            (false, None) => {}
-        }
+        self.is_disk_full = is_full;
+        let fails = if is_full { usize::MAX } else { 0 };
+        testing::fail(&self.folder.path().join(JOURNAL), Operation::Write, 0, fails, testing::ENOSPC);
     }
 }
 
@@ -100,7 +94,7 @@ impl Broker for Local {
     fn restart(&mut self) {
         self.minted += 1_000_000;
         self.node = open(&self.config, self.now, self.minted);
-        self.writable = None;
+        self.fill_disk(false);
     }
 
     fn do_own(&mut self, line: &str) -> bool {
@@ -108,7 +102,7 @@ impl Broker for Local {
             "disk full" => self.fill_disk(true),
             "disk free" => self.fill_disk(false),
             // It fails while the disk is full, as it may.
-            "rewrite" if self.writable.is_some() => {}
+            "rewrite" if self.is_disk_full => {}
             "rewrite" => {
                 let groups = &mut self.node.borrow_mut().groups;
                 let alive = groups.snapshot();

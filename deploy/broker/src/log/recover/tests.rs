@@ -1,6 +1,7 @@
 use super::super::testing::{TestBatch, at, settings};
 use super::super::{Isolation, PartitionLog, Place};
 use super::*;
+use crate::durable::testing::{EIO, Operation, asked, fail, heal};
 use crate::topics::settings::TopicSettings;
 
 fn open_at(folder: &Path, start_offset: i64, repair: bool) -> Result<PartitionLog, StartError> {
@@ -223,11 +224,17 @@ fn an_append_after_a_gap_is_read_back() {
 }
 
 #[test]
-fn what_was_written_before_the_start_is_synced_after_it() {
+fn what_was_written_before_the_start_is_synced_by_it() {
     let (folder, _) = ten_batches();
+    File::options().write(true).open(path(folder.path(), 0)).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    heal(folder.path(), Operation::Sync);
     let mut log = open_at(folder.path(), 0, false).unwrap();
-    assert_eq!(log.take_dirty().len(), 5);
+    assert_eq!(asked(folder.path(), Operation::Sync), 5, "four files and their folder; the first is old");
     assert_eq!(log.take_dirty().len(), 0);
+    fail(folder.path(), Operation::Sync, 3, 1, EIO);
+    let refused = open_at(folder.path(), 0, false).unwrap_err().to_string();
+    let last = path(folder.path(), 8);
+    assert_eq!(refused, format!("cannot sync {}: Input/output error (os error 5)", last.display()));
 }
 
 /// A claim of a long batch allocates nothing.
