@@ -83,10 +83,11 @@ impl Participants for Mortal<LogsAndGroups<'_>> {
         partition: i32,
         producer: Producer,
         is_commit: bool,
+        is_again: bool,
         now: Now,
     ) -> Result<(), ResponseError> {
         self.step()?;
-        self.inner.write_marker(topic, partition, producer, is_commit, now)
+        self.inner.write_marker(topic, partition, producer, is_commit, is_again, now)
     }
 
     fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, now: Now) -> Result<(), ResponseError> {
