@@ -34,6 +34,7 @@ mod config;
 mod error;
 mod faults;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
