@@ -282,7 +282,7 @@ impl World {
     }
 
     pub(super) fn committed(&self, group: &str) -> Option<i64> {
-        let topics = self.process().groups.fetch(group, None, false);
+        let topics = self.process().groups.fetch_all(group, false);
         topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.committed_offset).next()
     }
 
