@@ -35,23 +35,24 @@ mod fetch;
 mod find_coordinator;
 mod heartbeat;
 mod incremental_alter_configs;
-mod init_producer_id;
-mod join_group;
+pub(crate) mod init_producer_id;
+pub(crate) mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
 mod metadata;
-mod offset_commit;
+pub(crate) mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod room;
 mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod txn_offset_commit;
 
 use bytes::{Bytes, BytesMut};
@@ -61,6 +62,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 use crate::frame;
 use crate::node::{Node, NodeRef, Now};
+pub(crate) use room::Room;
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
@@ -73,6 +75,15 @@ pub(crate) struct Context {
     pub(crate) version: i16,
     /// When the request was read.
     pub(crate) now: Now,
+    /// What is left for its answer.
+    pub(crate) room: Room,
+}
+
+impl Context {
+    /// Parts of an answer, as many as it has room for. One that runs out of it is not sent, and its connection closed.
+    fn fill<T: Encodable>(&self, parts: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+        self.room.fill(self.version, parts)
+    }
 }
 
 /// One request, its header read and its body not yet.
@@ -145,10 +156,11 @@ macro_rules! apis {
             if !is_supported(request.key, request.version) {
                 return unsupported(&request);
             }
-            match request.key {
+            let answer = match request.key {
                 $(ApiKey::$key => $how(node, request, context, refused, $file::handle, $file::refuse).await,)*
                 key => Err(Unanswerable::Unsupported { key, version: request.version }),
-            }
+            };
+            if context.room.is_exceeded() { Ok(Outcome::Close(TOO_LARGE)) } else { answer }
         }
     };
 }
@@ -193,6 +205,9 @@ apis! {
     ListTransactions        0..=1      at_once  list_transactions
     DescribeTopicPartitions 0..=0      at_once  describe_topic_partitions
 }
+
+/// Why the connection is closed on which an answer would have been too large.
+const TOO_LARGE: &str = "an answer would be larger than answer_bytes_max";
 
 /// How a request is refused.
 type Refuse<Q, R> = fn(&Q, ResponseError, i16) -> R;

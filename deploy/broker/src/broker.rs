@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -264,16 +265,22 @@ async fn serve(
     let mut flush = timer(if flush_interval.is_zero() { SYNC_RETRY } else { flush_interval });
     let mut maintenance = timer(maintenance_interval);
     let compaction = Compaction::default();
+    let (mut accept_due, mut is_accept_failing) = (Instant::now(), false);
     let mut unsynced = Vec::new();
     let end = loop {
         tokio::select! {
             // A handle that is gone without a word stops it in order.
             end = &mut ended => break end.unwrap_or(End::InOrder),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => server.accept(stream, peer),
+            accepted = accept(&listener, accept_due) => match accepted {
+                Ok((stream, peer)) => {
+                    is_accept_failing = false;
+                    server.accept(stream, peer);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be taken");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if !std::mem::replace(&mut is_accept_failing, true) {
+                        tracing::warn!(%error, "a connection cannot be taken; this is told again only after one could");
+                    }
+                    accept_due = Instant::now() + ACCEPT_PAUSE;
                 }
             },
             _ = tick.tick() => node.borrow_mut().tick(Now::read()),
@@ -301,6 +308,14 @@ async fn serve(
         server.close().await;
     }
     (end, unsynced)
+}
+
+/// The next connection, asked for when it is due: all else goes on until then. Given up and called again it loses none.
+async fn accept(listener: &tokio::net::TcpListener, due: Instant) -> std::io::Result<(TcpStream, SocketAddr)> {
+    if Instant::now() < due {
+        tokio::time::sleep_until(due).await;
+    }
+    listener.accept().await
 }
 
 fn timer(period: Duration) -> Interval {

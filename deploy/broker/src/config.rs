@@ -62,6 +62,11 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Open connections; further ones are closed at once. Default 1,000.
     pub connections_max: usize,
+    /// Bytes of an answer while it is collected, records of a fetch apart; one that would take more closes its connection.
+    /// Default 64 MiB.
+    pub answer_bytes_max: usize,
+    /// Time in which a client takes nothing of its answer before its connection is closed. Default 60 s.
+    pub unread_time_max: Duration,
     /// Bytes of records in one fetch answer (`fetch.max.bytes`). Default 55 MiB.
     pub fetch_bytes_max: usize,
     /// Bytes of records read for fetch answers that are not yet sent, over all connections; at the bound an answer holds one
@@ -131,6 +136,8 @@ impl Default for Limits {
         Self {
             request_bytes_max: 100 * MIB,
             connections_max: 1_000,
+            answer_bytes_max: 64 * MIB,
+            unread_time_max: Duration::from_secs(60),
             fetch_bytes_max: 55 * MIB,
             reads_bytes_max: 128 * MIB,
             partitions_max: 10_000,

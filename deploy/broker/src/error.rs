@@ -43,7 +43,7 @@ pub enum StartError {
         lost: String,
     },
     /// A file or folder cannot be used.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}")]
     File {
         /// What was tried.
         action: &'static str,
@@ -53,7 +53,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another port")]
+    #[error("cannot listen on {address}; choose another port")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -67,7 +67,7 @@ pub enum StartError {
         problem: String,
     },
     /// The system refuses a thread or a runtime.
-    #[error("cannot start the broker's thread: {0}")]
+    #[error("cannot start the broker's thread")]
     Thread(#[source] std::io::Error),
 }
 

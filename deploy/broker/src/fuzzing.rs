@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` call, and a bounded run of the same as a test. Not for users of the broker.
+//! What the fuzz targets in `fuzz/` call (behind the feature `fuzzing`), and a bounded run of the same as a test.
 //!
 //! Each function takes any bytes at all; a panic, an endless loop or memory out of proportion is a fault of the broker.
 
@@ -16,7 +16,7 @@ use kafka_protocol::ResponseError;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use crate::api::{self, Context, Unanswerable};
+use crate::api::{self, Context, Room, Unanswerable};
 use crate::config::BrokerConfig;
 use crate::damage::OnDamage;
 use crate::error::StartError;
@@ -29,6 +29,8 @@ use crate::topics::settings::{CleanupPolicy, TopicSettings};
 
 /// Bytes of a frame at most, so that a fuzzer finds the bound.
 const FRAME_BYTES_MAX: usize = 1 << 20;
+/// As little as finds who collects an answer without looking at its room.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 thread_local! {
     /// Whoever waits needs a clock, and a node to wait at.
@@ -43,6 +45,7 @@ fn runtime() -> Runtime {
 #[allow(clippy::expect_used, reason = "as above")]
 fn node() -> NodeRef {
     let mut config = BrokerConfig::in_memory();
+    config.limits.answer_bytes_max = ANSWER_BYTES_MAX;
     (config.limits.partitions_max, config.limits.decompressed_bytes_max) = (100, 1 << 20);
     let node = Node::open(config, "cluster".to_owned(), "localhost".to_owned(), 9_092);
     Rc::new(RefCell::new(node.expect("a node in memory")))
@@ -79,7 +82,8 @@ pub fn requests(bytes: &[u8]) {
 fn answer(node: &NodeRef, frame: Bytes, refused: Option<ResponseError>) {
     let Ok(request) = frame::parse(frame) else { return };
     let (version, client_id) = (request.version, request.client_id.to_string());
-    let context = Context { client_id, client_host: "/127.0.0.1".to_owned(), version, now: Now::read() };
+    let room = Room::new(node.borrow().config.limits.answer_bytes_max);
+    let context = Context { client_id, client_host: "/127.0.0.1".to_owned(), version, now: Now::read(), room };
     let answered = poll(api::answer(node, request, &context, refused));
     if let Poll::Ready(Err(error)) = answered {
         assert!(!matches!(error, Unanswerable::Unwritable { .. }), "{error}");

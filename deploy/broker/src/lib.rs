@@ -38,6 +38,7 @@ mod durable;
 mod error;
 mod faults;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;

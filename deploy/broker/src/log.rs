@@ -176,9 +176,9 @@ impl PartitionLog {
         Ok(appended)
     }
 
-    /// Ends a producer's transaction here with a control batch and gives its offset; without an open transaction of that
-    /// producer nothing is written and `None` given. The epoch of the marker becomes the producer's (a fenced one is refused
-    /// from here on).
+    /// Ends a producer's transaction here with a control batch and gives its offset. As in Kafka it is written without an
+    /// open transaction too: the epoch of the marker becomes the producer's, so a fenced one is refused from here on though
+    /// it has never written here.
     pub(crate) fn write_marker(
         &mut self,
         producer_id: i64,
@@ -186,14 +186,22 @@ impl PartitionLog {
         is_commit: bool,
         settings: &TopicSettings,
         now: Now,
-    ) -> Result<Option<i64>, ResponseError> {
+    ) -> Result<i64, ResponseError> {
         self.refuse_if_unsynced()?;
-        if !self.producers.check_marker(producer_id, producer_epoch)? {
-            return Ok(None);
-        }
+        self.producers.check_marker(producer_id, producer_epoch)?;
         let (header, payload) = control_batch(self.end_offset, producer_id, producer_epoch, is_commit, now.unix_ms);
         self.write(&header, &payload, header.marker(&payload), settings, now)?;
-        Ok(Some(header.base_offset))
+        Ok(header.base_offset)
+    }
+
+    /// Whether nothing of this producer and epoch is left to be ended here: its marker was written already.
+    pub(crate) fn has_ended(&self, producer_id: i64, producer_epoch: i16) -> bool {
+        self.producers.has_ended(producer_id, producer_epoch)
+    }
+
+    /// Learns that a transactional batch was refused when the coordinator was asked about it, or after that.
+    pub(crate) fn learn_refused(&mut self, batch: &BatchHeader) {
+        self.producers.learn_refused(batch);
     }
 
     /// The first offset that can be read.

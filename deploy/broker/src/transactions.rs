@@ -246,7 +246,7 @@ impl<J: Decisions> Transactions<J> {
             }
             Initialised::Fenced(prepared) => {
                 self.change(id, prepared, now)?;
-                self.settle(id, participants, now);
+                self.settle(id, participants, false, now);
                 Err(ResponseError::ConcurrentTransactions)
             }
         }
@@ -279,7 +279,7 @@ impl<J: Decisions> Transactions<J> {
     ) -> Result<(), ResponseError> {
         if let Some(prepared) = self.known(id)?.end(producer, is_commit, now.unix_ms)? {
             self.change(id, prepared, now)?;
-            self.settle(id, participants, now);
+            self.settle(id, participants, false, now);
         }
         Ok(())
     }
@@ -372,10 +372,15 @@ impl<J: Decisions> Transactions<J> {
         } else {
             self.pending.remove(&id);
         }
-        // A transaction's time runs from its first partition on, whatever is enlisted later.
+        // A transaction's time runs from its first partition on, whatever is enlisted later and however often the broker
+        // starts; a clock that was set back makes it no longer.
         let due = match self.entries.get(&id) {
             Some(entry) if entry.transaction.state == transaction.state => entry.due,
-            _ => now.instant + Duration::from_millis(u64::try_from(transaction.timeout_ms).unwrap_or(0)),
+            _ => {
+                let passed_ms = now.unix_ms.saturating_sub(transaction.started_ms.unwrap_or(now.unix_ms)).max(0);
+                let left_ms = i64::from(transaction.timeout_ms).saturating_sub(passed_ms);
+                now.instant + Duration::from_millis(u64::try_from(left_ms).unwrap_or(0))
+            }
         };
         self.entries.insert(id, Entry { transaction, due });
     }

@@ -5,6 +5,10 @@
 
 mod wire;
 
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -299,6 +303,93 @@ fn a_client_that_does_not_read_its_answers_is_not_read_from() {
         let read = slow.receive::<FetchRequest>(12, correlation_id);
         assert_eq!(read.responses[0].partitions[0].records.as_ref().map(Bytes::len), Some(batch.len()));
     }
+}
+
+#[test]
+fn a_client_that_never_reads_its_answer_is_given_up() {
+    let mut config = BrokerConfig::in_memory();
+    config.limits.connections_max = 2;
+    config.limits.unread_time_max = Duration::from_millis(100);
+    let broker = Broker::start(config).unwrap();
+    let mut writer = Wire::connect(broker.address());
+    writer.create_topic("unread");
+    for _ in 0..100 {
+        writer.write("unread", batch(&[&[1; 900_000]]));
+    }
+    // 50 MB, more than the buffers between the two hold.
+    let mut unread = Wire::connect(broker.address());
+    let mut request = fetch("unread", 0);
+    request.topics[0].partitions[0].partition_max_bytes = 50 << 20;
+    unread.send(12, &request);
+    // There is room for one more connection only once that one is gone.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut next = Wire::connect(broker.address());
+        next.send_bytes(&framed(b"\0\x12\0\0\0\0\0\x01\0\x04wire"));
+        if next.receive_frame().is_some() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it is not given up");
+        std::thread::sleep(Duration::from_millis(10)); // the broker decides: there is nothing to be woken by
+    }
+    writer.expect_alive();
+}
+
+/// Counts the warnings.
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() == tracing::Level::WARN
+    }
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// The limit of open files holds for a process, so this one runs itself in another.
+#[test]
+fn a_system_without_files_for_connections_is_asked_again() {
+    const IS_CHILD: &str = "TIDEWATCH_BROKER_TEST_HAS_FEW_FILES";
+    if std::env::var_os(IS_CHILD).is_some() {
+        return take_connections_without_files();
+    }
+    let child = Command::new("sh")
+        .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_system_without_files_for_connections_is_asked_again", "--nocapture"])
+        .env(IS_CHILD, "yes")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+}
+
+fn take_connections_without_files() {
+    let warnings = Arc::new(AtomicUsize::new(0));
+    tracing::subscriber::set_global_default(Warnings(Arc::clone(&warnings))).unwrap();
+    let broker = start();
+    let mut first = Wire::connect(broker.address());
+    first.expect_alive();
+    // Each takes a file at this end, and one at the other when the broker takes it.
+    let mut others = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while warnings.load(Ordering::Relaxed) == 0 {
+        others.extend(TcpStream::connect(broker.address()));
+        assert!(Instant::now() < deadline, "{} connections are open", others.len());
+    }
+    // The time in which a broker that tells it each time would tell it again.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(warnings.load(Ordering::Relaxed), 1, "told once");
+    first.expect_alive();
+    drop(others);
+    Wire::connect(broker.address()).expect_alive();
 }
 
 #[test]

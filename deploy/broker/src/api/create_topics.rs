@@ -15,24 +15,21 @@ use crate::node::Node;
 use crate::topics::settings::Overrides;
 use crate::topics::{NewTopic, Refused};
 
-pub(crate) fn handle(node: &mut Node, request: CreateTopicsRequest, _: &Context) -> CreateTopicsResponse {
+pub(crate) fn handle(node: &mut Node, request: CreateTopicsRequest, context: &Context) -> CreateTopicsResponse {
     let mut counts: BTreeMap<&TopicName, usize> = BTreeMap::new();
     for topic in &request.topics {
         *counts.entry(&topic.name).or_default() += 1;
     }
     let is_once = |topic: &&CreatableTopic| counts.get(&topic.name) == Some(&1);
-    let mut results = Vec::new();
-    for topic in request.topics.iter().filter(is_once) {
-        results.push(match create(node, topic, request.validate_only) {
-            Ok(created) => created,
-            Err(refused) => answer_refused(topic.name.clone(), refused),
-        });
-    }
-    for (name, _) in counts.into_iter().filter(|(_, count)| *count > 1) {
+    let created = request.topics.iter().filter(is_once).map(|topic| {
+        create(node, topic, request.validate_only, context)
+            .unwrap_or_else(|refused| answer_refused(topic.name.clone(), refused))
+    });
+    let repeated = counts.iter().filter(|(_, count)| **count > 1).map(|(name, _)| {
         let refused = Refused::new(ResponseError::InvalidRequest, "Duplicate topic name.");
-        results.push(answer_refused(name.clone(), refused));
-    }
-    CreateTopicsResponse::default().with_topics(results)
+        answer_refused((*name).clone(), refused)
+    });
+    CreateTopicsResponse::default().with_topics(context.fill(created.chain(repeated)).collect())
 }
 
 pub(crate) fn refuse(request: &CreateTopicsRequest, error: ResponseError, _: i16) -> CreateTopicsResponse {
@@ -45,13 +42,18 @@ fn answer_refused(name: TopicName, refused: Refused) -> CreatableTopicResult {
     result.with_error_message(refused.text())
 }
 
-fn create(node: &mut Node, topic: &CreatableTopic, validate_only: bool) -> Result<CreatableTopicResult, Refused> {
+fn create(
+    node: &mut Node,
+    topic: &CreatableTopic,
+    validate_only: bool,
+    context: &Context,
+) -> Result<CreatableTopicResult, Refused> {
     // The name comes first: whoever makes sure that a topic exists has to be told that it does.
     node.topics.check_name(&topic.name)?;
     let overrides = overrides(topic)?;
     node.topics.settings_of(&overrides)?;
     let new = node.topics.check_new(&topic.name, partitions(topic)?, overrides.clone())?;
-    let result = answer(node, topic, &new, &overrides);
+    let result = answer(node, topic, &new, &overrides, context);
     if !validate_only {
         node.topics.make(new)?;
     }
@@ -112,7 +114,13 @@ fn check_replication(topic: &CreatableTopic) -> Result<(), Refused> {
     Err(Refused::new(ResponseError::InvalidReplicationFactor, message))
 }
 
-fn answer(node: &Node, topic: &CreatableTopic, new: &NewTopic, overrides: &Overrides) -> CreatableTopicResult {
+fn answer(
+    node: &Node,
+    topic: &CreatableTopic,
+    new: &NewTopic,
+    overrides: &Overrides,
+    context: &Context,
+) -> CreatableTopicResult {
     let described = described_settings::all(&node.config.topic_defaults, overrides);
     let configs = described.into_iter().map(|described| {
         // Here, unlike in DescribeConfigs, a value is shown as it was written.
@@ -128,5 +136,5 @@ fn answer(node: &Node, topic: &CreatableTopic, new: &NewTopic, overrides: &Overr
         .with_error_message(None)
         .with_num_partitions(i32::try_from(new.partitions).unwrap_or(i32::MAX))
         .with_replication_factor(1)
-        .with_configs(Some(configs.collect()))
+        .with_configs(Some(context.fill(configs).collect()))
 }

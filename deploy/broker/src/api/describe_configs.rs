@@ -18,17 +18,17 @@ use super::described_settings::{self, Described};
 use crate::node::{NODE_ID, Node};
 use crate::topics::{Refused, name};
 
-pub(crate) fn handle(node: &mut Node, request: DescribeConfigsRequest, _: &Context) -> DescribeConfigsResponse {
+pub(crate) fn handle(node: &mut Node, request: DescribeConfigsRequest, context: &Context) -> DescribeConfigsResponse {
     let described = request.resources.iter().map(|resource| {
         let answer = answer(resource);
-        match describe(node, resource, &request) {
+        match describe(node, resource, &request, context) {
             Ok(configs) => answer.with_configs(configs),
             Err(refused) => answer
                 .with_error_code(refused.error.code())
                 .with_error_message(Some(StrBytes::from_string(refused.message))),
         }
     });
-    DescribeConfigsResponse::default().with_results(described.collect())
+    DescribeConfigsResponse::default().with_results(context.fill(described).collect())
 }
 
 pub(crate) fn refuse(request: &DescribeConfigsRequest, error: ResponseError, _: i16) -> DescribeConfigsResponse {
@@ -53,6 +53,7 @@ fn describe(
     node: &Node,
     resource: &DescribeConfigsResource,
     request: &DescribeConfigsRequest,
+    context: &Context,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refused> {
     let described = match resource.resource_type {
         TOPIC => of_topic(node, &resource.resource_name)?,
@@ -60,7 +61,7 @@ fn describe(
         _ => return Err(invalid(format!("Unknown resource type {}", resource.resource_type))),
     };
     let asked = described.into_iter().filter(|shown| is_asked_for(resource, shown.name));
-    Ok(asked.map(|shown| result(shown, request)).collect())
+    Ok(context.fill(asked.map(|shown| result(shown, request))).collect())
 }
 
 /// A setting of either kind.

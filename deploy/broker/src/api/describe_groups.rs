@@ -18,7 +18,7 @@ pub(crate) fn handle(node: &mut Node, request: DescribeGroupsRequest, context: &
         let is_operations_asked = request.include_authorized_operations && group.error_code == 0;
         if is_operations_asked { group.with_authorized_operations(ALL_OPERATIONS) } else { group }
     });
-    DescribeGroupsResponse::default().with_groups(groups.collect())
+    DescribeGroupsResponse::default().with_groups(context.fill(groups).collect())
 }
 
 pub(crate) fn refuse(request: &DescribeGroupsRequest, error: ResponseError, _version: i16) -> DescribeGroupsResponse {

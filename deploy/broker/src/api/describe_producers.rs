@@ -15,8 +15,12 @@ use crate::node::Node;
 /// Kafka's words for `UnknownTopicOrPartition`.
 const NOT_HERE: &str = "This server does not host this topic-partition.";
 
-pub(crate) fn handle(node: &mut Node, request: DescribeProducersRequest, _: &Context) -> DescribeProducersResponse {
-    answer(&request, |topic, index| {
+pub(crate) fn handle(
+    node: &mut Node,
+    request: DescribeProducersRequest,
+    context: &Context,
+) -> DescribeProducersResponse {
+    let describe = |topic: &str, index| {
         let partition = PartitionResponse::default().with_partition_index(index);
         match node.topics.partition(topic, index) {
             Ok(log) => partition.with_active_producers(producers(log)),
@@ -26,19 +30,18 @@ pub(crate) fn handle(node: &mut Node, request: DescribeProducersRequest, _: &Con
             }
             Err(error) => partition.with_error_code(error.code()),
         }
-    })
+    };
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = context.fill(topic.partition_indexes.iter().map(|&index| describe(&topic.name, index)));
+        TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    });
+    DescribeProducersResponse::default().with_topics(topics.collect())
 }
 
 pub(crate) fn refuse(request: &DescribeProducersRequest, error: ResponseError, _: i16) -> DescribeProducersResponse {
-    answer(request, |_, index| PartitionResponse::default().with_partition_index(index).with_error_code(error.code()))
-}
-
-fn answer(
-    request: &DescribeProducersRequest,
-    partition: impl Fn(&str, i32) -> PartitionResponse,
-) -> DescribeProducersResponse {
+    let refused = |&index: &i32| PartitionResponse::default().with_partition_index(index).with_error_code(error.code());
     let described = |topic: &TopicRequest| {
-        let partitions = topic.partition_indexes.iter().map(|&index| partition(&topic.name, index));
+        let partitions = topic.partition_indexes.iter().map(refused);
         TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
     };
     DescribeProducersResponse::default().with_topics(request.topics.iter().map(described).collect())

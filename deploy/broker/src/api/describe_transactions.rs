@@ -21,7 +21,7 @@ const OFFSETS_PARTITIONS: i32 = 50;
 pub(crate) fn handle(
     node: &mut Node,
     request: DescribeTransactionsRequest,
-    _: &Context,
+    context: &Context,
 ) -> DescribeTransactionsResponse {
     let describe = |id: &TransactionalId| match node.transactions.get(id) {
         _ if id.is_empty() => refused(id, ResponseError::InvalidRequest),
@@ -29,7 +29,7 @@ pub(crate) fn handle(
         Some(transaction) => described(id, transaction),
     };
     DescribeTransactionsResponse::default()
-        .with_transaction_states(request.transactional_ids.iter().map(describe).collect())
+        .with_transaction_states(context.fill(request.transactional_ids.iter().map(describe)).collect())
 }
 
 pub(crate) fn refuse(

@@ -34,7 +34,8 @@ pub(crate) fn handle(node: &mut Node, request: FindCoordinatorRequest, context: 
     let own = |key| {
         Coordinator::default().with_key(key).with_node_id(BrokerId(NODE_ID)).with_host(host.clone()).with_port(port)
     };
-    FindCoordinatorResponse::default().with_coordinators(request.coordinator_keys.into_iter().map(own).collect())
+    FindCoordinatorResponse::default()
+        .with_coordinators(context.fill(request.coordinator_keys.into_iter().map(own)).collect())
 }
 
 pub(crate) fn refuse(request: &FindCoordinatorRequest, error: ResponseError, version: i16) -> FindCoordinatorResponse {

@@ -23,7 +23,7 @@ pub(crate) fn handle(node: &mut Node, request: MetadataRequest, context: &Contex
     if request.topics.as_ref().is_some_and(|topics| is_invalid(topics, context.version)) {
         return refuse(&request, ResponseError::InvalidRequest, context.version);
     }
-    let mut topics = topics(node, &request, context.version);
+    let mut topics = topics(node, &request, context);
     if request.include_topic_authorized_operations {
         for topic in topics.iter_mut().filter(|topic| topic.name.is_some()) {
             topic.topic_authorized_operations = authorized_operations::TOPIC;
@@ -65,20 +65,21 @@ fn is_invalid(topics: &[MetadataRequestTopic], version: i16) -> bool {
 }
 
 /// `None` asks for all; in version 0, which cannot say that, an empty list does.
-fn topics(node: &mut Node, request: &MetadataRequest, version: i16) -> Vec<MetadataResponseTopic> {
+fn topics(node: &mut Node, request: &MetadataRequest, context: &Context) -> Vec<MetadataResponseTopic> {
     let asked = match &request.topics {
         None => return node.topics.iter().map(describe).collect(),
-        Some(topics) if topics.is_empty() && version == 0 => return node.topics.iter().map(describe).collect(),
+        Some(topics) if topics.is_empty() && context.version == 0 => return node.topics.iter().map(describe).collect(),
         Some(topics) => topics,
     };
     // As in Kafka, one id makes it a request by ids: names are not looked at.
     if asked.iter().any(|topic| !topic.topic_id.is_nil()) {
-        let ids = asked.iter().map(|topic| topic.topic_id).filter(|id| !id.is_nil());
-        return ids.map(|id| by_id(node, id)).collect();
+        let mut seen = BTreeSet::new();
+        let ids = asked.iter().map(|topic| topic.topic_id).filter(|id| !id.is_nil() && seen.insert(*id));
+        return context.fill(ids.map(|id| by_id(node, id))).collect();
     }
     let mut seen = BTreeSet::new();
     let names = asked.iter().filter_map(|topic| topic.name.as_ref()).filter(|name| seen.insert(name.as_str()));
-    names.map(|name| by_name(node, name, request.allow_auto_topic_creation)).collect()
+    context.fill(names.map(|name| by_name(node, name, request.allow_auto_topic_creation))).collect()
 }
 
 fn by_id(node: &Node, id: Uuid) -> MetadataResponseTopic {

@@ -20,13 +20,13 @@ pub(crate) fn handle(node: &mut Node, request: OffsetFetchRequest, context: &Con
     let stable = request.require_stable;
     if context.version >= GROUPS_SINCE {
         let groups = request.groups.iter().map(|group| {
-            let topics = node.groups.fetch(&group.group_id, group.topics.as_deref(), stable);
+            let topics = fetch(node, &group.group_id, group.topics.as_deref(), stable, context);
             OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone()).with_topics(topics)
         });
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
     let topics = request.topics.as_ref().map(|topics| topics.iter().map(widened).collect::<Vec<_>>());
-    let topics = node.groups.fetch(&request.group_id, topics.as_deref(), stable);
+    let topics = fetch(node, &request.group_id, topics.as_deref(), stable, context);
     OffsetFetchResponse::default().with_topics(topics.into_iter().map(narrowed).collect())
 }
 
@@ -51,6 +51,26 @@ pub(crate) fn refuse(request: &OffsetFetchRequest, error: ResponseError, version
         OffsetFetchResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
     });
     OffsetFetchResponse::default().with_topics(topics.collect())
+}
+
+/// The offsets of these partitions, or of all (`None`). They take room as parts of version 9, which all fit in.
+fn fetch(
+    node: &Node,
+    group_id: &str,
+    topics: Option<&[OffsetFetchRequestTopics]>,
+    stable: bool,
+    context: &Context,
+) -> Vec<OffsetFetchResponseTopics> {
+    let Some(topics) = topics else {
+        return context.room.fill(9, node.groups.fetch_all(group_id, stable).into_iter()).collect();
+    };
+    let fetched = topics.iter().map(|topic| {
+        let partitions = topic.partition_indexes.iter();
+        let partitions = partitions.map(|partition| node.groups.fetch(group_id, &topic.name, *partition, stable));
+        let partitions = context.room.fill(9, partitions).collect();
+        OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(partitions)
+    });
+    fetched.collect()
 }
 
 /// The topic as later versions ask for it.

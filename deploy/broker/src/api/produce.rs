@@ -117,10 +117,12 @@ fn append(
             .with_log_start_offset(log.start_offset())),
         // Only the batch that opens a transaction here is held against the coordinator, whose reason is then the better one.
         (Err(ResponseError::InvalidTxnState), Err(reason)) => {
+            header.iter().for_each(|header| log.learn_refused(header));
             let message = (reason == ResponseError::InvalidTxnState).then_some(NOT_ENLISTED);
             Ok(refused(partition, reason).with_error_message(message.map(StrBytes::from_static_str)))
         }
         (Err(error), _) => {
+            header.iter().for_each(|header| log.learn_refused(header));
             let rejected = Rejected {
                 error,
                 batch: &records,

@@ -6,7 +6,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-use super::Context;
+use super::{Context, Room};
 use crate::config::BrokerConfig;
 use crate::node::{Node, Now};
 
@@ -18,14 +18,24 @@ pub(crate) fn node() -> Node {
     Node::open(config, "AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), "localhost".to_owned(), 9092).unwrap()
 }
 
+/// The context of a request to this node.
+pub(crate) fn context(node: &Node, version: i16) -> Context {
+    Context {
+        client_id: "test".to_owned(),
+        client_host: "/127.0.0.1".to_owned(),
+        version,
+        now: Now::read(),
+        room: Room::new(node.config.limits.answer_bytes_max),
+    }
+}
+
 /// What is sent in a version arrives, is carried out, and its answer arrives.
 pub(crate) fn ask<Q, R>(node: &mut Node, version: i16, request: &Q, handle: fn(&mut Node, Q, &Context) -> R) -> R
 where
     Q: Encodable + Decodable,
     R: Encodable + Decodable,
 {
-    let context =
-        Context { client_id: "test".to_owned(), client_host: "/127.0.0.1".to_owned(), version, now: Now::read() };
+    let context = context(node, version);
     let request = through_bytes(request, version);
     through_bytes(&handle(node, request, &context), version)
 }

@@ -129,9 +129,15 @@ mod tests {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let opened = DataFolder::open(folder.path()).map(|data| data.cluster_id).map_err(|error| error.to_string());
+        let opened = DataFolder::open(folder.path()).map(|data| data.cluster_id).map_err(|error| told(&error));
         let shown = opened.map_err(|error| error.replace(&*folder.path().to_string_lossy(), "DIR"));
         assert_eq!(shown.as_deref().map_err(String::as_str), expected, "{files:?}");
+    }
+
+    /// An error and what it comes from.
+    fn told(error: &StartError) -> String {
+        let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+        format!("{error}{}", source.unwrap_or_default())
     }
 
     const CLUSTER: &str = "5L6g3nShT-eMCtK--X86sw";

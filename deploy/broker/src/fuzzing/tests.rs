@@ -51,6 +51,12 @@ fn any_input(target: &'static str) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => of_seed, 1 => prop::collection::vec(any::<u8>(), 0..400)]
 }
 
+/// What requests and their answers may take: what one answer may, what a node of a hundred partitions does, and as much again
+/// for each byte.
+fn bytes_max(bytes: &[u8]) -> u64 {
+    4 * ANSWER_BYTES_MAX as u64 + 500 * bytes.len() as u64
+}
+
 #[test]
 fn real_frames_are_decoded() {
     for seed in seeds("frame") {
@@ -64,7 +70,8 @@ proptest! {
 
     #[test]
     fn any_frame_is_survived(bytes in any_input("frame")) {
-        frame(&bytes);
+        let used = allocation_counter::measure(|| frame(&bytes));
+        prop_assert!(used.bytes_max < bytes_max(&bytes), "{:?} for {} bytes", used, bytes.len());
     }
 }
 
@@ -73,7 +80,8 @@ proptest! {
 
     #[test]
     fn any_requests_are_survived(bytes in any_input("requests")) {
-        requests(&bytes);
+        let used = allocation_counter::measure(|| requests(&bytes));
+        prop_assert!(used.bytes_max < bytes_max(&bytes), "{:?} for {} bytes", used, bytes.len());
     }
 
     #[test]

@@ -5,7 +5,6 @@
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::list_groups_response::ListedGroup;
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopics;
 use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartitions, OffsetFetchResponseTopics};
 
 use super::Groups;
@@ -18,24 +17,21 @@ const CLASSIC: &str = "classic";
 const NO_OFFSET: i64 = -1;
 
 impl Groups {
-    /// The committed offsets of these partitions, or of all (`None`). With `require_stable` a partition that an open
-    /// transaction has staged an offset for is answered `UnstableOffsetCommit`.
+    /// The committed offset of a partition. With `require_stable` one that an open transaction has staged an offset for is
+    /// answered `UnstableOffsetCommit`.
     pub(crate) fn fetch(
         &self,
         group_id: &str,
-        topics: Option<&[OffsetFetchRequestTopics]>,
+        topic: &str,
+        partition: i32,
         require_stable: bool,
-    ) -> Vec<OffsetFetchResponseTopics> {
-        let group = self.groups.get(group_id);
-        let Some(topics) = topics else {
-            return group.map(|group| fetch_all(group, require_stable)).unwrap_or_default();
-        };
-        let fetched = topics.iter().map(|topic| {
-            let partitions = topic.partition_indexes.iter();
-            let partitions = partitions.map(|partition| fetch_one(group, &topic.name, *partition, require_stable));
-            OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
-        });
-        fetched.collect()
+    ) -> OffsetFetchResponsePartitions {
+        fetch_one(self.groups.get(group_id), topic, partition, require_stable)
+    }
+
+    /// As [`fetch`](Self::fetch), of all partitions that have one.
+    pub(crate) fn fetch_all(&self, group_id: &str, require_stable: bool) -> Vec<OffsetFetchResponseTopics> {
+        self.groups.get(group_id).map(|group| fetch_all(group, require_stable)).unwrap_or_default()
     }
 
     /// All groups, in the order of their ids.

@@ -12,6 +12,8 @@ use kafka_protocol::ResponseError;
 use super::ActiveProducer;
 use super::batch::{BatchHeader, Marker};
 
+/// Producers whose first batch was refused that are remembered: such a batch costs its sender nothing.
+const REFUSED_MAX: usize = 1_000;
 /// Batches that are remembered of each producer: clients have at most so many requests in flight.
 const BATCHES_MAX: usize = 5;
 
@@ -23,6 +25,16 @@ pub(crate) struct Producers {
     open: BTreeMap<i64, i64>,
     /// Aborted transactions, in the order of their markers.
     aborted: VecDeque<Aborted>,
+    /// What was refused of producers that are to begin a transaction here, until they have; not in the log, and so forgotten
+    /// at a restart, as by Kafka (`VerificationStateEntry`).
+    refused: BTreeMap<i64, Refused>,
+}
+
+/// The lowest sequence that was refused, of the highest epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refused {
+    epoch: i16,
+    sequence: i32,
 }
 
 /// What is known of one producer.
@@ -66,19 +78,22 @@ impl Producers {
             return Ok(None);
         }
         let known = self.by_id.get(&batch.producer_id);
+        let has_open = known.is_some_and(|producer| producer.transaction_start.is_some());
+        // Kafka asks the coordinator before it looks at the log: also a batch that is there already is refused once its
+        // transaction has ended.
+        if batch.is_transactional() && !self.continues(batch) && !is_in_transaction {
+            return Err(ResponseError::InvalidTxnState);
+        }
         if let Some(duplicate) = known.and_then(|producer| producer.duplicate_of(batch)) {
             return Ok(Some(duplicate));
         }
         if known.is_some_and(|producer| batch.producer_epoch < producer.epoch) {
             return Err(ResponseError::InvalidProducerEpoch);
         }
-        let has_open = known.is_some_and(|producer| producer.transaction_start.is_some());
-        let continues = has_open && known.is_some_and(|producer| producer.epoch == batch.producer_epoch);
-        if batch.is_transactional() && !continues && !is_in_transaction {
-            return Err(ResponseError::InvalidTxnState);
-        }
-        // A producer that is not known may begin anywhere: its earlier batches may have been deleted.
-        if known.is_some_and(|producer| !producer.is_next(batch)) {
+        // A producer that is not known may begin anywhere, as its earlier batches may have been deleted; but not after one
+        // that was refused, which is sent again: it would come after this one.
+        let follows_refused = self.refused.get(&batch.producer_id).is_some_and(|refused| refused.is_before(batch));
+        if follows_refused || known.is_some_and(|producer| !producer.is_next(batch)) {
             return Err(ResponseError::OutOfOrderSequenceNumber);
         }
         if has_open && !batch.is_transactional() {
@@ -87,12 +102,38 @@ impl Producers {
         Ok(None)
     }
 
-    /// Whether a marker of this epoch may be written. `Ok(false)`: the producer has no open transaction here.
-    pub(crate) fn check_marker(&self, producer_id: i64, producer_epoch: i16) -> Result<bool, ResponseError> {
+    /// Whether a marker of this epoch may be written.
+    pub(crate) fn check_marker(&self, producer_id: i64, producer_epoch: i16) -> Result<(), ResponseError> {
         match self.by_id.get(&producer_id) {
             Some(producer) if producer_epoch < producer.epoch => Err(ResponseError::InvalidProducerEpoch),
-            Some(producer) => Ok(producer.transaction_start.is_some()),
-            None => Ok(false),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether a producer of this epoch is known and has no open transaction: after its marker.
+    pub(crate) fn has_ended(&self, producer_id: i64, producer_epoch: i16) -> bool {
+        let producer = self.by_id.get(&producer_id);
+        producer.is_some_and(|producer| producer.epoch == producer_epoch && producer.transaction_start.is_none())
+    }
+
+    /// Whether a batch belongs to a transaction that is open here.
+    fn continues(&self, batch: &BatchHeader) -> bool {
+        let producer = self.by_id.get(&batch.producer_id);
+        producer.is_some_and(|known| known.epoch == batch.producer_epoch && known.transaction_start.is_some())
+    }
+
+    /// Learns of a transactional batch that was refused and would have opened a transaction here.
+    pub(crate) fn learn_refused(&mut self, batch: &BatchHeader) {
+        if !batch.has_producer() || !batch.is_transactional() || self.continues(batch) {
+            return;
+        }
+        let (id, new) = (batch.producer_id, Refused { epoch: batch.producer_epoch, sequence: batch.base_sequence });
+        if self.refused.len() >= REFUSED_MAX && !self.refused.contains_key(&id) {
+            self.refused.pop_first();
+        }
+        let refused = self.refused.entry(id).or_insert(new);
+        if new.epoch > refused.epoch || (new.epoch == refused.epoch && new.sequence < refused.sequence) {
+            *refused = new;
         }
     }
 
@@ -101,6 +142,9 @@ impl Producers {
     pub(crate) fn learn(&mut self, batch: &BatchHeader, marker: Option<Marker>, now_ms: Option<i64>) {
         if !batch.has_producer() || (batch.is_control() && marker.is_none()) {
             return;
+        }
+        if batch.is_transactional() {
+            self.refused.remove(&batch.producer_id);
         }
         let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer::new(batch.producer_epoch));
         producer.last_timestamp_ms = batch.max_timestamp;
@@ -213,6 +257,12 @@ impl Producers {
     pub(crate) fn last_batches(&self) -> BTreeMap<i64, i64> {
         let last = |(id, producer): (&i64, &Producer)| Some((*id, producer.batches.back()?.base_offset));
         self.by_id.iter().filter_map(last).collect()
+    }
+}
+
+impl Refused {
+    fn is_before(&self, batch: &BatchHeader) -> bool {
+        batch.producer_epoch <= self.epoch && batch.base_sequence > self.sequence
     }
 }
 

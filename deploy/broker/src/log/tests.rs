@@ -131,7 +131,7 @@ fn changes_wake_those_who_wait() {
     let is_woken = || pin!(waker.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
     let changes: [fn(&mut PartitionLog); 3] = [
         |log| assert_eq!(append(log, &TestBatch::of_producer(1, 1, 0, 0).transactional()), 0),
-        |log| assert_eq!(log.write_marker(1, 0, true, &settings(), at(0)), Ok(Some(1))),
+        |log| assert_eq!(log.write_marker(1, 0, true, &settings(), at(0)), Ok(1)),
         |log| assert_eq!(log.delete_before(1), Ok(1)),
     ];
     for change in changes {

@@ -14,7 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
 use super::Shared;
-use crate::api::{self, Context, Outcome, Request, Unanswerable};
+use crate::api::{self, Context, Outcome, Request, Room, Unanswerable};
 use crate::faults::Fault;
 use crate::frame::{self, FrameError, FrameReader};
 use crate::node::Now;
@@ -34,12 +34,15 @@ enum End {
     /// The client has closed it, or the broker stops.
     #[error("closed")]
     Closed,
-    #[error("{0}")]
+    #[error(transparent)]
     Transport(#[from] io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("{0}")]
+    #[error(transparent)]
     Unanswerable(#[from] Unanswerable),
+    /// It would keep the memory of its answer from others for ever.
+    #[error("the client has taken nothing of an answer for {} ms", time.as_millis())]
+    Unread { time: Duration },
     /// An API's own decision.
     #[error("{0}")]
     Refused(&'static str),
@@ -77,7 +80,7 @@ impl Connection {
             End::Closed | End::Transport(_) | End::Fault | End::Frame(FrameError::Io(_)) => {
                 tracing::debug!(%peer, why = %end, "connection closed")
             }
-            End::Frame(_) | End::Unanswerable(_) | End::Refused(_) => {
+            End::Frame(_) | End::Unanswerable(_) | End::Unread { .. } | End::Refused(_) => {
                 tracing::warn!(%peer, why = %end, "connection closed");
             }
         }
@@ -134,6 +137,7 @@ impl Connection {
             client_host: self.client_host.clone(),
             version: request.version,
             now: Now::read(),
+            room: Room::new(self.shared.node.borrow().config.limits.answer_bytes_max),
         };
         let node = Rc::clone(&self.shared.node);
         let outcome = self.unless_ended(api::answer(&node, request, &context, refused)).await??;
@@ -158,9 +162,17 @@ impl Connection {
     }
 
     /// Writes an answer, in one write if the client takes it at once.
-    async fn send(&mut self, answer: BytesMut) -> Result<(), End> {
-        let _unsent = Unsent::new(Rc::clone(&self.shared.node.borrow().unsent_bytes), answer.len());
-        Ok(self.answers.write_all(&answer).await?)
+    async fn send(&mut self, mut answer: BytesMut) -> Result<(), End> {
+        let (time, _unsent) = {
+            let node = self.shared.node.borrow();
+            (node.config.limits.unread_time_max, Unsent::new(Rc::clone(&node.unsent_bytes), answer.len()))
+        };
+        while !answer.is_empty() {
+            // A slow client has this time for each part that it takes, not for all of them.
+            let written = tokio::time::timeout(time, self.answers.write_buf(&mut answer)).await;
+            written.map_err(|_| End::Unread { time })??;
+        }
+        Ok(())
     }
 
     /// Reads and answers nothing more until the connection ends.

@@ -22,7 +22,7 @@ impl<J: Decisions> Transactions<J> {
         let prepared: Vec<String> = self.pending.iter().filter(|id| self.is_prepared(id)).cloned().collect();
         for id in prepared {
             tracing::info!(id, "a transaction was being ended when the broker ended; it is ended now");
-            self.settle(&id, participants, now);
+            self.settle(&id, participants, true, now);
         }
         for written in participants.producers() {
             self.producer_ids.skip(written.producer.producer_id);
@@ -35,8 +35,9 @@ impl<J: Decisions> Transactions<J> {
         let is_due = |id: &&String| self.entries.get(*id).is_some_and(|entry| entry.due <= now.instant);
         let due: Vec<String> = self.pending.iter().filter(is_due).cloned().collect();
         for id in due {
-            if self.is_prepared(&id) || self.time_out(&id, now) {
-                self.settle(&id, participants, now);
+            let is_again = self.is_prepared(&id);
+            if is_again || self.time_out(&id, now) {
+                self.settle(&id, participants, is_again, now);
             }
         }
         if self.housekeeping_due.is_none_or(|due| due <= now.instant) {
@@ -49,10 +50,10 @@ impl<J: Decisions> Transactions<J> {
         }
     }
 
-    /// Carries a prepared end out and journals that it is done. What fails is tried again by the timer.
-    pub(super) fn settle(&mut self, id: &str, participants: &mut impl Participants, now: Now) {
+    /// Carries a prepared end out and journals that it is done. What fails is tried again (`is_again`) by the timer.
+    pub(super) fn settle(&mut self, id: &str, participants: &mut impl Participants, is_again: bool, now: Now) {
         let Some(transaction) = self.get(id).cloned() else { return };
-        let ended = self.sync_decision(id).and_then(|()| end_everywhere(&transaction, participants, now));
+        let ended = self.sync_decision(id).and_then(|()| end_everywhere(&transaction, participants, is_again, now));
         let synced = ended.and_then(|()| if self.bounds.is_each_step_synced { participants.sync() } else { Ok(()) });
         if synced.and_then(|()| self.change(id, transaction.complete(now.unix_ms), now)).is_err() {
             self.retry_later(id, now);
@@ -113,7 +114,7 @@ impl<J: Decisions> Transactions<J> {
                 producer_id = producer.id,
                 "aborted a transaction that no transactional id accounts for"
             );
-            self.has_strays |= participants.write_marker(topic, partition, producer, false, now).is_err();
+            self.has_strays |= participants.write_marker(topic, partition, producer, false, true, now).is_err();
         }
         for (group, producer_id) in participants.staged() {
             if !open.get(&producer_id).is_some_and(|open| open.enlisted.groups.contains(&group)) {
@@ -166,13 +167,14 @@ impl<J: Decisions> Transactions<J> {
 fn end_everywhere(
     transaction: &Transaction,
     participants: &mut impl Participants,
+    is_again: bool,
     now: Now,
 ) -> Result<(), ResponseError> {
     let is_commit = transaction.state == State::PrepareCommit;
     let producer = transaction.producer;
     for (topic, partitions) in &transaction.enlisted.partitions {
         for &partition in partitions {
-            match participants.write_marker(topic, partition, producer, is_commit, now) {
+            match participants.write_marker(topic, partition, producer, is_commit, is_again, now) {
                 // The topic was deleted: nothing is left to be ended.
                 Ok(()) | Err(ResponseError::UnknownTopicOrPartition) => {}
                 // As Kafka: a log that knows a later epoch has ended this one long ago.

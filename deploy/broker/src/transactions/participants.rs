@@ -1,8 +1,8 @@
 //! What takes part in a transaction besides its coordinator: the logs of partitions, and groups with staged offsets.
 //!
-//! Every step on them can be done again: a partition whose producer has no open transaction gets no second marker, and a
-//! group without staged offsets of the producer changes nothing. So an end that was interrupted is just carried out again;
-//! it cannot meet the producer's next transaction, which begins only after the coordinator has journalled this one's end.
+//! Every step on them can be done again: a partition that has the producer's marker gets no second one, and a group without
+//! staged offsets of the producer changes nothing. So an end that was interrupted is just carried out again; it cannot meet
+//! the producer's next transaction, which begins only after the coordinator has journalled this one's end.
 
 use kafka_protocol::ResponseError;
 
@@ -22,7 +22,7 @@ pub(crate) struct Written {
 
 /// The participants of all transactions. A trait, so that a test can stop after any step.
 pub(crate) trait Participants {
-    /// Ends the producer's transaction in a partition, if one is open there.
+    /// Ends the producer's transaction in a partition. What may have been done before (`is_again`) is not done twice.
     ///
     /// # Errors
     /// `UnknownTopicOrPartition`, `InvalidProducerEpoch`, `KafkaStorageError`.
@@ -32,6 +32,7 @@ pub(crate) trait Participants {
         partition: i32,
         producer: Producer,
         is_commit: bool,
+        is_again: bool,
         now: Now,
     ) -> Result<(), ResponseError>;
 
@@ -67,9 +68,13 @@ impl Participants for LogsAndGroups<'_> {
         partition: i32,
         producer: Producer,
         is_commit: bool,
+        is_again: bool,
         now: Now,
     ) -> Result<(), ResponseError> {
         let (log, settings) = self.topics.partition_mut(topic, partition)?;
+        if is_again && log.has_ended(producer.id, producer.epoch) {
+            return Ok(());
+        }
         log.write_marker(producer.id, producer.epoch, is_commit, &settings, now).map(|_| ())
     }
 
@@ -121,7 +126,7 @@ mod tests {
         log.append(batch, true, &settings, at(1_000)).unwrap();
         let mut participants = LogsAndGroups { topics: &mut topics, groups: &mut groups };
         participants.sync().unwrap();
-        participants.write_marker("a", 0, Producer { id: 7, epoch: 0 }, true, at(1_000)).unwrap();
+        participants.write_marker("a", 0, Producer { id: 7, epoch: 0 }, true, false, at(1_000)).unwrap();
         fail(data.path(), Operation::Sync, 0, 3, EIO);
         for _ in 0..3 {
             assert_eq!(participants.sync(), Err(ResponseError::KafkaStorageError));

@@ -154,18 +154,47 @@ fn time_runs_from_the_first_partition_on() {
 }
 
 #[test]
-fn a_start_gives_open_transactions_their_time_anew() {
+fn time_runs_on_over_starts() {
     let (mut disk, mut clock) = (Disk::new(1), Clock::new());
     let mut transactions = disk.start(clock.now());
     let producer = initialise(&mut transactions, &disk, "a", clock.now());
     transactions.enlist("a", producer, &partitions([0]), clock.now()).unwrap();
     disk.write(0, producer, 1);
-    clock.pass(Duration::from_secs(3_600));
-    let mut transactions = disk.start(clock.now());
-    clock.pass(Duration::from_secs(59));
+    for _ in 0..2 {
+        clock.pass(Duration::from_secs(29));
+        transactions = disk.start(clock.now());
+        transactions.tick_with(&mut disk, clock.now());
+        assert_eq!(state(&transactions, "a"), State::Ongoing);
+    }
+    // A clock that was set back makes its time no longer than it was.
+    let set_back = Now { unix_ms: 0, ..clock.now() };
+    let mut later = disk.start(set_back);
+    later.tick_with(&mut disk, Now { instant: set_back.instant + Duration::from_secs(59), ..set_back });
+    assert_eq!(state(&later, "a"), State::Ongoing);
+    clock.pass(Duration::from_secs(2));
     transactions.tick_with(&mut disk, clock.now());
-    assert_eq!(transactions.end_with(&mut disk, "a", producer, true, clock.now()), Ok(()));
-    assert_eq!(disk.log(0).shown, [1]);
+    assert_eq!((state(&transactions, "a"), disk.log(0).shown.len()), (State::CompleteAbort, 0));
+}
+
+#[test]
+fn a_partition_that_was_enlisted_and_not_written_to_is_marked_once() {
+    for failing in [Failing::Nothing, Failing::OneAfter(2), Failing::OneAfter(3)] {
+        let (mut disk, mut clock) = (Disk::new(2), Clock::new());
+        let mut transactions = disk.start(clock.now());
+        let producer = initialise(&mut transactions, &disk, "a", clock.now());
+        for ended in 1..=2 {
+            transactions.enlist("a", producer, &partitions([0, 1]), clock.now()).unwrap();
+            if ended == 1 {
+                disk.fail(failing);
+            }
+            transactions.end_with(&mut disk, "a", producer, true, clock.now()).unwrap();
+            disk.fail(Failing::Nothing);
+            clock.pass(Duration::from_secs(1));
+            transactions.tick_with(&mut disk, clock.now());
+            assert_eq!(state(&transactions, "a"), State::CompleteCommit);
+            assert_eq!([0, 1].map(|partition| disk.log(partition).markers), [ended, ended], "{failing:?}");
+        }
+    }
 }
 
 #[test]

@@ -3,11 +3,15 @@
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, FetchRequest,
-    MetadataRequest,
+    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeProducersRequest, DescribeTransactionsRequest, FetchRequest,
+    GroupId, MetadataRequest, OffsetFetchRequest,
 };
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -19,7 +23,7 @@ use crate::ask::{
     wait_for_partitions,
 };
 use crate::clients::{block_on, config};
-use crate::raw::{Connection, topic_name};
+use crate::raw::{Connection, text, topic_name};
 use crate::subject::{Subject, eventually, unique};
 
 fn a_topic_is_made_with_what_was_asked_and_told_so(subject: &Subject) {
@@ -240,6 +244,34 @@ fn metadata_tells_all_some_or_no_topics_and_the_broker(subject: &Subject) {
     assert_eq!(brokers, [(1, "127.0.0.1".to_owned(), i32::from(subject.port()))]);
 }
 
+fn what_is_named_twice_is_answered_twice_but_for_topics_metadata(subject: &Subject) {
+    let topic = topic(subject, "twice", 1, &[]);
+    let mut connection = Connection::open(subject);
+    let by_name = MetadataRequestTopic::default().with_name(Some(topic_name(&topic)));
+    let by_id = MetadataRequestTopic::default().with_topic_id(metadata_of(&mut connection, &topic).topic_id);
+    for wanted in [by_name, by_id.with_name(None)] {
+        let request = MetadataRequest::default().with_topics(Some(vec![wanted; 2]));
+        assert_eq!(connection.ask(12, request).topics.len(), 1);
+    }
+    let group = GroupId(text(&unique("twice")));
+    let request = DescribeGroupsRequest::default().with_groups(vec![group.clone(); 2]);
+    assert_eq!(connection.ask(5, request).groups.len(), 2, "groups");
+    let topics = OffsetFetchRequestTopics::default().with_name(topic_name(&topic)).with_partition_indexes(vec![0, 0]);
+    let wanted = OffsetFetchRequestGroup::default().with_group_id(group).with_topics(Some(vec![topics; 2]));
+    let groups = connection.ask(8, OffsetFetchRequest::default().with_groups(vec![wanted; 2])).groups;
+    let counts = groups.iter().map(|group| (group.topics.len(), group.topics[0].partitions.len())).collect::<Vec<_>>();
+    assert_eq!(counts, [(2, 2), (2, 2)], "offsets");
+    let wanted = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text(&topic));
+    let request = DescribeConfigsRequest::default().with_resources(vec![wanted; 2]);
+    assert_eq!(connection.ask(4, request).results.len(), 2, "settings");
+    let wanted = TopicRequest::default().with_name(topic_name(&topic)).with_partition_indexes(vec![0, 0]);
+    let topics = connection.ask(0, DescribeProducersRequest::default().with_topics(vec![wanted; 2])).topics;
+    let counts = topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>();
+    assert_eq!(counts, [2, 2], "producers");
+    let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![text("twice").into(); 2]);
+    assert_eq!(connection.ask(0, request).transaction_states.len(), 2, "transactions");
+}
+
 fn a_topic_is_made_by_its_first_use_where_the_client_wants_that(subject: &Subject) {
     let mut connection = Connection::open(subject);
     let name = unique("first-use");
@@ -282,6 +314,7 @@ on_both!(
     a_deleted_topic_is_gone_and_its_name_is_free,
     topics_are_deleted_by_name_or_by_id,
     metadata_tells_all_some_or_no_topics_and_the_broker,
+    what_is_named_twice_is_answered_twice_but_for_topics_metadata,
     a_topic_is_made_by_its_first_use_where_the_client_wants_that,
     rdkafkas_admin_client_makes_grows_and_deletes_topics,
 );

@@ -8,15 +8,17 @@ use kafka_protocol::messages::{
 };
 
 use crate::ask::{
-    COMMITTED, EARLIEST, FetchOptions, LATEST, MAX_TIMESTAMP, bounds, delete_topic, fetch, list_offset, produce_values,
-    topic,
+    COMMITTED, EARLIEST, FetchOptions, LATEST, MAX_TIMESTAMP, bounds, delete_topic, fetch, list_offset, produce,
+    produce_values, topic,
 };
 use crate::clients::committed_values;
 use crate::member::{Member, commit, committed};
-use crate::raw::{Connection, records_of, text, topic_name};
+use crate::raw::{Author, Connection, batch, records_of, text, topic_name};
 use crate::subject::{Subject, eventually, unique};
 use crate::transactor::{Transactor, init, settled};
 
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+const OUT_OF_ORDER_SEQUENCE: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
 const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
@@ -152,6 +154,70 @@ fn strangers_and_old_epochs_are_refused(subject: &Subject) {
     assert_eq!(new.end(true), 0);
     settled(&mut Connection::open(subject), &topic, 0);
     assert_eq!(committed_values(subject, &topic, 0), ["of the new one"]);
+}
+
+fn a_partition_that_was_added_and_never_written_to_is_marked_and_fences(subject: &Subject) {
+    let topic = topic(subject, "added", 2, &[]);
+    let id = unique("added");
+    let mut connection = Connection::open(subject);
+    let mut old = Transactor::new(subject, &id);
+    assert_eq!(old.add(&topic, 0), 0);
+    let new = Transactor::new(subject, &id);
+    eventually("the abort's marker", || (bounds(&mut connection, &topic, 0) == (0, 1, 1)).then_some(()));
+    let author = Author { transactional: false, ..old.author() };
+    let zombie = produce(&mut connection, &topic, 0, None, batch(author, &["x"]));
+    assert_eq!(zombie.error_code, INVALID_PRODUCER_EPOCH, "not in a transaction, and fenced all the same");
+    let known = producers(&mut connection, &topic, 0).remove(0);
+    assert_eq!((known.producer_id.0, known.producer_epoch), (new.producer_id, i32::from(old.epoch + 1)));
+    assert_eq!((known.last_sequence, known.current_txn_start_offset), (-1, -1));
+    // Each transaction that a partition is added to leaves its marker there, also one after the other of the same epoch.
+    let mut new = new;
+    for ended in 1..=2 {
+        assert_eq!(new.add(&topic, 1), 0);
+        assert_eq!(new.end(true), 0);
+        eventually("the marker", || (bounds(&mut connection, &topic, 1) == (0, ended, ended)).then_some(()));
+    }
+    assert_eq!(new.add_and_write(&topic, 1, &["y"]), 2);
+    assert_eq!(new.end(true), 0);
+    assert_eq!(settled(&mut connection, &topic, 1), 4);
+    assert_eq!(committed_values(subject, &topic, 1), ["y"]);
+}
+
+fn a_batch_of_a_transaction_that_has_ended_is_refused_though_it_is_there(subject: &Subject) {
+    let topic = topic(subject, "ended", 1, &[]);
+    let mut transactor = Transactor::new(subject, &unique("ended"));
+    assert_eq!(transactor.add_and_write(&topic, 0, &["x"]), 0);
+    transactor.sequence = 0;
+    let again = transactor.write(&topic, 0, &["x"]);
+    assert_eq!((again.error_code, again.base_offset), (0, 0), "while it is open it is known again");
+    assert_eq!(transactor.end(true), 0);
+    assert_eq!(settled(&mut transactor.connection, &topic, 0), 2);
+    transactor.sequence = 0;
+    let late = eventually("its end is known", || {
+        let late = transactor.write(&topic, 0, &["x"]);
+        (late.error_code != NOT_ENOUGH_REPLICAS).then_some(late)
+    });
+    assert_eq!((late.error_code, late.base_offset), (INVALID_TXN_STATE, -1));
+    assert_eq!(transactor.add(&topic, 0), 0);
+    let known = transactor.write(&topic, 0, &["x"]);
+    assert_eq!((known.error_code, known.base_offset), (0, 0), "in the next one it is known again");
+    assert_eq!(bounds(&mut transactor.connection, &topic, 0), (0, 2, 2));
+}
+
+fn what_comes_after_a_batch_that_was_refused_waits_for_it(subject: &Subject) {
+    let topic = topic(subject, "refused", 1, &[]);
+    let mut transactor = Transactor::new(subject, &unique("refused"));
+    assert_eq!(transactor.write(&topic, 0, &["first"]).error_code, INVALID_TXN_STATE, "it was not added");
+    assert_eq!(transactor.add(&topic, 0), 0);
+    transactor.sequence = 1;
+    let second = transactor.write(&topic, 0, &["second"]);
+    assert_eq!((second.error_code, second.base_offset), (OUT_OF_ORDER_SEQUENCE, -1));
+    transactor.sequence = 0;
+    assert_eq!(transactor.add_and_write(&topic, 0, &["first"]), 0);
+    assert_eq!(transactor.add_and_write(&topic, 0, &["second"]), 1);
+    assert_eq!(transactor.end(true), 0);
+    assert_eq!(settled(&mut transactor.connection, &topic, 0), 3);
+    assert_eq!(committed_values(subject, &topic, 0), ["first", "second"]);
 }
 
 fn a_producer_that_lost_its_way_comes_back_with_its_id_and_epoch(subject: &Subject) {
@@ -321,6 +387,9 @@ on_both!(
     offsets_by_isolation_stop_at_the_last_stable_one,
     a_write_outside_of_a_transaction_or_of_its_partitions_is_refused,
     strangers_and_old_epochs_are_refused,
+    a_partition_that_was_added_and_never_written_to_is_marked_and_fences,
+    a_batch_of_a_transaction_that_has_ended_is_refused_though_it_is_there,
+    what_comes_after_a_batch_that_was_refused_waits_for_it,
     a_producer_that_lost_its_way_comes_back_with_its_id_and_epoch,
     a_transaction_is_told_by_its_id_its_partition_and_in_the_list,
     a_transaction_whose_time_is_up_is_aborted_and_its_producer_fenced,

@@ -74,7 +74,8 @@ impl Broker for Local {
             body: body.freeze(),
         };
         let client_host = "/127.0.0.1".to_owned();
-        let context = Context { client_id: client.to_owned(), client_host, version, now: self.now };
+        let room = api::Room::new(self.node.borrow().config.limits.answer_bytes_max);
+        let context = Context { client_id: client.to_owned(), client_host, version, now: self.now, room };
         let node = Rc::clone(&self.node);
         let answer = async move { api::answer(&node, request, &context, None).await };
         pending::<R>(Box::pin(answer), version)

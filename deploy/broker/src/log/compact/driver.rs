@@ -39,18 +39,22 @@ async fn compact_due(node: &NodeRef) {
     let mut seen = BTreeSet::new();
     while let Some((partition, plan)) = dirtiest(node, &seen) {
         seen.insert(partition);
-        let cancelled = CancelOnDrop::default();
-        let flag = Arc::clone(&cancelled.0);
-        let outcome = tokio::task::spawn_blocking(move || run(&plan, &flag)).await;
-        match outcome {
-            Ok(Ok(compacted)) => apply(node, partition, compacted),
-            Ok(Err(error)) => {
-                tracing::error!(topic_id = %partition.0, partition = partition.1, %error, "cannot compact")
-            }
-            Err(error) => {
-                tracing::error!(topic_id = %partition.0, partition = partition.1, %error, "compaction failed")
-            }
+        compact(node, partition, plan).await;
+    }
+}
+
+async fn compact(node: &NodeRef, (topic_id, partition): Partition, plan: Plan) {
+    let cancelled = CancelOnDrop::default();
+    let flag = Arc::clone(&cancelled.0);
+    let outcome = tokio::task::spawn_blocking(move || run(&plan, &flag)).await;
+    match outcome {
+        Ok(Ok(compacted)) => apply(node, (topic_id, partition), compacted),
+        // Its files went with it while they were read.
+        Ok(Err(error)) if node.borrow().topics.by_id(topic_id).is_none() => {
+            tracing::debug!(%topic_id, partition, %error, "a deleted topic is not compacted");
         }
+        Ok(Err(error)) => tracing::error!(%topic_id, partition, %error, "cannot compact"),
+        Err(error) => tracing::error!(%topic_id, partition, %error, "compaction failed"),
     }
 }
 
@@ -94,6 +98,8 @@ impl Drop for CancelOnDrop {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::super::super::Isolation;
     use super::super::super::testing::TestBatch;
     use super::*;
@@ -140,6 +146,46 @@ mod tests {
             let log = node.topics.partition("two", 1).unwrap();
             assert_eq!((log.start_offset(), log.end_offset()), (0, 100));
             assert!(!log.read(0, 1 << 20, true, Isolation::ReadUncommitted).unwrap().records.is_empty());
+        }
+    }
+
+    /// Counts what is told as an error.
+    #[derive(Clone, Default)]
+    struct Errors(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Errors {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            metadata.is_event() && *metadata.level() == tracing::Level::ERROR
+        }
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    /// The files go with the topic, before or while they are read: nothing is broken, and nobody is alarmed.
+    #[tokio::test]
+    async fn a_topic_that_is_deleted_while_it_is_read_is_no_error() {
+        let data = tempfile::tempdir().unwrap();
+        let node = node(BrokerConfig::at(data.path()));
+        let errors = Errors::default();
+        let _subscribed = tracing::subscriber::set_default(errors.clone());
+        for (is_deleted, expected) in [(true, 0), (false, 1)] {
+            fill(&node, "gone", "compact");
+            let (partition, plan) = dirtiest(&node, &BTreeSet::new()).unwrap();
+            if is_deleted {
+                node.borrow_mut().topics.delete("gone").unwrap();
+            } else {
+                std::fs::remove_dir_all(data.path().join("topics")).unwrap();
+            }
+            compact(&node, partition, plan).await;
+            assert_eq!(errors.0.load(Ordering::Relaxed), expected, "is deleted: {is_deleted}");
         }
     }
 

@@ -224,12 +224,12 @@ fn of_an_aborted_transaction_its_marker_is_left_and_goes_later() {
     let marker = |log: &mut PartitionLog, is_commit| log.write_marker(7, 0, is_commit, &compacted(), at(0)).unwrap();
     append(&mut log, &keyed(&[("a", Some("old"))], 0));
     append(&mut log, &of_producer(keyed(&[("a", Some("aborted"))], 0), 0));
-    assert_eq!(marker(&mut log, false), Some(2));
+    assert_eq!(marker(&mut log, false), 2);
     append(&mut log, &of_producer(keyed(&[("b", Some("committed"))], 0), 1));
-    assert_eq!(marker(&mut log, true), Some(4));
+    assert_eq!(marker(&mut log, true), 4);
     append(&mut log, &keyed(&[("b", Some("newer"))], 0));
     append(&mut log, &of_producer(keyed(&[("c", Some("last"))], 0), 2));
-    assert_eq!(marker(&mut log, true), Some(7));
+    assert_eq!(marker(&mut log, true), 7);
     seal(&mut log);
 
     let markers = |log: &PartitionLog| -> Vec<(i64, Option<i64>)> {

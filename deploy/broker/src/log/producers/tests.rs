@@ -1,14 +1,14 @@
 //! Transcripts: what producers send, line by line, and what the log answers.
 //!
 //! `ID:EPOCH FIRST+COUNT` is a batch of COUNT records from the sequence FIRST on, `txn` in a transaction that the coordinator
-//! knows of, `stray` in one that it does not; `ID:EPOCH commit` and `abort` are markers. `at` is the offset written to,
+//! knows of, `stray` in one that it does not; `ID:EPOCH commit` and `abort` are markers, `again` a retry. `at` is the offset written to,
 //! `again` that of the batch which this one repeats, `lso` the last stable offset after it.
 
 use kafka_protocol::ResponseError;
 
 use super::super::batch::{BatchHeader, control_batch};
 use super::super::testing::TestBatch;
-use super::Producers;
+use super::{Producers, REFUSED_MAX};
 
 /// Plays a transcript; each line must get the answer that stands after its arrow.
 fn check(transcript: &str) {
@@ -33,7 +33,8 @@ fn play(producers: &mut Producers, end: &mut i64, sent: &str) -> Result<String, 
     let (id, epoch) = (id.parse().unwrap(), epoch.parse().unwrap());
     let (header, marker) = match words[1] {
         end_of @ ("commit" | "abort") => {
-            if !producers.check_marker(id, epoch)? {
+            producers.check_marker(id, epoch)?;
+            if words.get(2) == Some(&"again") && producers.has_ended(id, epoch) {
                 return Ok("nothing".to_owned());
             }
             let (header, payload) = control_batch(*end, id, epoch, end_of == "commit", 0);
@@ -46,7 +47,11 @@ fn play(producers: &mut Producers, end: &mut i64, sent: &str) -> Result<String, 
                 batch = batch.transactional();
             }
             let header = BatchHeader { base_offset: *end, ..BatchHeader::parse(&batch.build()).unwrap() };
-            if let Some(duplicate) = producers.check(&header, words.get(2) == Some(&"txn"))? {
+            let checked = producers.check(&header, words.get(2) == Some(&"txn"));
+            if checked.is_err() {
+                producers.learn_refused(&header);
+            }
+            if let Some(duplicate) = checked? {
                 return Ok(format!("again {}", duplicate.base_offset));
             }
             (header, None)
@@ -131,8 +136,8 @@ fn a_transaction_holds_the_stable_offset_until_its_marker() {
          3:0 0+1 txn  -> at 3, lso 0
          1:0 2+1 stray -> at 4, lso 0
          1:0 commit   -> at 5, lso 3
-         1:0 commit   -> nothing, lso 3
-         3:0 abort    -> at 6, lso 7
+         1:0 commit again -> nothing, lso 3
+         3:0 abort again -> at 6, lso 7
          1:0 3+1 txn  -> at 7, lso 7
          1:0 abort    -> at 8, lso 9",
     );
@@ -167,8 +172,54 @@ fn a_marker_of_a_newer_epoch_fences_the_producer() {
 }
 
 #[test]
-fn markers_of_producers_that_have_written_nothing_are_not_written() {
-    check("1:0 commit -> nothing");
+fn a_marker_fences_also_where_nothing_was_written() {
+    check(
+        "1:1 abort       -> at 0, lso 1
+         1:1 abort again -> nothing
+         1:0 0+1         -> InvalidProducerEpoch
+         1:1 1+1 txn     -> OutOfOrderSequenceNumber
+         1:1 0+1 txn     -> at 1, lso 1
+         1:2 abort again -> at 2, lso 3
+         2:0 commit again -> at 3, lso 4",
+    );
+}
+
+#[test]
+fn a_batch_of_a_transaction_that_has_ended_is_not_known_again() {
+    check(
+        "1:0 0+1 txn   -> at 0
+         1:0 0+1 stray -> again 0
+         1:0 commit    -> at 1
+         1:0 0+1 stray -> InvalidTxnState
+         1:0 0+1 txn   -> again 0",
+    );
+}
+
+#[test]
+fn what_comes_after_a_refused_batch_waits_for_it() {
+    check(
+        "1:0 5+1 stray -> InvalidTxnState
+         1:0 6+1 txn   -> OutOfOrderSequenceNumber
+         1:0 7+1       -> OutOfOrderSequenceNumber
+         1:0 5+1 txn   -> at 0
+         1:0 6+1 txn   -> at 1
+         2:0 5+1 stray -> InvalidTxnState
+         2:0 3+1 stray -> InvalidTxnState
+         2:0 4+1 txn   -> OutOfOrderSequenceNumber
+         2:1 4+1 txn   -> at 2
+         3:0 5+1 stray -> InvalidTxnState
+         3:0 abort     -> at 3
+         3:0 0+1 txn   -> at 4",
+    );
+}
+
+#[test]
+fn of_so_many_producers_the_refused_batches_are_remembered() {
+    let mut producers = Producers::default();
+    for id in 0..2 * REFUSED_MAX as i64 {
+        assert!(play(&mut producers, &mut 0, &format!("{id}:0 0+1 stray")).is_err());
+    }
+    assert_eq!(producers.refused.len(), REFUSED_MAX);
 }
 
 /// What a reader is told of aborted transactions, by first and last offset of what it reads.

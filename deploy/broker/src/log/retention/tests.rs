@@ -149,7 +149,7 @@ fn the_stable_offset_is_not_before_the_start() {
     log.delete_before(2).unwrap();
     assert_eq!(log.stable_offset(), 2);
     assert_eq!(log.read(2, 100, true, Isolation::ReadCommitted).unwrap().records.len(), 0);
-    assert_eq!(log.write_marker(1, 0, false, &settings(), at(0)), Ok(Some(3)));
+    assert_eq!(log.write_marker(1, 0, false, &settings(), at(0)), Ok(3));
     assert_eq!(log.stable_offset(), 4);
     assert_eq!(log.read(2, 100, true, Isolation::ReadCommitted).unwrap().aborted, [(1, 0)]);
 }

@@ -200,6 +200,7 @@ impl Participants for Disk {
         partition: i32,
         producer: Producer,
         is_commit: bool,
+        is_again: bool,
         _: Now,
     ) -> Result<(), ResponseError> {
         let mut contents = self.0.borrow_mut();
@@ -212,12 +213,14 @@ impl Participants for Disk {
         if log.epochs.get(&producer.id).is_some_and(|&epoch| epoch > producer.epoch) {
             return Err(ResponseError::InvalidProducerEpoch);
         }
-        if let Some((_, values)) = log.open.remove(&producer.id) {
-            log.markers += 1;
-            log.epochs.insert(producer.id, producer.epoch);
-            if is_commit {
-                log.shown.extend(values);
-            }
+        let values = log.open.remove(&producer.id).map(|(_, values)| values);
+        if is_again && values.is_none() && log.epochs.get(&producer.id) == Some(&producer.epoch) {
+            return Ok(());
+        }
+        log.markers += 1;
+        log.epochs.insert(producer.id, producer.epoch);
+        if is_commit {
+            log.shown.extend(values.into_iter().flatten());
         }
         Ok(())
     }

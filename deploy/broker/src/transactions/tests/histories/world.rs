@@ -84,10 +84,11 @@ impl Participants for Mortal<LogsAndGroups<'_>> {
         partition: i32,
         producer: Producer,
         is_commit: bool,
+        is_again: bool,
         now: Now,
     ) -> Result<(), ResponseError> {
         self.step()?;
-        self.inner.write_marker(topic, partition, producer, is_commit, now)
+        self.inner.write_marker(topic, partition, producer, is_commit, is_again, now)
     }
 
     fn end_offsets(&mut self, group: &str, producer_id: i64, is_commit: bool, now: Now) -> Result<(), ResponseError> {
@@ -282,7 +283,7 @@ impl World {
     }
 
     pub(super) fn committed(&self, group: &str) -> Option<i64> {
-        let topics = self.process().groups.fetch(group, None, false);
+        let topics = self.process().groups.fetch_all(group, false);
         topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.committed_offset).next()
     }
 
