@@ -283,5 +283,5 @@ fn what_was_appended_before_the_start_is_synced_by_it() {
     let (folder, path, _) = written(&[vec![put("a", 1)]]);
     fail(folder.path(), Operation::Sync, 0, 1, EIO);
     let refused = Journal::<Record>::open(Some(&path), false).unwrap_err().to_string();
-    assert_eq!(refused, format!("cannot sync {}: Input/output error (os error 5)", path.display()));
+    assert!(refused.starts_with(&format!("cannot sync {}", path.display())), "{refused}");
 }

@@ -169,7 +169,7 @@ fn what_was_written_before_the_start_is_synced_by_it() {
     fail(folder.path(), Operation::Sync, 3, 1, EIO);
     let refused = open_at(folder.path(), 0, false).unwrap_err().to_string();
     let last = path(folder.path(), 8);
-    assert_eq!(refused, format!("cannot sync {}: Input/output error (os error 5)", last.display()));
+    assert!(refused.starts_with(&format!("cannot sync {}", last.display())), "{refused}");
 }
 
 /// A claim of a long batch allocates nothing.
