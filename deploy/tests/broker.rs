@@ -359,10 +359,8 @@ fn fewer_open_files_than_partitions_and_segments_are_enough_to_start_and_to_read
     broker.finish("KILL");
 
     // None is closed for being idle, however long this takes.
-    let settings = place.0.path().join("settings.toml");
-    fs::write(&settings, "[broker]\nmaintenance_interval = \"1h\"\n").unwrap();
-    let settings = settings.display().to_string();
-    let broker = place.start_by(&confined(&place, "ulimit -n 64"), &["--config", &settings]);
+    let limit = "ulimit -n 64; export TIDEWATCH_BROKER__MAINTENANCE_INTERVAL=1h";
+    let broker = place.start_by(&confined(&place, limit), &[]);
     let said = place.said();
     assert!(said.contains("the process may have 64 files open; 32 connections and 201 partitions"), "{said}");
     assert_eq!(read(&kafka(&broker), "long"), texts(0..200));

@@ -78,11 +78,15 @@ fn a_folder_without_rights_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
     let path = folder.path().to_owned();
-    let message = std::thread::spawn(move || {
+    let refused = std::thread::spawn(move || {
         be_nobody();
-        refused(BrokerConfig::at(&path), &path)
+        Broker::start(BrokerConfig::at(&path)).unwrap_err()
     });
-    assert_eq!(message.join().unwrap(), "cannot open DIR/lock: Permission denied (os error 13)");
+    let error = refused.join().unwrap();
+    let lock = folder.path().join("lock");
+    assert!(error.to_string().starts_with(&format!("cannot open {}", lock.display())), "{error}");
+    let StartError::File { source, .. } = error else { panic!("{error:?}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 

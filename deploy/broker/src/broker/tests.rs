@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, ProduceRequest};
 use kafka_protocol::protocol::Request;
 
 use super::wire::{Wire, batch, fetch, produce, topic_name};
 use super::*;
-use crate::durable::testing::{EIO, EMFILE, ENOSPC, Operation, fail, heal};
+use crate::durable::testing::{EIO, EMFILE, ENOSPC, Operation, asked, fail, heal};
 use crate::log::batch::BatchHeader;
+use crate::log::testing::TestBatch;
 
 /// Ends a test that has failed; nothing that succeeds waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,7 +23,11 @@ fn config(folder: &Path, flush_interval: Duration) -> BrokerConfig {
 
 /// Writes a batch of one record; its offset, or the error.
 fn write(wire: &mut Wire, topic: &'static str) -> Result<i64, i16> {
-    let answer: <ProduceRequest as Request>::Response = wire.ask(9, &produce(topic, -1, batch(&[b"value"])));
+    write_batch(wire, topic, batch(&[b"value"]))
+}
+
+fn write_batch(wire: &mut Wire, topic: &'static str, batch: Bytes) -> Result<i64, i16> {
+    let answer: <ProduceRequest as Request>::Response = wire.ask(9, &produce(topic, -1, batch));
     let partition = &answer.responses[0].partition_responses[0];
     if partition.error_code == 0 { Ok(partition.base_offset) } else { Err(partition.error_code) }
 }
@@ -78,7 +84,8 @@ fn a_disk_that_does_not_sync_is_a_storage_error_until_all_is_on_it() {
     assert_eq!(count(&mut Wire::connect(broker.address()), "a"), acknowledged + 1);
 }
 
-/// Synced before it is answered: what is not synced is not acknowledged, whoever asks how often, and others are served.
+/// Synced before it is answered: what is not synced is not acknowledged, an idempotent producer's retry neither, and others
+/// are served.
 #[test]
 fn without_a_flush_interval_nothing_is_acknowledged_that_is_not_synced() {
     let folder = tempfile::tempdir().unwrap();
@@ -87,17 +94,23 @@ fn without_a_flush_interval_nothing_is_acknowledged_that_is_not_synced() {
     wire.create_topic("a");
     wire.create_topic("b");
     assert_eq!((write(&mut wire, "a"), write(&mut wire, "b")), (Ok(0), Ok(0)));
-    fail(&folder.path().join("topics"), Operation::Sync, 0, 1, EIO);
-    wire.send(9, &produce("a", -1, batch(&[b"not acknowledged"])));
+    let topics = std::fs::read_dir(folder.path().join("topics")).unwrap().map(|entry| entry.unwrap().path());
+    let a = topics.into_iter().find(|topic| topic.file_name().unwrap().to_string_lossy().starts_with("a.")).unwrap();
+    fail(&a, Operation::Sync, 0, usize::MAX, EIO);
+    let idempotent = || TestBatch::of_producer(1, 1, 0, 0).build();
+    wire.send(9, &produce("a", -1, idempotent()));
     wire.expect_end();
     let mut wire = Wire::connect(broker.address());
-    // The next sync works, and is not one of the same bytes before they are written again.
-    heal(&folder.path().join("topics"), Operation::Write);
+    for _ in 0..3 {
+        assert_eq!(write_batch(&mut wire, "a", idempotent()), Err(STORAGE_ERROR));
+    }
     assert_eq!((write(&mut wire, "b"), count(&mut wire, "a")), (Ok(1), 2), "reading and other partitions go on");
-    assert_eq!(until(|| Some(write(&mut wire, "a")).filter(|taken| *taken != Err(STORAGE_ERROR))), Ok(2));
+    heal(&a, Operation::Sync);
+    assert_eq!(until(|| write_batch(&mut wire, "a", idempotent()).ok()), 1, "where it was written the first time");
+    assert!(asked(&a, Operation::Sync) > 0);
     broker.kill();
     let broker = Broker::start(config(folder.path(), Duration::ZERO)).unwrap();
-    assert_eq!(count(&mut Wire::connect(broker.address()), "a"), 3);
+    assert_eq!(count(&mut Wire::connect(broker.address()), "a"), 2);
 }
 
 #[test]
