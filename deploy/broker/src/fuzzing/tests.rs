@@ -51,8 +51,8 @@ fn any_input(target: &'static str) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => of_seed, 1 => prop::collection::vec(any::<u8>(), 0..400)]
 }
 
-/// What requests and their answers may take: what one answer may, what a node of a hundred partitions does, and as much again
-/// for each byte.
+/// What a node of a hundred partitions, requests and their answers may take: a few times what one answer may, and for each
+/// byte of a request what the smallest part of an answer takes.
 fn bytes_max(bytes: &[u8]) -> u64 {
     4 * ANSWER_BYTES_MAX as u64 + 500 * bytes.len() as u64
 }

@@ -1,13 +1,13 @@
 //! Groups and their offsets by scripts, on the wire: see [`world`]. Their time-outs, which take time, are tested in the
 //! broker's own unit tests, which run these same scripts too.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::DescribeGroupsRequest;
 use kafka_protocol::protocol::Request;
 
-use crate::raw::Connection;
-use crate::subject::{Subject, unique};
+use crate::raw::{Connection, text};
+use crate::subject::{Subject, eventually, unique};
 use world::{Broker, Client, Pending, World};
 
 #[path = "../../src/groups/tests/requests.rs"]
@@ -37,27 +37,18 @@ macro_rules! checks {
 
 scripts::scripts!(checks);
 
-/// Whether a request that waits has arrived cannot be seen, so the next one may overtake it. A broker that is wrong is wrong
-/// every time, one that was overtaken is not: it has the time below, and is asked again with more before it is judged.
-const ARRIVAL_TIMES_MS: [u64; 3] = [50, 500, 5_000];
-
 fn check(subject: &Subject, script: &str) {
-    let [hasty @ .., last] = ARRIVAL_TIMES_MS.map(Duration::from_millis);
-    let run = |arrival_time| {
-        let mut world = World::new(Wire { subject, arrival_time }, &format!("{}-", unique("script")));
-        // Nobody's session ends however slow the machine is.
-        world.novice = Client { session_ms: 600_000, rebalance_ms: 600_000, ..Client::default() };
-        world.check(script);
-    };
-    if !hasty.into_iter().any(|arrival_time| catch_unwind(AssertUnwindSafe(|| run(arrival_time))).is_ok()) {
-        run(last);
-    }
+    let mut world = World::new(Wire { subject, unread: Vec::new() }, &format!("{}-", unique("script")));
+    // Nobody's session ends however slow the machine is.
+    world.novice = Client { session_ms: 600_000, rebalance_ms: 600_000, ..Client::default() };
+    world.check(script);
 }
 
 /// A broker on the wire.
 struct Wire<'a> {
     subject: &'a Subject,
-    arrival_time: Duration,
+    /// The ports of connections whose request the broker may not have read yet.
+    unread: Vec<u16>,
 }
 
 impl Broker for Wire<'_> {
@@ -69,6 +60,7 @@ impl Broker for Wire<'_> {
     ) -> Pending<R::Response> {
         let mut connection = Connection::open(self.subject);
         connection.start(version, &request);
+        self.unread.push(connection.port());
         Box::new(move || {
             let is_answered = !connection.is_silent_for(Duration::from_millis(1));
             is_answered.then(|| connection.finish::<R>(version))
@@ -92,7 +84,32 @@ impl Broker for Wire<'_> {
         since.elapsed() < PATIENCE
     }
 
+    /// A broker reads, carries out and answers one request after the other (Kafka with one thread for each of these), so
+    /// what is asked once these have been read is answered after them.
     fn let_arrive(&mut self) {
-        std::thread::sleep(self.arrival_time);
+        let unread = std::mem::take(&mut self.unread);
+        eventually("the requests are read", || unread.iter().all(|&port| is_read(self.subject, port)).then_some(()));
+        let request = DescribeGroupsRequest::default().with_groups(vec![text("anybody").into()]);
+        Connection::open(self.subject).ask(5, request);
     }
+}
+
+/// Whether the broker has read all that was sent from this port, or has closed the connection. First it must have arrived,
+/// which is looked at first: while it is on its way it is at neither end.
+fn is_read(subject: &Subject, port: u16) -> bool {
+    let has_arrived = queues(port, subject.port()).is_none_or(|(unacknowledged, _)| unacknowledged == 0);
+    has_arrived && queues(subject.port(), port).is_none_or(|(_, unread)| unread == 0)
+}
+
+/// Bytes that the other end of a connection has not acknowledged, and that this one has not read, as Linux tells them.
+fn queues(own_port: u16, other_port: u16) -> Option<(u32, u32)> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
+    assert!(tables.iter().any(|table| !table.is_empty()), "this suite needs Linux");
+    let ends_in = |address: &str, port: u16| address.ends_with(&format!(":{port:04X}"));
+    let queues = tables.iter().flat_map(|table| table.lines()).find_map(|line| {
+        let [_, own, other, _, queues, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+        (ends_in(own, own_port) && ends_in(other, other_port)).then_some(queues)
+    });
+    let (unacknowledged, unread) = queues?.split_once(':')?;
+    Some((u32::from_str_radix(unacknowledged, 16).unwrap(), u32::from_str_radix(unread, 16).unwrap()))
 }

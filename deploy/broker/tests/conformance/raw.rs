@@ -28,6 +28,11 @@ impl Connection {
         Self { stream, correlation: 0 }
     }
 
+    /// Its port at this end.
+    pub(crate) fn port(&self) -> u16 {
+        self.stream.local_addr().unwrap().port()
+    }
+
     /// Asks and waits for the answer, which must be one whole response of that version and nothing more.
     pub(crate) fn ask<R: Request>(&mut self, version: i16, request: R) -> R::Response {
         self.start(version, &request);

@@ -155,6 +155,9 @@ impl Embedded {
 /// Kafka with the embedded broker's settings, and with short pauses where it would let a test wait.
 fn start_kafka() -> KafkaServer {
     let properties = [
+        // One thread each, so that requests are carried out in the order in which they are read, as here.
+        ("num.network.threads", "1"),
+        ("num.io.threads", "1"),
         ("offsets.topic.num.partitions", "1"),
         ("transaction.state.log.num.partitions", "1"),
         ("auto.create.topics.enable", "true"),
