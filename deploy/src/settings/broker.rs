@@ -67,6 +67,10 @@ pub(crate) struct LimitSettings {
     pub request_bytes_max: usize,
     /// Open at once.
     pub connections_max: usize,
+    /// Of one answer while it is collected, records apart.
+    pub answer_bytes_max: usize,
+    /// In which a client takes nothing of its answer.
+    pub unread_time_max: Span,
     /// Of one fetch answer.
     pub fetch_bytes_max: usize,
     /// Of fetch answers not yet sent, over all connections.
@@ -88,7 +92,6 @@ pub(crate) struct LimitSettings {
 impl Default for BrokerSettings {
     fn default() -> Self {
         let broker = BrokerConfig::in_memory();
-        let span = |duration: Duration| Span::from_millis(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
         Self {
             data: DATA.to_owned(),
             host: Ipv4Addr::LOCALHOST.to_string(),
@@ -116,6 +119,8 @@ impl Default for LimitSettings {
         let Limits {
             request_bytes_max,
             connections_max,
+            answer_bytes_max,
+            unread_time_max,
             fetch_bytes_max,
             reads_bytes_max,
             partitions_max,
@@ -128,6 +133,8 @@ impl Default for LimitSettings {
         Self {
             request_bytes_max,
             connections_max,
+            answer_bytes_max,
+            unread_time_max: span(unread_time_max),
             fetch_bytes_max,
             reads_bytes_max,
             partitions_max,
@@ -182,6 +189,8 @@ impl BrokerSettings {
             ("default_partitions", usize::try_from(self.default_partitions).unwrap_or(0)),
             ("limits.request_bytes_max", limits.request_bytes_max),
             ("limits.connections_max", limits.connections_max),
+            ("limits.answer_bytes_max", limits.answer_bytes_max),
+            ("limits.unread_time_max", usize::from(limits.unread_time_max > Span::default())),
             ("limits.fetch_bytes_max", limits.fetch_bytes_max),
             ("limits.reads_bytes_max", limits.reads_bytes_max),
             ("limits.partitions_max", limits.partitions_max),
@@ -209,6 +218,8 @@ impl LimitSettings {
         Limits {
             request_bytes_max: self.request_bytes_max,
             connections_max: self.connections_max,
+            answer_bytes_max: self.answer_bytes_max,
+            unread_time_max: duration(self.unread_time_max),
             fetch_bytes_max: self.fetch_bytes_max,
             reads_bytes_max: self.reads_bytes_max,
             partitions_max: self.partitions_max,
@@ -219,6 +230,10 @@ impl LimitSettings {
             decompressed_bytes_max: self.decompressed_bytes_max,
         }
     }
+}
+
+fn span(duration: Duration) -> Span {
+    Span::from_millis(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn duration(span: Span) -> Duration {
