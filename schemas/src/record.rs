@@ -20,7 +20,7 @@ mod state;
 mod truth;
 mod window_metric;
 
-pub use alert::{Alert, AlertState, Severity};
+pub use alert::{Alert, AlertState, Correction, Severity};
 pub use anomaly_kind::AnomalyKind;
 pub use beacon::Beacon;
 pub use check::Check;
@@ -31,7 +31,7 @@ pub use late::Late;
 pub use service_call::ServiceCall;
 pub use state::State;
 pub use truth::Truth;
-pub use window_metric::{DetectorScore, SeriesPoint, WindowMetric};
+pub use window_metric::{DetectorScore, SeriesPoint, WindowMetric, WindowSpan};
 
 /// A record kind with released schemas.
 pub trait Record: Sized {

@@ -73,10 +73,10 @@ static RELEASED: LazyLock<Vec<Schema>> = LazyLock::new(|| {
         "infrastructure": 1;
         "beacon": 1;
         "check": 1;
-        "window-metric": 1;
-        "forecast": 1;
-        "alert": 1;
-        "late": 1;
+        "window-metric": 1 2;
+        "forecast": 1 2;
+        "alert": 1 2;
+        "late": 1 2;
         "dead-letter": 1;
         "state": 1;
         "truth": 1;
@@ -112,7 +112,7 @@ mod tests {
         for schema in all() {
             assert!(std::ptr::eq(by_fingerprint(schema.fingerprint()).unwrap(), schema));
         }
-        assert_eq!(all().len(), 11);
+        assert_eq!(all().len(), 15);
         assert_eq!(versions("no-such").count(), 0);
     }
 

@@ -145,10 +145,11 @@ impl AlertState {
         worth_telling.then_some((Change::Updated, open))
     }
 
-    /// The alert that is open.
+    /// Start of the first window of the alert that is open, or that may open.
     #[must_use]
-    pub fn open(&self) -> Option<&OpenAlert> {
-        self.open.as_ref()
+    pub fn since(&self) -> Option<i64> {
+        let open = self.open.as_ref().map(|open| open.opened_at);
+        open.or(self.streak.as_ref().map(|streak| streak.since))
     }
 }
 

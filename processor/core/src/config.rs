@@ -3,6 +3,7 @@
 //! [`StreamSettings`] is what a user writes; [`StreamSettings::validate`] turns it into a [`StreamConfig`], which holds only values
 //! that make sense together, so that nothing behind it has to check again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,19 @@ pub enum WindowSettings {
     Tumbling(Span),
     /// Windows of the first length, a new one at every multiple of the second.
     Hopping([Span; 2]),
+    /// Windows that end when an entity has sent nothing for this long.
+    Session(Span),
+}
+
+/// Whether a window that late events change is told again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Revisions {
+    /// A window is told when event time has passed its end, and again, as a revision, when events within `lateness` change it.
+    On,
+    /// A window is told once, `lateness` after its end.
+    #[default]
+    Off,
 }
 
 /// What a series takes from a window's summary.
@@ -178,6 +192,9 @@ pub struct AlertSettings {
     pub sustained_after: u32,
     /// Peak scores from which an alert is medium, high, critical.
     pub severities: [f64; 3],
+    /// Windows in a row without an event of an entity that open a `dropout` alert; left out: none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout_after: Option<u32>,
 }
 
 impl Default for AlertSettings {
@@ -190,6 +207,7 @@ impl Default for AlertSettings {
             resolve_after: 3,
             sustained_after: 12,
             severities: [1.5, 2.5, 4.0],
+            dropout_after: None,
         }
     }
 }
@@ -219,9 +237,32 @@ pub struct StreamSettings {
     /// How far events may be out of order: the watermark trails the greatest event time by this.
     #[serde(default = "StreamSettings::default_disorder")]
     pub disorder: Span,
-    /// How much longer a window waits for late events before it closes for good.
+    /// How much longer a window takes late events in before it is final.
     #[serde(default)]
     pub lateness: Span,
+    /// Whether a window is told at its end and revised while it takes late events in (`on`), or once when it is final (`off`).
+    #[serde(default)]
+    pub revisions: Revisions,
+    /// After this long without a record, event time goes on as the clock does, so that windows close without new data; 0 leaves them
+    /// open until the next record.
+    #[serde(default = "StreamSettings::default_idle_timeout")]
+    pub idle_timeout: Span,
+    /// An event whose time is further than this after its record's Kafka timestamp is a dead letter: it would close windows that other
+    /// events still belong to.
+    #[serde(default = "StreamSettings::default_future_max")]
+    pub future_max: Span,
+    /// The field with the event's id; events of an entity with an id that was seen before are counted as duplicates and not scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// How long an event's id is remembered after the event's time.
+    #[serde(default = "StreamSettings::default_event_id_memory")]
+    pub event_id_memory: Span,
+    /// Ids that are remembered of an entity, the latest ones.
+    #[serde(default = "StreamSettings::default_event_ids_max")]
+    pub event_ids_max: usize,
+    /// Takes only events in whose fields have one of these values; others are counted as filtered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub only: BTreeMap<String, Vec<String>>,
     /// Entities that one partition remembers; at the bound the least recently seen makes room.
     #[serde(default = "StreamSettings::default_entities_max")]
     pub entities_max: usize,
@@ -242,6 +283,18 @@ impl StreamSettings {
     }
     fn default_disorder() -> Span {
         Span::from_millis(2_000)
+    }
+    fn default_idle_timeout() -> Span {
+        Span::from_millis(300_000)
+    }
+    fn default_future_max() -> Span {
+        Span::from_millis(3_600_000)
+    }
+    fn default_event_id_memory() -> Span {
+        Span::from_millis(600_000)
+    }
+    fn default_event_ids_max() -> usize {
+        10_000
     }
     fn default_entities_max() -> usize {
         100_000

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{Alert, Forecast, WindowMetric};
 
 use crate::config::StreamConfig;
-use crate::entity::{Closing, Entity};
+use crate::entity::{Context, Entity};
 use crate::recency::Recency;
-use crate::summary::Summary;
+use crate::tell::Whose;
 use crate::watermark::Watermark;
-use crate::window::{Deadlines, Pane};
+use crate::window::Sample;
+use crate::window::deadlines::Deadlines;
 
 /// One event, as far as the stream's declaration asks for it.
 #[derive(Clone, Copy, Debug)]
@@ -24,26 +25,33 @@ pub struct Event<'a> {
     pub entity: &'a str,
     /// The value of each measure of the stream, NaN where the event has none.
     pub values: &'a [f64],
+    /// A hash of its id, where the stream remembers ids.
+    pub id: Option<u64>,
 }
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ingested {
-    /// It is in at least one window that is still open.
+    /// It is in at least one window that is not final.
     Scored,
-    /// All its windows had closed.
+    /// All its windows were final.
     Late(LateEvent),
+    /// An event with its id was taken in before.
+    Duplicate,
 }
 
-/// By how much an event missed its last window.
+/// What window an event missed, and by how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LateEvent {
     /// Start of the last window that it belonged to, in ms since 1970.
     pub window_start: i64,
     /// End of that window.
     pub window_end: i64,
-    /// How far event time was past the moment at which the window closed, in ms.
+    /// How far event time was past the moment at which the window became final, in ms.
     pub late_by_ms: i64,
+    /// Whether the window would have been anomalous with it and was not, or the other way round; `None` if too little is known of the
+    /// window any more.
+    pub would_change_alert: Option<bool>,
 }
 
 /// What followed from events, in the order in which it followed.
@@ -77,10 +85,14 @@ impl Effects {
 pub struct Counts {
     /// Events taken in.
     pub scored: u64,
-    /// Events whose windows had all closed.
+    /// Events whose windows were all final.
     pub late: u64,
+    /// Events that came again.
+    pub duplicate: u64,
     /// Windows closed (an entity's, whatever its number of measures).
     pub windows: u64,
+    /// Records that corrected others after late events.
+    pub revisions: u64,
     /// Entities forgotten to make room.
     pub evicted: u64,
 }
@@ -137,28 +149,72 @@ impl Engine {
     /// Events must come in the order of their offsets. Cost: constant, but for the windows that it closes.
     pub fn ingest(&mut self, event: &Event<'_>, effects: &mut Effects) -> Ingested {
         debug_assert_eq!(event.values.len(), self.config.measures.len());
-        let window = self.config.window;
-        let pane_start = window.pane_of(event.event_time);
-        if let Some(closed_until) = self.closed_until() {
-            let window_end = window.last_end_of(pane_start);
-            if window_end <= closed_until {
-                self.counts.late += 1;
-                let late_by_ms = closed_until - window_end;
-                return Ingested::Late(LateEvent { window_start: window_end - window.size_ms, window_end, late_by_ms });
+        let config = self.config.clone();
+        let sample = Sample { offset: event.offset, values: event.values, quantiles: &config.quantiles };
+        let now = self.watermark.now();
+        let known = self.by_key.get(event.entity).copied();
+        if let (Some(id), Some((_, memory)), Some(Slot { entity, dirty, .. })) =
+            (event.id, &config.event_id, known.and_then(|slot| self.slots[slot as usize].as_mut()))
+        {
+            *dirty = true;
+            if !entity.ids.note(*memory, now, event.event_time, id) {
+                self.counts.duplicate += 1;
+                return Ingested::Duplicate;
             }
         }
-        self.add(event, pane_start, effects);
-        self.counts.scored += 1;
-        if self.watermark.observe(event.event_time) {
-            self.close_due(effects);
+        let (window_start, window_end) = config.window.last_of(event.event_time);
+        let final_until = self.final_until();
+        let late_by_ms = final_until.map_or(-1, |until| until - window_end);
+        let slot = match known {
+            Some(slot) => Some(slot),
+            None if late_by_ms >= 0 => None,
+            None => Some(self.admit(event, effects)),
+        };
+        let mut would_change_alert = None;
+        if let Some((slot, Slot { entity, dirty, .. })) =
+            slot.and_then(|slot| Some((slot, self.slots[slot as usize].as_mut()?)))
+        {
+            if let Some(may_be_due) = entity.add(&config, event.event_time, &sample, now) {
+                *dirty = true;
+                entity.last_seen = event.offset;
+                if may_be_due {
+                    self.deadlines.set(slot, entity.due(&config));
+                }
+                self.recency.touch(slot);
+                self.counts.scored += 1;
+                if self.watermark.observe(event.event_time) {
+                    self.come_to_now(effects);
+                }
+                return Ingested::Scored;
+            }
+            would_change_alert = entity.late_event_would_change(&config, event.event_time, &sample);
         }
-        Ingested::Scored
+        self.counts.late += 1;
+        Ingested::Late(LateEvent { window_start, window_end, late_by_ms, would_change_alert })
     }
 
-    /// All windows that end by this time have closed; `None` before the first event.
+    /// Lets event time go on to `time` without an event, if it is not there yet, and appends what follows to `effects`.
+    ///
+    /// For a partition that has fallen silent: the caller decides by a clock, and has to remember the decision and its offset.
+    /// True if anything was due.
+    pub fn advance(&mut self, time: i64, effects: &mut Effects) -> bool {
+        let is_due = self.deadlines.next().is_some_and(|due| due <= time);
+        if is_due && self.watermark.advance(time) {
+            self.come_to_now(effects);
+        }
+        is_due
+    }
+
+    /// All windows that end by this time are final; `None` before the first event.
     #[must_use]
-    pub fn closed_until(&self) -> Option<i64> {
+    pub fn final_until(&self) -> Option<i64> {
         self.watermark.now().map(|now| now - self.config.lateness_ms)
+    }
+
+    /// How far event time has come.
+    #[must_use]
+    pub fn watermark(&self) -> &Watermark {
+        &self.watermark
     }
 
     /// What the engine has done so far.
@@ -173,53 +229,23 @@ impl Engine {
         self.by_key.len()
     }
 
-    /// Windows that have not closed.
+    /// Windows that have not closed. Cost: proportional to them.
     #[must_use]
     pub fn open_windows(&self) -> usize {
-        self.deadlines.open_windows()
-    }
-
-    fn add(&mut self, event: &Event<'_>, pane_start: i64, effects: &mut Effects) {
-        let slot = match self.by_key.get(event.entity) {
-            Some(&slot) => slot,
-            None => self.admit(event, pane_start, effects),
-        };
-        self.recency.touch(slot);
-        let closed_until = self.closed_until();
-        let config = &self.config;
-        let Some(Slot { entity, dirty, .. }) = &mut self.slots[slot as usize] else { return };
-        *dirty = true;
-        entity.last_seen = event.offset;
-        let (pane, new) = entity.panes.get_or_insert(pane_start, || Pane {
-            start: pane_start,
-            events: 0,
-            first_offset: event.offset,
-            last_offset: event.offset,
-            summaries: config.measures.iter().map(|measure| Summary::new(measure.needs_quantiles())).collect(),
-        });
-        pane.events += 1;
-        pane.last_offset = event.offset;
-        for (summary, &value) in pane.summaries.iter_mut().zip(event.values) {
-            if !value.is_nan() {
-                summary.add(value);
-            }
-        }
-        if new {
-            for end in config.window.ends_of(pane_start).filter(|&end| closed_until.is_none_or(|closed| end > closed)) {
-                self.deadlines.note(end, slot);
-            }
-        }
+        self.slots.iter().flatten().map(|slot| slot.entity.open_windows(&self.config)).sum()
     }
 
     /// Makes a place for an entity that is new here, if need be by forgetting another.
-    fn admit(&mut self, event: &Event<'_>, pane_start: i64, effects: &mut Effects) -> u32 {
+    fn admit(&mut self, event: &Event<'_>, effects: &mut Effects) -> u32 {
         if self.by_key.len() >= self.config.entities_max
             && let Some(oldest) = self.recency.oldest()
         {
             self.forget(oldest, effects);
         }
-        let step_index = pane_start.div_euclid(self.config.window.slide_ms);
-        let entity = Entity::new(&self.config, step_index, event.offset);
+        let mut entity = Entity::new(&self.config, event.event_time, event.offset, self.watermark.now());
+        if let (Some(id), Some((_, memory))) = (event.id, &self.config.event_id) {
+            entity.ids.note(*memory, self.watermark.now(), event.event_time, id);
+        }
         self.insert(event.entity.into(), entity)
     }
 
@@ -243,27 +269,17 @@ impl Engine {
 
     /// Puts an entity of a snapshot back. Entities must come in the order in which they were last seen.
     pub(crate) fn reinstate(&mut self, key: Arc<str>, entity: Entity) {
-        let closed_until = self.closed_until();
-        let ends: Vec<i64> = entity.panes.starts().flat_map(|start| self.config.window.ends_of(start)).collect();
+        let due = entity.due(&self.config);
         let slot = self.insert(key, entity);
-        for end in ends.into_iter().filter(|&end| closed_until.is_none_or(|closed| end > closed)) {
-            self.deadlines.note(end, slot);
-        }
+        self.deadlines.set(slot, due);
     }
 
     /// Closes an entity's windows, earliest first, and forgets it.
     fn forget(&mut self, slot: u32, effects: &mut Effects) {
-        let Some(Slot { key, entity, .. }) = &self.slots[slot as usize] else { return };
-        let key = key.clone();
-        let mut ends: Vec<i64> = entity.panes.starts().flat_map(|start| self.config.window.ends_of(start)).collect();
-        ends.sort_unstable();
-        ends.dedup();
-        for end in ends {
-            if self.deadlines.strike(end, slot) {
-                self.close(slot, end, effects);
-            }
-        }
-        self.slots[slot as usize] = None;
+        let Some(Slot { key, mut entity, .. }) = self.slots[slot as usize].take() else { return };
+        let whose = Whose { config: &self.config, partition: self.partition, entity: &key };
+        entity.finish(&mut Context { whose, effects, counts: &mut self.counts });
+        self.deadlines.set(slot, None);
         self.by_key.remove(&key);
         self.recency.remove(slot);
         self.free.push(slot);
@@ -271,28 +287,23 @@ impl Engine {
         self.forgotten.push(key);
     }
 
-    /// Closes the windows that the watermark has passed: by their end, then by the entity's key.
-    fn close_due(&mut self, effects: &mut Effects) {
-        let Some(until) = self.closed_until() else { return };
-        while let Some((end, slots)) = self.deadlines.take_due(until) {
-            let mut slots: Vec<u32> = slots.into_iter().collect();
+    /// Does what is due by the watermark: in the order of the times at which it is due, then of the entities' keys.
+    fn come_to_now(&mut self, effects: &mut Effects) {
+        let Some(now) = self.watermark.now() else { return };
+        while let Some((time, mut slots)) = self.deadlines.take_due(now) {
             slots.sort_unstable_by(|&a, &b| self.key_of(a).cmp(&self.key_of(b)));
             for slot in slots {
-                self.close(slot, end, effects);
+                let Some(Slot { key, entity, dirty }) = &mut self.slots[slot as usize] else { continue };
+                *dirty = true;
+                let whose = Whose { config: &self.config, partition: self.partition, entity: key };
+                entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts });
+                self.deadlines.set(slot, entity.due(&self.config));
             }
         }
     }
 
     fn key_of(&self, slot: u32) -> Option<&str> {
         self.slots[slot as usize].as_ref().map(|slot| &*slot.key)
-    }
-
-    fn close(&mut self, slot: u32, end: i64, effects: &mut Effects) {
-        let Some(Slot { key, entity, dirty }) = &mut self.slots[slot as usize] else { return };
-        *dirty = true;
-        self.counts.windows += 1;
-        let start = end - self.config.window.size_ms;
-        entity.close(&Closing { config: &self.config, partition: self.partition, entity: key, start, end }, effects);
     }
 }
 

@@ -14,11 +14,14 @@ pub mod detect;
 pub mod engine;
 mod entity;
 pub mod forecast;
+pub mod ids;
+mod judge;
 mod recency;
 pub mod series;
 pub mod sketch;
 pub mod state;
 pub mod summary;
+mod tell;
 pub mod watermark;
 pub mod window;
 

@@ -57,7 +57,7 @@ pub struct Series {
 }
 
 /// What the detectors make of one value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The value.
     pub value: f64,

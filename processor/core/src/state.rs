@@ -17,7 +17,7 @@ use crate::entity::Entity;
 use crate::watermark::Watermark;
 
 /// Version of the payloads. A change to any type that is in them is a new version, and needs a migration from the last.
-pub const FORMAT_VERSION: i32 = 1;
+pub const FORMAT_VERSION: i32 = 2;
 
 /// State that cannot be used, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -57,11 +57,17 @@ pub struct Alert {
     pub last_offset: i64,
     /// One sentence for a person.
     pub summary: String,
+    /// 0 for the first telling of a step; the highest one holds.
+    pub revision: i32,
+    /// What late events made of the step.
+    pub correction: Correction,
+    /// The record that this one takes the place of: `alert_id:sequence:revision`.
+    pub supersedes: Option<String>,
 }
 
 record!(
     "alert",
-    "tidewatch.alert.v1",
+    "tidewatch.alert.v2",
     Alert {
         alert_id,
         state,
@@ -87,7 +93,10 @@ record!(
         partition,
         first_offset,
         last_offset,
-        summary
+        summary,
+        revision,
+        correction,
+        supersedes
     }
 );
 
@@ -118,3 +127,19 @@ pub enum Severity {
 }
 
 symbols!(Severity { Low = "low", Medium = "medium", High = "high", Critical = "critical" });
+
+/// What late events made of a step of an alert that was told before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Correction {
+    /// It is told for the first time.
+    #[default]
+    None,
+    /// It holds, with other numbers.
+    Confirmed,
+    /// It holds with another state, severity, kind or window.
+    Changed,
+    /// There is no such step.
+    Retracted,
+}
+
+symbols!(Correction { None = "none", Confirmed = "confirmed", Changed = "changed", Retracted = "retracted" });

@@ -19,9 +19,15 @@ pub struct Forecast {
     pub level: f64,
     /// One point per horizon, nearest first.
     pub path: Vec<ForecastPoint>,
+    /// 0 for the first telling; one more each time that late events changed it.
+    pub revision: i32,
 }
 
-record!("forecast", "tidewatch.forecast.v1", Forecast { stream, entity, measure, aggregate, issued_at, level, path });
+record!(
+    "forecast",
+    "tidewatch.forecast.v2",
+    Forecast { stream, entity, measure, aggregate, issued_at, level, path, revision }
+);
 
 /// One horizon's expectation.
 #[derive(Debug, Clone, PartialEq)]

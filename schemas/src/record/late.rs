@@ -27,10 +27,25 @@ pub struct Late {
     pub key: Option<Vec<u8>>,
     /// Original value.
     pub value: Option<Vec<u8>>,
+    /// Whether with the event the window would have been anomalous and was not, or the other way round; null when too little is known.
+    pub would_change_alert: Option<bool>,
 }
 
 record!(
     "late",
-    "tidewatch.late.v1",
-    Late { stream, entity, event_time, window_start, window_end, late_by_ms, topic, partition, offset, key, value }
+    "tidewatch.late.v2",
+    Late {
+        stream,
+        entity,
+        event_time,
+        window_start,
+        window_end,
+        late_by_ms,
+        topic,
+        partition,
+        offset,
+        key,
+        value,
+        would_change_alert
+    }
 );

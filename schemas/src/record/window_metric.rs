@@ -47,11 +47,15 @@ pub struct WindowMetric {
     pub first_offset: i64,
     /// Highest input offset in the window.
     pub last_offset: i64,
+    /// The fields that differ from the revision before.
+    pub changed: Vec<String>,
+    /// Sessions that were told before, and that late events have made part of this one.
+    pub supersedes: Vec<WindowSpan>,
 }
 
 record!(
     "window-metric",
-    "tidewatch.window-metric.v1",
+    "tidewatch.window-metric.v2",
     WindowMetric {
         stream,
         entity,
@@ -72,7 +76,9 @@ record!(
         series,
         partition,
         first_offset,
-        last_offset
+        last_offset,
+        changed,
+        supersedes
     }
 );
 
@@ -109,3 +115,14 @@ pub struct DetectorScore {
 }
 
 fields!(DetectorScore { detector, score });
+
+/// A window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSpan {
+    /// First instant of the window, inclusive.
+    pub window_start: i64,
+    /// End of the window, exclusive.
+    pub window_end: i64,
+}
+
+fields!(WindowSpan { window_start, window_end });

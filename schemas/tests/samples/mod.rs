@@ -28,7 +28,10 @@ leaf! {
     AnomalyKind: |v| Value::Enum(*v as u32, v.as_str().into());
     AlertState: |v| Value::Enum(*v as u32, v.as_str().into());
     Severity: |v| Value::Enum(*v as u32, v.as_str().into());
+    Correction: |v| Value::Enum(*v as u32, v.as_str().into());
     std::collections::BTreeMap<String, String>: |v| Value::Map(v.iter().map(|(k, x)| (k.clone(), x.leaf())).collect());
+    Vec<String>: |v| Value::Array(v.iter().map(Leaf::leaf).collect());
+    Vec<WindowSpan>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<DetectorScore>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<SeriesPoint>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<ForecastPoint>: |v| Value::Array(v.iter().map(Tree::tree).collect());
@@ -68,7 +71,10 @@ draw! {
     AnomalyKind: prop::sample::select(AnomalyKind::ALL);
     AlertState: prop::sample::select(AlertState::ALL);
     Severity: prop::sample::select(Severity::ALL);
+    Correction: prop::sample::select(Correction::ALL);
     std::collections::BTreeMap<String, String>: btree_map(text(), text(), 0..2);
+    Vec<String>: vec(text(), 0..3);
+    Vec<WindowSpan>: vec(WindowSpan::draw(), 0..3);
     Vec<DetectorScore>: vec(DetectorScore::draw(), 0..4);
     Vec<SeriesPoint>: vec(SeriesPoint::draw(), 0..4);
     Vec<ForecastPoint>: vec(ForecastPoint::draw(), 0..4);
@@ -102,6 +108,7 @@ macro_rules! kinds {
 }
 kinds! {
     DetectorScore { detector, score }
+    WindowSpan { window_start, window_end }
     SeriesPoint { aggregate, value, expected, lower, upper, score, warming_up, detectors }
     ForecastPoint { target_time, horizon_ms, expected, lower, upper }
     DeadLetterHeader { key, value }
@@ -110,12 +117,13 @@ kinds! {
     Beacon { event_time, site, page, region, tenant, browser, load_ms, errors, session_id }
     Check { event_time, check, location, region, tenant, success, response_ms, status }
     WindowMetric { stream, entity, labels, measure, window_start, window_end, revision, count, sum, mean, stddev,
-        min, max, p50, p95, p99, series, partition, first_offset, last_offset }
-    Forecast { stream, entity, measure, aggregate, issued_at, level, path }
+        min, max, p50, p95, p99, series, partition, first_offset, last_offset, changed, supersedes }
+    Forecast { stream, entity, measure, aggregate, issued_at, level, path, revision }
     Alert { alert_id, state, severity, kind, stream, entity, labels, measure, aggregate, opened_at, window_start,
         window_end, observed, expected, lower, upper, score, peak_score, detectors, windows, sequence, partition,
-        first_offset, last_offset, summary }
-    Late { stream, entity, event_time, window_start, window_end, late_by_ms, topic, partition, offset, key, value }
+        first_offset, last_offset, summary, revision, correction, supersedes }
+    Late { stream, entity, event_time, window_start, window_end, late_by_ms, topic, partition, offset, key, value,
+        would_change_alert }
     DeadLetter { stream, topic, partition, offset, timestamp_ms, key, value, headers, reason, error }
     State { format_version, stream, partition, entity, input_offset, checksum, payload }
     Truth { fault_id, kind, stream, entity, measure, labels, onset, end, magnitude, cause, seed }

@@ -1,9 +1,10 @@
 //! From what a user wrote to a [`StreamConfig`] in which every value makes sense.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Aggregate, AlertSettings, ConfigError, Format, StreamSettings, TimeUnit, WindowSettings};
+use super::{Aggregate, AlertSettings, ConfigError, Format, Revisions, StreamSettings, TimeUnit, WindowSettings};
 use crate::detect::DetectorKind;
+use crate::ids::IdMemory;
 use crate::window::Window;
 
 /// Windows that one pane may belong to; more of them are a mistake in the slide.
@@ -34,8 +35,18 @@ pub struct StreamConfig {
     pub window: Window,
     /// How far events may be out of order, in ms.
     pub disorder_ms: i64,
-    /// How much longer a window waits, in ms.
+    /// How much longer a window takes late events in, in ms.
     pub lateness_ms: i64,
+    /// Whether windows are told at their end and revised, or once when they are final.
+    pub revisions: Revisions,
+    /// Silence, in ms, after which event time goes on as the clock does; `None`: it waits for the next record.
+    pub idle_timeout_ms: Option<i64>,
+    /// How far an event's time may be after its record's timestamp, in ms.
+    pub future_max_ms: i64,
+    /// The field with the event's id, and how ids are remembered.
+    pub event_id: Option<(String, IdMemory)>,
+    /// Fields and the values that events to be taken in have there.
+    pub only: BTreeMap<String, Vec<String>>,
     /// Entities that one partition remembers.
     pub entities_max: usize,
     /// The seed of the forests' random cuts.
@@ -44,6 +55,10 @@ pub struct StreamConfig {
     pub measures: Vec<Measure>,
     /// When a person hears of an anomaly.
     pub alert: AlertSettings,
+    /// Missing windows in a row that open a `dropout` alert.
+    pub dropout_after: Option<u32>,
+    /// Which measures keep a sketch of the distribution.
+    pub quantiles: Vec<bool>,
 }
 
 /// A measure, validated.
@@ -116,6 +131,34 @@ impl StreamConfig {
             measures.push(Measure::from_settings(measure, window, &wrong)?);
         }
         check_alert(&s.alert, &wrong)?;
+        if matches!(window, Window::Session { .. }) {
+            if s.alert.dropout_after.is_some() {
+                return Err(wrong(
+                    "alert.dropout_after",
+                    "needs windows of a fixed length; a session ends by silence".into(),
+                ));
+            }
+            if let Some(measure) = measures.iter().find(|measure| measure.forecast.is_some()) {
+                let setting = format!("measure.{}.forecast", measure.name);
+                return Err(wrong(&setting, "needs windows of a fixed length; sessions come at no fixed times".into()));
+            }
+        }
+        if let Some((field, _)) = s.only.iter().find(|(field, values)| field.is_empty() || values.is_empty()) {
+            return Err(wrong(
+                "only",
+                format!("`{field}` names no value; write for example {{ region = [\"EMEA\"] }}"),
+            ));
+        }
+        if s.only.len() > LIST_MAX {
+            return Err(wrong("only", format!("names {} fields; at most {LIST_MAX} are sensible", s.only.len())));
+        }
+        if s.event_id.as_ref().is_some_and(String::is_empty) {
+            return Err(wrong("event_id", "is empty".into()));
+        }
+        if s.event_ids_max == 0 {
+            return Err(wrong("event_ids_max", "is 0; leave `event_id` out to remember none".into()));
+        }
+        let memory = IdMemory { memory_ms: s.event_id_memory.as_millis(), capacity: s.event_ids_max };
         Ok(Self {
             name: s.name.clone(),
             topic: s.topic.clone(),
@@ -127,10 +170,17 @@ impl StreamConfig {
             window,
             disorder_ms: s.disorder.as_millis(),
             lateness_ms: s.lateness.as_millis(),
+            revisions: s.revisions,
+            idle_timeout_ms: Some(s.idle_timeout.as_millis()).filter(|&ms| ms > 0),
+            future_max_ms: s.future_max.as_millis(),
+            event_id: s.event_id.clone().map(|field| (field, memory)),
+            only: s.only.clone(),
             entities_max: s.entities_max,
             seed: s.seed,
+            quantiles: measures.iter().map(Measure::needs_quantiles).collect(),
             measures,
             alert: s.alert.clone(),
+            dropout_after: s.alert.dropout_after,
         })
     }
 
@@ -138,6 +188,10 @@ impl StreamConfig {
         let (size, slide) = match s.window {
             WindowSettings::Tumbling(size) => (size, size),
             WindowSettings::Hopping([size, slide]) => (size, slide),
+            WindowSettings::Session(gap) if gap.as_millis() == 0 => {
+                return Err(wrong("window", "has no gap; write for example { session = \"30s\" }".into()));
+            }
+            WindowSettings::Session(gap) => return Ok(Window::Session { gap_ms: gap.as_millis() }),
         };
         let (size_ms, slide_ms) = (size.as_millis(), slide.as_millis());
         if size_ms == 0 || slide_ms == 0 {
@@ -152,7 +206,7 @@ impl StreamConfig {
                 format!("of {size} has more than {PANES_MAX} slides of {slide}; use a longer slide"),
             ));
         }
-        Ok(Window { size_ms, slide_ms })
+        Ok(Window::Fixed { size_ms, slide_ms })
     }
 
     /// Number of series that each entity has.
@@ -164,8 +218,9 @@ impl StreamConfig {
     /// What the saved state depends on, as text: state written under another one cannot be used.
     #[must_use]
     pub fn state_signature(&self) -> String {
-        let time = (&self.event_time, self.event_time_unit, self.disorder_ms, self.lateness_ms);
-        let mut text = format!("{:?} {:?} {} {time:?}", self.window, self.entity, self.seed);
+        let time = (&self.event_time, self.event_time_unit, self.disorder_ms, self.lateness_ms, self.revisions);
+        let taken = (&self.event_id, &self.only, self.future_max_ms);
+        let mut text = format!("{:?} {:?} {} {time:?} {taken:?}", self.window, self.entity, self.seed);
         for m in &self.measures {
             let seasons = m.forecast.as_ref().map(|f| &f.seasons);
             text += &format!(" {} {} {:?} {:?} {seasons:?}", m.name, m.field, m.aggregates, m.detectors);
@@ -218,12 +273,13 @@ impl ForecastParams {
         at: &impl Fn(&str) -> String,
         wrong: &impl Fn(&str, String) -> ConfigError,
     ) -> Result<Self, ConfigError> {
-        let step = super::Span::from_millis(window.slide_ms);
+        let step_ms = window.step_ms();
+        let step = super::Span::from_millis(step_ms);
         let steps = |setting: &str, spans: &[super::Span], least: u32| -> Result<Vec<u32>, ConfigError> {
             let mut steps = Vec::with_capacity(spans.len());
             for span in spans {
-                let count = u32::try_from(span.as_millis() / window.slide_ms).unwrap_or(u32::MAX);
-                if span.as_millis() % window.slide_ms != 0 || count < least {
+                let count = u32::try_from(span.as_millis() / step_ms).unwrap_or(u32::MAX);
+                if span.as_millis() % step_ms != 0 || count < least {
                     return Err(wrong(
                         &at(setting),
                         format!("`{span}` is not a whole number, at least {least}, of steps of {step}"),
@@ -257,6 +313,9 @@ impl ForecastParams {
 }
 
 fn check_alert(a: &AlertSettings, wrong: &impl Fn(&str, String) -> ConfigError) -> Result<(), ConfigError> {
+    if a.dropout_after == Some(0) {
+        return Err(wrong("alert.dropout_after", "is 0; it counts missing windows from 1".into()));
+    }
     if a.votes == 0 || a.open_after == 0 || a.resolve_after == 0 || a.sustained_after == 0 {
         return Err(wrong(
             "alert",
@@ -293,6 +352,13 @@ mod tests {
             window: WindowSettings::Tumbling(Span::from_millis(60_000)),
             disorder: Span::default(),
             lateness: Span::default(),
+            revisions: Revisions::Off,
+            idle_timeout: Span::default(),
+            future_max: Span::default(),
+            event_id: None,
+            event_id_memory: Span::default(),
+            event_ids_max: 1,
+            only: BTreeMap::new(),
             entities_max: 10,
             seed: 0,
             measures: vec![MeasureSettings {
@@ -317,7 +383,7 @@ mod tests {
     #[test]
     fn a_sound_declaration_is_taken() {
         let config = settings().validate().unwrap();
-        assert_eq!(config.window, Window { size_ms: 60_000, slide_ms: 60_000 });
+        assert_eq!(config.window, Window::Fixed { size_ms: 60_000, slide_ms: 60_000 });
         assert_eq!(config.series_count(), 1);
     }
 
@@ -344,6 +410,21 @@ mod tests {
                     Some(ForecastSettings { seasons: vec![span(90_000)], horizons: vec![], emit_every: span(60_000) });
             },
             "stream `calls`: `measure.latency.forecast.seasons` `1m 30s` is not a whole number, at least 2, of steps of 1m",
+        );
+        check(
+            |s| s.window = WindowSettings::Session(span(0)),
+            "stream `calls`: `window` has no gap; write for example { session = \"30s\" }",
+        );
+        check(
+            |s| {
+                s.window = WindowSettings::Session(span(1));
+                s.alert.dropout_after = Some(3);
+            },
+            "stream `calls`: `alert.dropout_after` needs windows of a fixed length; a session ends by silence",
+        );
+        check(
+            |s| s.only = BTreeMap::from([("region".into(), vec![])]),
+            "stream `calls`: `only` `region` names no value; write for example { region = [\"EMEA\"] }",
         );
         check(
             |s| s.alert.calm_below = f64::NAN,

@@ -7,7 +7,7 @@ use tidewatch_schemas::record::State;
 
 use super::*;
 use crate::config::{
-    Aggregate, ForecastSettings, Format, MeasureSettings, Span, StreamSettings, TimeUnit, WindowSettings,
+    Aggregate, ForecastSettings, Format, MeasureSettings, Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
 };
 use crate::detect::DetectorKind;
 
@@ -25,6 +25,13 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
         window: WindowSettings::Hopping([Span::from_millis(size_ms), Span::from_millis(slide_ms)]),
         disorder: Span::from_millis(3 * SECOND),
         lateness: Span::from_millis(2 * SECOND),
+        revisions: Revisions::Off,
+        idle_timeout: Span::default(),
+        future_max: Span::default(),
+        event_id: None,
+        event_id_memory: Span::from_millis(60 * SECOND),
+        event_ids_max: 100,
+        only: BTreeMap::new(),
         entities_max: 100,
         seed: 7,
         measures: vec![MeasureSettings {
@@ -57,7 +64,7 @@ fn run(engine: &mut Engine, first_offset: i64, events: &[Given]) -> (Effects, Ve
         .zip(first_offset..)
         .map(|(e, offset)| {
             engine.ingest(
-                &Event { offset, event_time: e.event_time, entity: &e.entity, values: &[e.value] },
+                &Event { offset, event_time: e.event_time, entity: &e.entity, values: &[e.value], id: None },
                 &mut effects,
             )
         })
@@ -247,7 +254,7 @@ fn state_that_does_not_fit_is_refused_with_what_to_do() {
     newer[0].format_version = 9;
     assert_eq!(
         refused(&config, newer),
-        "state of entity `a` of stream `calls` has format 9, this program reads up to 1: run the version that wrote it, or a later one"
+        "state of entity `a` of stream `calls` has format 9, this program reads up to 2: run the version that wrote it, or a later one"
     );
     let mut damaged = records.clone();
     damaged[0].payload[3] ^= 1;

@@ -1,0 +1,243 @@
+//! What is known of one entity, and what it makes of the entity's next window: numbers only, no words.
+//!
+//! A window is judged by what was known before it, and learnt afterwards. A [`Judge`] is a value: a copy of it can be led along other
+//! windows, which is how a window that a late event has changed is judged again.
+
+use serde::{Deserialize, Serialize};
+use tidewatch_schemas::record::AlertState as Change;
+
+use crate::alert::{JudgedWindow, OpenAlert};
+use crate::config::{Aggregate, Measure, StreamConfig};
+use crate::detect::DetectorKind;
+use crate::detect::isolation_forest::{ForestParams, ForestScore};
+use crate::forecast::Expectation;
+use crate::series::{Series, Verdict};
+use crate::summary::Moments;
+use crate::window::{Pane, Window};
+
+/// Missing windows in a row after which an entity starts anew: what was known of it is too old to judge by.
+const GAP_MAX: i64 = 10_000;
+
+/// A window that has closed, in the numbers that records and series are made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Closed {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) first_offset: i64,
+    pub(crate) last_offset: i64,
+    /// Of each measure.
+    pub(crate) measured: Vec<Measured>,
+}
+
+/// What a window says of one measure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) moments: Moments,
+    pub(crate) p50: Option<f64>,
+    pub(crate) p95: Option<f64>,
+    pub(crate) p99: Option<f64>,
+}
+
+impl Closed {
+    pub(crate) fn new(config: &StreamConfig, start: i64, end: i64, pane: &Pane) -> Self {
+        let measured = pane.summaries(&config.quantiles).map(|summary| Measured {
+            moments: summary.moments,
+            p50: summary.quantile(0.50),
+            p95: summary.quantile(0.95),
+            p99: summary.quantile(0.99),
+        });
+        let (first_offset, last_offset) = (pane.first_offset, pane.last_offset);
+        Self { start, end, first_offset, last_offset, measured: measured.collect() }
+    }
+
+    /// The value of each series; `None` where the measure had none.
+    fn values(&self, config: &StreamConfig) -> Vec<Option<f64>> {
+        let of = |(measure, measured): (&Measure, &Measured)| {
+            let measured = *measured;
+            measure.aggregates.clone().into_iter().map(move |aggregate| measured.value(aggregate))
+        };
+        config.measures.iter().zip(&self.measured).flat_map(of).collect()
+    }
+}
+
+impl Measured {
+    /// A series' value; `None` when the window had no value, except for the count of them, which is 0.
+    fn value(&self, aggregate: Aggregate) -> Option<f64> {
+        let moments = &self.moments;
+        if aggregate == Aggregate::Count {
+            return Some(moments.count as f64);
+        }
+        if moments.count == 0 {
+            return None;
+        }
+        match aggregate {
+            Aggregate::Count | Aggregate::Sum => Some(moments.sum),
+            Aggregate::Mean => Some(moments.mean()),
+            Aggregate::Stddev => Some(moments.stddev()),
+            Aggregate::Min => Some(moments.min),
+            Aggregate::Max => Some(moments.max),
+            Aggregate::P50 => self.p50,
+            Aggregate::P95 => self.p95,
+            Aggregate::P99 => self.p99,
+        }
+        .filter(|value| value.is_finite())
+    }
+}
+
+/// What a window leads to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Judged {
+    /// Of each series.
+    pub(crate) verdicts: Vec<Option<Verdict>>,
+    /// What a person has to hear of, by series.
+    pub(crate) steps: Vec<AlertStep>,
+    /// Forecasts that are due, by series.
+    pub(crate) paths: Vec<(u16, Vec<Expectation>)>,
+}
+
+/// A step in the life of a series' alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AlertStep {
+    pub(crate) series: u16,
+    pub(crate) change: Change,
+    pub(crate) open: OpenAlert,
+}
+
+/// All that is known of an entity's series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Judge {
+    /// The last window that was judged.
+    last: Option<(i64, i64)>,
+    /// In the order of measures and their aggregates.
+    series: Vec<Series>,
+    forest: Option<ForestScore>,
+}
+
+impl Judge {
+    /// Knows nothing. `step_index` is the number of the first window since 1970, which fixes the phase of seasons.
+    pub(crate) fn new(config: &StreamConfig, step_index: i64) -> Self {
+        let series: Vec<Series> = series_of(config).map(|(measure, _)| Series::new(measure, step_index)).collect();
+        let dims = series_of(config).filter(|(measure, _)| in_forest(measure)).count();
+        let forest =
+            (dims > 0).then(|| ForestScore::new(ForestParams { seed: config.seed, ..ForestParams::default() }, dims));
+        Self { last: None, series, forest }
+    }
+
+    /// The last window that was judged.
+    pub(crate) fn last(&self) -> Option<(i64, i64)> {
+        self.last
+    }
+
+    /// Whether a later window may lead to a step of the alert that opened at `opened_at`.
+    pub(crate) fn may_tell_again(&self, series: u16, opened_at: i64) -> bool {
+        let since = self.series[usize::from(series)].alert.since();
+        since == Some(opened_at) || self.last.is_none_or(|(start, _)| opened_at > start)
+    }
+
+    /// Judges a window and learns it. Windows come in order of their ends.
+    pub(crate) fn judge(&mut self, config: &StreamConfig, closed: &Closed) -> Judged {
+        self.learn_gap(config, closed.start);
+        let values = closed.values(config);
+        let features = self.features(config, &values);
+        let verdicts = self.verdicts(config, &values, features.as_deref());
+        let steps = self.steps(config, closed, &verdicts);
+        for (series, value) in self.series.iter_mut().zip(&values) {
+            series.learn(*value);
+        }
+        if let (Some(forest), Some(features)) = (&mut self.forest, &features) {
+            forest.learn(features);
+        }
+        self.last = Some((closed.start, closed.end));
+        Judged { verdicts, steps, paths: self.paths(config, closed.end) }
+    }
+
+    /// Whether each series of a window would be anomalous by what is known now; nothing is learnt.
+    pub(crate) fn would_be_anomalous(&self, config: &StreamConfig, closed: &Closed) -> Vec<bool> {
+        let values = closed.values(config);
+        let features = self.features(config, &values);
+        anomalous(&self.verdicts(config, &values, features.as_deref()))
+    }
+
+    fn verdicts(
+        &self,
+        config: &StreamConfig,
+        values: &[Option<f64>],
+        features: Option<&[f64]>,
+    ) -> Vec<Option<Verdict>> {
+        let forest = self.forest.as_ref().map(|forest| {
+            let score = features.map_or(0.0, |features| forest.score(features));
+            (score, forest.warming_up())
+        });
+        let judge = |(((measure, _), series), value): (((&Measure, _), &Series), &Option<f64>)| {
+            let forest = if in_forest(measure) { forest } else { None };
+            value.map(|value| series.judge(value, forest, &config.alert))
+        };
+        series_of(config).zip(&self.series).zip(values).map(judge).collect()
+    }
+
+    fn steps(&mut self, config: &StreamConfig, closed: &Closed, verdicts: &[Option<Verdict>]) -> Vec<AlertStep> {
+        let mut steps = Vec::new();
+        for (at, (series, verdict)) in self.series.iter_mut().zip(verdicts).enumerate() {
+            let Some(verdict) = verdict else { continue };
+            let window = JudgedWindow { start: closed.start, first_offset: closed.first_offset, verdict };
+            if let Some((change, open)) = series.alert.judge(&config.alert, window) {
+                steps.push(AlertStep { series: at as u16, change, open });
+            }
+        }
+        steps
+    }
+
+    /// The forecasts that are issued when the window that ends at `end` has been learnt.
+    fn paths(&self, config: &StreamConfig, end: i64) -> Vec<(u16, Vec<Expectation>)> {
+        let slide_ms = config.window.step_ms();
+        let mut paths = Vec::new();
+        for (at, ((measure, _), series)) in series_of(config).zip(&self.series).enumerate() {
+            let Some(params) = measure.forecast.as_ref().filter(|params| !params.horizons.is_empty()) else { continue };
+            let every_ms = params.emit_every_ms;
+            if end.div_euclid(every_ms) != (end - slide_ms).div_euclid(every_ms) {
+                paths.extend(series.path(&params.horizons).map(|path| (at as u16, path)));
+            }
+        }
+        paths
+    }
+
+    /// Learns that the windows between the last one and this one had no events.
+    fn learn_gap(&mut self, config: &StreamConfig, start: i64) {
+        let (Window::Fixed { slide_ms, .. }, Some((last, _))) = (config.window, self.last) else { return };
+        let missing = (start - last) / slide_ms - 1;
+        if missing > GAP_MAX {
+            *self = Self::new(config, start.div_euclid(slide_ms));
+            return;
+        }
+        for _ in 0..missing {
+            for series in &mut self.series {
+                series.learn(None);
+            }
+        }
+    }
+
+    /// What the forest sees of a window; `None` while a forecast that it builds on is not ready.
+    fn features(&self, config: &StreamConfig, values: &[Option<f64>]) -> Option<Vec<f64>> {
+        self.forest.as_ref()?;
+        series_of(config)
+            .zip(&self.series)
+            .zip(values)
+            .filter(|(((measure, _), _), _)| in_forest(measure))
+            .map(|((_, series), value)| value.map_or(Some(f64::NAN), |value| series.feature(value)))
+            .collect()
+    }
+}
+
+/// Which series reach the threshold of an alert.
+pub(crate) fn anomalous(verdicts: &[Option<Verdict>]) -> Vec<bool> {
+    verdicts.iter().map(|verdict| verdict.as_ref().is_some_and(|verdict| verdict.score >= 1.0)).collect()
+}
+
+/// The stream's series, in the order in which entities hold them.
+pub(crate) fn series_of(config: &StreamConfig) -> impl Iterator<Item = (&Measure, Aggregate)> {
+    config.measures.iter().flat_map(|measure| measure.aggregates.iter().map(move |&aggregate| (measure, aggregate)))
+}
+
+fn in_forest(measure: &Measure) -> bool {
+    measure.detectors.contains(&DetectorKind::IsolationForest)
+}

@@ -1,0 +1,327 @@
+//! From the engine's numbers to the records that say them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use tidewatch_schemas::record::{
+    Alert, AlertState as Change, AnomalyKind, Correction, DetectorScore, Forecast, ForecastPoint, SeriesPoint,
+    Severity, WindowMetric, WindowSpan,
+};
+
+use crate::alert::OpenAlert;
+use crate::config::{Aggregate, Measure, StreamConfig};
+use crate::detect::DetectorKind;
+use crate::forecast::Expectation;
+use crate::judge::{AlertStep, Closed, Judged, series_of};
+use crate::series::Verdict;
+
+/// Nominal coverage of the bands that forecasts carry.
+const LEVEL: f64 = 0.95;
+/// The measure and aggregate of an alert on an entity that has fallen silent: the number of its events.
+const EVENTS: (&str, &str) = ("events", "count");
+
+/// Whose records they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whose<'a> {
+    pub(crate) config: &'a StreamConfig,
+    pub(crate) partition: i32,
+    pub(crate) entity: &'a str,
+}
+
+/// Which telling of an alert's step it is, and of what.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Telling {
+    pub(crate) revision: i32,
+    pub(crate) correction: Correction,
+    /// The record that it takes the place of.
+    pub(crate) supersedes: Option<String>,
+}
+
+impl Whose<'_> {
+    fn labels(&self) -> BTreeMap<String, String> {
+        let values = tidewatch_schemas::entity::split(self.entity).into_iter().map(Cow::into_owned);
+        self.config.entity.iter().cloned().zip(values).collect()
+    }
+
+    /// The record of one measure of a window; `None` if it had no value.
+    pub(crate) fn metric(&self, at: usize, closed: &Closed, judged: &Judged, revision: i32) -> Option<WindowMetric> {
+        let (measure, measured) = (&self.config.measures[at], closed.measured[at]);
+        let moments = measured.moments;
+        if moments.count == 0 {
+            return None;
+        }
+        let first: usize = self.config.measures[..at].iter().map(|measure| measure.aggregates.len()).sum();
+        let verdicts = &judged.verdicts[first..];
+        let point = |(aggregate, verdict): (&Aggregate, &Option<Verdict>)| {
+            verdict.as_ref().map(|verdict| series_point(*aggregate, verdict))
+        };
+        Some(WindowMetric {
+            stream: self.config.name.clone(),
+            entity: self.entity.into(),
+            labels: self.labels(),
+            measure: measure.name.clone(),
+            window_start: closed.start,
+            window_end: closed.end,
+            revision,
+            count: i64::try_from(moments.count).unwrap_or(i64::MAX),
+            sum: moments.sum,
+            mean: moments.mean(),
+            stddev: moments.stddev(),
+            min: moments.min,
+            max: moments.max,
+            p50: measured.p50,
+            p95: measured.p95,
+            p99: measured.p99,
+            series: measure.aggregates.iter().zip(verdicts).filter_map(point).collect(),
+            partition: self.partition,
+            first_offset: closed.first_offset,
+            last_offset: closed.last_offset,
+            changed: Vec::new(),
+            supersedes: Vec::new(),
+        })
+    }
+
+    /// The record of a step in the life of a series' alert.
+    pub(crate) fn alert(&self, step: &AlertStep, closed: &Closed, judged: &Judged, telling: Telling) -> Option<Alert> {
+        let (measure, aggregate) = series_of(self.config).nth(usize::from(step.series))?;
+        let verdict = judged.verdicts[usize::from(step.series)].as_ref()?;
+        let open = &step.open;
+        let summary = self.sentence(measure, aggregate, closed.start, verdict, step);
+        Some(Alert {
+            alert_id: self.alert_id(&measure.name, aggregate.as_str(), open.opened_at),
+            state: step.change,
+            severity: open.severity,
+            kind: open.kind,
+            stream: self.config.name.clone(),
+            entity: self.entity.into(),
+            labels: self.labels(),
+            measure: measure.name.clone(),
+            aggregate: aggregate.as_str().into(),
+            opened_at: open.opened_at,
+            window_start: closed.start,
+            window_end: closed.end,
+            observed: verdict.value,
+            expected: verdict.expected.map(|expected| expected.mean),
+            lower: verdict.expected.map(|expected| expected.lower),
+            upper: verdict.expected.map(|expected| expected.upper),
+            score: verdict.score,
+            peak_score: open.peak_score,
+            detectors: detector_scores(verdict),
+            windows: saturated(open.windows),
+            sequence: saturated(open.sequence),
+            partition: self.partition,
+            first_offset: open.first_offset,
+            last_offset: closed.last_offset,
+            summary: match telling.correction {
+                Correction::Retracted => format!("taken back after late events: {summary}"),
+                _ => summary,
+            },
+            revision: telling.revision,
+            correction: telling.correction,
+            supersedes: telling.supersedes,
+        })
+    }
+
+    /// What the record of a step is called: its CloudEvents id.
+    pub(crate) fn alert_name(&self, step: &AlertStep, revision: i32) -> String {
+        let Some((measure, aggregate)) = series_of(self.config).nth(usize::from(step.series)) else {
+            return String::new();
+        };
+        let id = self.alert_id(&measure.name, aggregate.as_str(), step.open.opened_at);
+        format!("{id}:{}:{revision}", step.open.sequence)
+    }
+
+    /// The record of an alert on an entity that sends nothing (opened), or sends again (resolved). `missing` windows from
+    /// `opened_at` on had no events.
+    pub(crate) fn dropout(&self, change: Change, opened_at: i64, missing: u32, offset: i64) -> Alert {
+        let window_end = opened_at + i64::from(missing) * self.config.window.step_ms();
+        let since = clock(opened_at);
+        let then = match change {
+            Change::Resolved => format!("is back; nothing came since {since}"),
+            Change::Opened | Change::Updated => format!("has sent nothing since {since}"),
+        };
+        let (measure, aggregate) = EVENTS;
+        Alert {
+            alert_id: self.alert_id(measure, aggregate, opened_at),
+            state: change,
+            severity: Severity::High,
+            kind: AnomalyKind::Dropout,
+            stream: self.config.name.clone(),
+            entity: self.entity.into(),
+            labels: self.labels(),
+            measure: measure.into(),
+            aggregate: aggregate.into(),
+            opened_at,
+            window_start: window_end - self.config.window.step_ms(),
+            window_end,
+            observed: 0.0,
+            expected: None,
+            lower: None,
+            upper: None,
+            score: 1.0,
+            peak_score: 1.0,
+            detectors: Vec::new(),
+            windows: saturated(missing),
+            sequence: i32::from(change == Change::Resolved),
+            partition: self.partition,
+            first_offset: offset,
+            last_offset: offset,
+            summary: format!("{} {then} ({missing} windows)", self.entity),
+            revision: 0,
+            correction: Correction::None,
+            supersedes: None,
+        }
+    }
+
+    /// The record of a series' forecast, issued at `end`.
+    pub(crate) fn forecast(&self, series: u16, path: &[Expectation], end: i64, revision: i32) -> Option<Forecast> {
+        let (measure, aggregate) = series_of(self.config).nth(usize::from(series))?;
+        let params = measure.forecast.as_ref()?;
+        let point = |(&steps, at): (&u32, &Expectation)| {
+            let horizon_ms = i64::from(steps) * self.config.window.step_ms();
+            ForecastPoint {
+                target_time: end + horizon_ms,
+                horizon_ms,
+                expected: at.mean,
+                lower: at.lower,
+                upper: at.upper,
+            }
+        };
+        Some(Forecast {
+            stream: self.config.name.clone(),
+            entity: self.entity.into(),
+            measure: measure.name.clone(),
+            aggregate: aggregate.as_str().into(),
+            issued_at: end,
+            level: LEVEL,
+            path: params.horizons.iter().zip(path).map(point).collect(),
+            revision,
+        })
+    }
+
+    fn alert_id(&self, measure: &str, aggregate: &str, opened_at: i64) -> String {
+        let text = format!("{}|{}|{measure}|{aggregate}|{opened_at}", self.config.name, self.entity);
+        format!("{:016x}", fnv1a(text.as_bytes()))
+    }
+
+    /// One plain sentence for a person.
+    fn sentence(
+        &self,
+        measure: &Measure,
+        aggregate: Aggregate,
+        start: i64,
+        verdict: &Verdict,
+        step: &AlertStep,
+    ) -> String {
+        let unit = measure.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
+        let band = verdict
+            .expected
+            .map(|expected| format!(", expected {} to {}{unit}", short(expected.lower), short(expected.upper)))
+            .unwrap_or_default();
+        let OpenAlert { kind, opened_at, .. } = step.open;
+        let kind = kind.as_str().replace('_', " ");
+        let then = match step.change {
+            Change::Resolved => format!("{kind} since {} is over", clock(opened_at)),
+            Change::Opened | Change::Updated => format!("{kind} since {}", clock(opened_at)),
+        };
+        let (value, at) = (short(verdict.value), clock(start));
+        format!("{} {} of {} was {value}{unit} at {at}{band}; {then}", aggregate.as_str(), measure.name, self.entity)
+    }
+}
+
+/// Marks `new` as the correction of `old`: the next revision, with the names of the fields that differ. `None` if none does.
+pub(crate) fn corrected(old: &WindowMetric, mut new: WindowMetric) -> Option<WindowMetric> {
+    let same = [
+        ("count", old.count == new.count),
+        ("sum", old.sum == new.sum),
+        ("mean", old.mean == new.mean),
+        ("stddev", old.stddev == new.stddev),
+        ("min", old.min == new.min),
+        ("max", old.max == new.max),
+        ("p50", old.p50 == new.p50),
+        ("p95", old.p95 == new.p95),
+        ("p99", old.p99 == new.p99),
+        ("series", old.series == new.series),
+        ("first_offset", old.first_offset == new.first_offset),
+        ("last_offset", old.last_offset == new.last_offset),
+    ];
+    new.changed = same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name.to_owned()).collect();
+    new.revision = old.revision + 1;
+    (!new.changed.is_empty()).then_some(new)
+}
+
+/// A window as records name it.
+pub(crate) fn span(closed: &Closed) -> WindowSpan {
+    WindowSpan { window_start: closed.start, window_end: closed.end }
+}
+
+fn saturated(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn detector_scores(verdict: &Verdict) -> Vec<DetectorScore> {
+    let named = |&(kind, score): &(DetectorKind, f64)| DetectorScore { detector: kind.as_str().into(), score };
+    verdict.scores.iter().map(named).collect()
+}
+
+fn series_point(aggregate: Aggregate, verdict: &Verdict) -> SeriesPoint {
+    SeriesPoint {
+        aggregate: aggregate.as_str().into(),
+        value: verdict.value,
+        expected: verdict.expected.map(|expected| expected.mean),
+        lower: verdict.expected.map(|expected| expected.lower),
+        upper: verdict.expected.map(|expected| expected.upper),
+        score: verdict.score,
+        warming_up: verdict.warming_up,
+        detectors: detector_scores(verdict),
+    }
+}
+
+/// A number as a person would say it: four significant digits.
+fn short(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude != 0.0 && !(1e-3..1e7).contains(&magnitude) {
+        return format!("{value:.3e}");
+    }
+    let whole_digits = if magnitude < 1.0 { 0 } else { magnitude.log10() as usize + 1 };
+    format!("{value:.*}", 4usize.saturating_sub(whole_digits.max(1)))
+}
+
+/// Time of day, UTC, with the date: `01-03 14:05`.
+fn clock(event_time: i64) -> String {
+    jiff::Timestamp::from_millisecond(event_time)
+        .map_or_else(|_| event_time.to_string(), |time| time.strftime("%m-%d %H:%M").to_string())
+}
+
+/// 64-bit FNV-1a: short, stable ids of alerts (not for hash tables).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        let cases = [
+            (0.0, "0.000"),
+            (812.34, "812.3"),
+            (0.012_34, "0.012"),
+            (12_345.6, "12346"),
+            (-3.25, "-3.250"),
+            (3e9, "3.000e9"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(short(value), expected);
+        }
+        assert_eq!(clock(1_396_792_980_000), "04-06 14:03");
+    }
+
+    #[test]
+    fn ids_follow_the_published_hash() {
+        // http://www.isthe.com/chongo/tech/comp/fnv/, test vectors of FNV-1a, 64 bit
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}
