@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tidewatch_schemas::record::State;
+use tidewatch_schemas::record::{Correction, State};
 
 use super::*;
 use crate::config::{
@@ -48,6 +48,98 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
         }],
         alert: Default::default(),
     }
+}
+
+/// Every kind of window, told once or with revisions.
+fn variants() -> impl Strategy<Value = StreamSettings> {
+    let seconds = |seconds: i64| Span::from_millis(seconds * SECOND);
+    let window = prop::sample::select(vec![
+        WindowSettings::Tumbling(seconds(10)),
+        WindowSettings::Hopping([seconds(10), seconds(5)]),
+        WindowSettings::Hopping([seconds(30), seconds(3)]),
+        WindowSettings::Session(seconds(4)),
+    ]);
+    let lateness = prop::sample::select(vec![0, 2, 7, 25]);
+    let revisions = prop::sample::select(vec![Revisions::On, Revisions::Off]);
+    let dropout_after = prop::option::of(1u32..4);
+    (window, lateness, revisions, dropout_after).prop_map(move |(window, lateness, revisions, dropout_after)| {
+        let step = match window {
+            WindowSettings::Tumbling(step) | WindowSettings::Hopping([_, step]) | WindowSettings::Session(step) => step,
+        };
+        let mut settings = settings(10 * SECOND, step.as_millis());
+        settings.measures[0].detectors.truncate(2);
+        if matches!(window, WindowSettings::Session(_)) {
+            settings.measures[0].forecast = None;
+        } else {
+            settings.alert.dropout_after = dropout_after;
+        }
+        settings.alert = crate::config::AlertSettings { votes: 1, open_after: 1, ..settings.alert };
+        StreamSettings { window, lateness: seconds(lateness), revisions, ..settings }
+    })
+}
+
+/// What holds in the end: the last revision of every record, by what it is about.
+#[derive(Debug, Default, PartialEq)]
+struct Held {
+    metrics: BTreeMap<(String, i64, i64), WindowMetric>,
+    forecasts: BTreeMap<(String, String, i64), Forecast>,
+    alerts: BTreeMap<(String, i32), Alert>,
+}
+
+/// Goes through effects as a consumer does, and checks that revisions count up and say truly what they change.
+fn held(effects: &Effects) -> Held {
+    let mut held = Held::default();
+    for metric in &effects.metrics {
+        let key = (metric.entity.clone(), metric.window_start, metric.window_end);
+        for span in &metric.supersedes {
+            let gone = (metric.entity.clone(), span.window_start, span.window_end);
+            assert!(held.metrics.remove(&gone).unwrap().revision < metric.revision);
+        }
+        let before = held.metrics.remove(&key);
+        if metric.supersedes.is_empty() {
+            assert_eq!(metric.revision, before.as_ref().map_or(0, |before| before.revision + 1));
+        }
+        assert_eq!(metric.changed.is_empty(), before.is_none());
+        if let Some(before) = before {
+            let count_differs = before.count != metric.count;
+            assert_eq!(metric.changed.iter().any(|name| name == "count"), count_differs);
+        }
+        let plain = WindowMetric { changed: vec![], supersedes: vec![], ..metric.clone() };
+        held.metrics.insert(key, plain);
+    }
+    for forecast in &effects.forecasts {
+        let key = (forecast.entity.clone(), forecast.aggregate.clone(), forecast.issued_at);
+        let before = held.forecasts.insert(key, forecast.clone());
+        assert_eq!(forecast.revision, before.map_or(0, |before| before.revision + 1));
+    }
+    for alert in &effects.alerts {
+        let key = (alert.alert_id.clone(), alert.sequence);
+        let before = held.alerts.insert(key, alert.clone());
+        assert_eq!(alert.revision, before.as_ref().map_or(0, |before| before.revision + 1));
+        let supersedes =
+            before.as_ref().map(|before| format!("{}:{}:{}", alert.alert_id, alert.sequence, before.revision));
+        assert_eq!(alert.supersedes, supersedes);
+        assert_eq!(alert.correction == Correction::None, before.is_none());
+    }
+    held.alerts.retain(|_, alert| alert.correction != Correction::Retracted);
+    held
+}
+
+impl Held {
+    /// The same without the traces of how it came to be.
+    fn plain(mut self) -> Self {
+        self.metrics.values_mut().for_each(|metric| metric.revision = 0);
+        self.forecasts.values_mut().for_each(|forecast| forecast.revision = 0);
+        for alert in self.alerts.values_mut() {
+            (alert.revision, alert.correction, alert.supersedes) = (0, Correction::None, None);
+        }
+        self
+    }
+}
+
+/// An event long after, of an entity of its own: makes all that was before final.
+fn much_later() -> Given {
+    Given { event_time: 100_000 * SECOND, entity: "zz/end".into(), value: 1.0 }
 }
 
 #[derive(Clone, Debug)]
@@ -141,8 +233,40 @@ proptest! {
     }
 
     #[test]
-    fn restoring_anywhere_equals_never_having_stopped(events in events(150), cuts in prop::collection::btree_set(0usize..150, 0..6)) {
-        let config = StreamSettings { entities_max: 3, ..settings(10 * SECOND, 5 * SECOND) }.validate().unwrap();
+    fn revisions_on_and_off_end_in_the_same(events in events(150), settings in variants()) {
+        let events = [events, vec![much_later()]].concat();
+        let [on, off] = [Revisions::On, Revisions::Off].map(|revisions| {
+            let config = StreamSettings { revisions, ..settings.clone() }.validate().unwrap();
+            run(&mut Engine::new(config, 0), 0, &events)
+        });
+        prop_assert_eq!(&on.1, &off.1, "the same events are late, with the same verdict");
+        prop_assert_eq!(held(&on.0).plain(), held(&off.0));
+    }
+
+    #[test]
+    fn any_order_within_the_disorder_gives_the_same_windows(
+        events in events(150), settings in variants(), keys in prop::collection::vec(0i64..3 * SECOND, 150),
+    ) {
+        // Sorted by times that are at most the disorder later: nothing is behind the watermark.
+        let mut events: Vec<(i64, Given)> = keys.iter().zip(events).map(|(key, event)| (event.event_time + key, event)).collect();
+        let config = StreamSettings { lateness: Span::default(), ..settings }.validate().unwrap();
+        let mut in_order: Vec<Given> = events.iter().map(|(_, event)| event.clone()).collect();
+        in_order.sort_by_key(|event| event.event_time);
+        events.sort_by_key(|(key, _)| *key);
+        let shuffled: Vec<Given> = events.into_iter().map(|(_, event)| event).collect();
+        let [a, b] = [in_order, shuffled].map(|events| {
+            let events = [events, vec![much_later()]].concat();
+            let (effects, ingested) = run(&mut Engine::new(config.clone(), 0), 0, &events);
+            assert!(ingested.iter().all(|ingested| *ingested == Ingested::Scored));
+            let windows = effects.metrics.iter().map(|m| (m.entity.clone(), m.window_start, m.window_end, m.count, m.min.to_bits(), m.max.to_bits()));
+            windows.collect::<std::collections::BTreeSet<_>>()
+        });
+        prop_assert_eq!(a, b);
+    }
+
+    #[test]
+    fn restoring_anywhere_equals_never_having_stopped(events in events(150), cuts in prop::collection::btree_set(0usize..150, 0..6), settings in variants()) {
+        let config = StreamSettings { entities_max: 3, ..settings }.validate().unwrap();
         let mut undisturbed = Engine::new(config.clone(), 0);
         let (expected, _) = run(&mut undisturbed, 0, &events);
 
@@ -168,6 +292,80 @@ proptest! {
         }
         prop_assert_eq!(got, expected);
         prop_assert_eq!(engine.counts(), undisturbed.counts());
+    }
+}
+
+/// Random values and disorder around a fault, of an entity that the detectors know: alerts that late events confirm, change, take
+/// back and bring back, and in the end the same as if each window had been told once.
+#[test]
+fn alerts_follow_late_events_to_where_they_would_have_been() {
+    let mut seen = BTreeMap::new();
+    for seed in 0..400u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut events = Vec::new();
+        for second in 0..120i64 {
+            for _ in 0..1 + random(3) {
+                let late = if random(4) == 0 { random(9_000) as i64 } else { 0 };
+                let is_high = second > 70 && random(3) == 0;
+                let value = 10.0 + random(100) as f64 / 100.0 + if is_high { 30.0 } else { 0.0 };
+                events.push(Given { event_time: (1_000 + second) * SECOND - late, entity: "a/b".into(), value });
+            }
+        }
+        events.push(much_later());
+        let mut settings = settings(SECOND, SECOND);
+        settings.window = if seed % 2 == 0 {
+            WindowSettings::Tumbling(Span::from_millis(SECOND))
+        } else {
+            WindowSettings::Session(Span::from_millis(300))
+        };
+        settings.disorder = Span::from_millis(SECOND / 2);
+        settings.lateness = Span::from_millis(7 * SECOND);
+        settings.measures[0].forecast = None;
+        settings.measures[0].detectors = vec![DetectorKind::ZScore];
+        settings.alert = crate::config::AlertSettings { votes: 1, resolve_after: 2, ..Default::default() };
+        let [on, off] = [Revisions::On, Revisions::Off].map(|revisions| {
+            let config = StreamSettings { revisions, ..settings.clone() }.validate().unwrap();
+            run(&mut Engine::new(config, 0), 0, &events)
+        });
+        assert_eq!(on.1, off.1, "seed {seed}");
+        assert_eq!(held(&on.0).plain(), held(&off.0), "seed {seed}");
+        let mut taken_back = std::collections::BTreeSet::new();
+        for alert in &on.0.alerts {
+            *seen.entry(alert.correction.as_str()).or_insert(0) += 1;
+            let step = (alert.alert_id.clone(), alert.sequence);
+            if alert.correction == Correction::Retracted {
+                taken_back.insert(step);
+            } else if taken_back.remove(&step) {
+                *seen.entry("brought back").or_insert(0) += 1;
+            }
+        }
+        for ingested in &off.1 {
+            if let Ingested::Late(LateEvent { would_change_alert, .. }) = ingested {
+                *seen
+                    .entry(match would_change_alert {
+                        None => "late: unknown",
+                        Some(false) => "late: no change",
+                        Some(true) => "late: change",
+                    })
+                    .or_insert(0) += 1;
+            }
+        }
+    }
+    for what in [
+        "none",
+        "confirmed",
+        "changed",
+        "retracted",
+        "brought back",
+        "late: unknown",
+        "late: no change",
+        "late: change",
+    ] {
+        assert!(seen.get(what).is_some_and(|&count| count > 20), "{what} is hardly covered: {seen:?}");
     }
 }
 
