@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late};
@@ -10,9 +10,12 @@ use tidewatch_sink::TransactionalTopics;
 use tidewatch_sink::transactional::INTENDED_HEADER;
 use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit};
 
-use crate::decode::{Decoded, EventDecoder, Rejected};
-use crate::restore::{Beginning, CommitNote, state_key};
+use crate::decode::{Decoded, EventDecoder, Rejected, Taken};
+use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
+
+/// Decisions of the clock that the metadata of an offset may name; a snapshot is written before there are more.
+const IDLE_ADVANCES_MAX: usize = 64;
 
 /// An input partition at work.
 pub(crate) struct Input {
@@ -28,11 +31,17 @@ pub(crate) struct Input {
     snapshot_at: Instant,
     partitions: i32,
     touched: bool,
+    /// When the last record came.
+    heard_at: Instant,
+    /// What the clock decided since the last snapshot.
+    idle: Vec<IdleAdvance>,
+    /// How many of them a replay has still to repeat.
+    to_repeat: usize,
 }
 
 impl Input {
     pub(crate) fn new(stream: usize, engine: Engine, begin: Beginning, partitions: i32) -> Self {
-        Self {
+        let mut input = Self {
             stream,
             engine,
             next: begin.read_from,
@@ -42,7 +51,31 @@ impl Input {
             snapshot_at: Instant::now(),
             partitions,
             touched: false,
+            heard_at: Instant::now(),
+            to_repeat: begin.idle.len(),
+            idle: begin.idle,
+        };
+        input.repeat_idle();
+        input
+    }
+
+    /// Repeats what the clock decided before the next offset was read; what followed is committed already.
+    fn repeat_idle(&mut self) {
+        let first = self.idle.len() - self.to_repeat;
+        for advance in self.idle[first..].iter().take_while(|advance| advance.offset <= self.next) {
+            self.engine.advance(advance.time, &mut Effects::default());
+            self.to_repeat -= 1;
         }
+    }
+
+    /// How long nothing has come.
+    pub(crate) fn silence(&self) -> Duration {
+        self.heard_at.elapsed()
+    }
+
+    /// Whether earlier offsets are still being read again.
+    fn is_replaying(&self) -> bool {
+        self.next < self.write_from || self.to_repeat > 0
     }
 }
 
@@ -163,18 +196,39 @@ impl<'a> Cycle<'a> {
             return Ok(());
         }
         input.next = offset + 1;
+        input.heard_at = Instant::now();
+        let taken = self.take_in(message, input, committed_before);
+        input.repeat_idle();
+        taken
+    }
+
+    /// Takes a record in that was not taken in before.
+    fn take_in(
+        &mut self,
+        message: &Message<'_>,
+        input: &mut Input,
+        committed_before: bool,
+    ) -> Result<(), ProcessorError> {
+        let offset = message.offset();
         let stream = &mut self.streams[input.stream];
-        if let Err(rejected) = stream.decoder.decode(message.value(), &mut self.decoded) {
-            if !committed_before {
-                self.counts.dead_lettered += 1;
-                self.outputs.dead_letter(&dead_letter(&stream.config.name, message, rejected))?;
+        match stream.decoder.decode(message.value(), message.timestamp_ms(), &mut self.decoded) {
+            Ok(Taken::Event) => {}
+            Ok(Taken::Filtered) => {
+                self.counts.filtered += u64::from(!committed_before);
+                return Ok(());
             }
-            return Ok(());
+            Err(rejected) => {
+                if !committed_before {
+                    self.counts.dead_lettered += 1;
+                    self.outputs.dead_letter(&dead_letter(&stream.config.name, message, rejected))?;
+                }
+                return Ok(());
+            }
         }
-        let Decoded { event_time, entity, values } = &self.decoded;
+        let Decoded { event_time, entity, values, id } = &self.decoded;
         let windows_before = input.engine.counts().windows;
-        let ingested =
-            input.engine.ingest(&Event { offset, event_time: *event_time, entity, values }, &mut self.effects);
+        let event = Event { offset, event_time: *event_time, entity, values, id: *id };
+        let ingested = input.engine.ingest(&event, &mut self.effects);
         if committed_before {
             self.effects.clear();
             return Ok(());
@@ -182,6 +236,7 @@ impl<'a> Cycle<'a> {
         self.counts.windows += input.engine.counts().windows - windows_before;
         match ingested {
             Ingested::Scored => self.counts.scored += 1,
+            Ingested::Duplicate => self.counts.duplicate += 1,
             Ingested::Late(missed) => {
                 self.counts.late += 1;
                 let late = Late {
@@ -196,6 +251,7 @@ impl<'a> Cycle<'a> {
                     offset,
                     key: message.key().map(<[u8]>::to_vec),
                     value: message.value().map(<[u8]>::to_vec),
+                    would_change_alert: missed.would_change_alert,
                 };
                 self.outputs.late(&late)?;
             }
@@ -204,6 +260,45 @@ impl<'a> Cycle<'a> {
             self.write_effects(intended_ms(message))?;
         }
         Ok(())
+    }
+
+    /// Lets event time go on in the partitions that have been silent for long: `is_at_end` says whose input has been read to its end.
+    ///
+    /// Time goes on from the greatest event time as the clock does, so that a window closes when it would have, had events gone on.
+    pub(crate) fn advance_idle(&mut self, is_at_end: &dyn Fn(&str, i32) -> bool) -> Result<(), ProcessorError> {
+        let mut inputs = std::mem::take(&mut self.inputs);
+        let mut result = Ok(());
+        for ((topic, partition), input) in &mut inputs {
+            let silence = input.silence();
+            let timeout_ms = self.streams[input.stream].config.idle_timeout_ms;
+            let is_idle = timeout_ms.is_some_and(|ms| silence.as_millis() >= u128::from(ms.unsigned_abs()));
+            let (true, false, Some(last)) =
+                (is_idle, input.is_replaying(), input.engine.watermark().event_time_max())
+            else {
+                continue;
+            };
+            let time = last.saturating_add(i64::try_from(silence.as_millis()).unwrap_or(i64::MAX));
+            if !is_at_end(topic, *partition) {
+                continue;
+            }
+            let windows_before = input.engine.counts().windows;
+            if !input.engine.advance(time, &mut self.effects) {
+                continue;
+            }
+            self.counts.windows += input.engine.counts().windows - windows_before;
+            let advance = IdleAdvance { offset: input.next, time };
+            match input.idle.last_mut() {
+                Some(last) if last.offset == advance.offset => *last = advance,
+                _ => input.idle.push(advance),
+            }
+            input.touched = true;
+            result = self.begin().and_then(|()| self.write_effects(None));
+            if result.is_err() {
+                break;
+            }
+        }
+        self.inputs = inputs;
+        Ok(result?)
     }
 
     fn write_effects(&mut self, intended_ms: Option<i64>) -> Result<(), KafkaError> {
@@ -235,8 +330,10 @@ impl<'a> Cycle<'a> {
         let mut inputs = std::mem::take(&mut self.inputs);
         for ((_, partition), input) in &mut inputs {
             let due = all || input.snapshot_at.elapsed() >= every;
+            let has_news = input.next > input.snapshot || !input.idle.is_empty();
             // While earlier offsets are read again, the state topic is ahead of the engine.
-            if !due || input.next <= input.snapshot || input.next < input.write_from {
+            let due = due || input.idle.len() >= IDLE_ADVANCES_MAX;
+            if !due || !has_news || input.is_replaying() {
                 continue;
             }
             self.begin()?;
@@ -245,6 +342,7 @@ impl<'a> Cycle<'a> {
                 let key = state_key(group, &self.streams[input.stream].config.name, entity.as_deref());
                 self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
             }
+            input.idle.clear();
             input.snapshot = input.next;
             input.is_snapshot = true;
             input.snapshot_at = Instant::now();
@@ -257,8 +355,8 @@ impl<'a> Cycle<'a> {
     fn commit(&mut self, reader: &GroupReader) -> Result<(), ProcessorError> {
         let touched = || self.inputs.iter().filter(|(_, input)| input.touched);
         let note = |input: &Input| {
-            let Input { snapshot: read_from, is_snapshot, partitions, .. } = *input;
-            CommitNote { read_from, is_snapshot, partitions }.to_metadata()
+            let Input { snapshot: read_from, is_snapshot, partitions, ref idle, .. } = *input;
+            CommitNote { read_from, is_snapshot, partitions, idle: idle.clone() }.to_metadata()
         };
         let notes: Vec<String> = touched().map(|(_, input)| note(input)).collect();
         let offsets: Vec<OffsetCommit<'_>> = touched()

@@ -22,6 +22,8 @@ pub enum Reason {
     NotFinite,
     /// The event time is before 1970 or not before 2200.
     EventTimeOutOfRange,
+    /// The event time is further after the record's timestamp than the stream allows.
+    EventTimeInFuture,
     /// The entity's key is longer than 1,024 bytes.
     EntityTooLong,
 }
@@ -37,6 +39,7 @@ impl Reason {
             Self::WrongType => "wrong-type",
             Self::NotFinite => "not-finite",
             Self::EventTimeOutOfRange => "event-time-out-of-range",
+            Self::EventTimeInFuture => "event-time-in-future",
             Self::EntityTooLong => "entity-too-long",
         }
     }
@@ -66,6 +69,17 @@ pub struct Decoded {
     pub entity: String,
     /// A value per measure; NaN where the event has none.
     pub values: Vec<f64>,
+    /// A hash of its id, where the stream remembers ids and the event has one.
+    pub id: Option<u64>,
+}
+
+/// What a record is that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// An event.
+    Event,
+    /// An event that the stream does not want.
+    Filtered,
 }
 
 enum Reader {
@@ -79,11 +93,16 @@ pub struct EventDecoder {
     reader: Reader,
 }
 
-/// The fields that a stream asks for: its entity's, the time, the measures'.
+/// The fields that a stream asks for: its entity's, the time, the measures', the id's, and those that it chooses events by.
 struct Wanted {
     fields: Vec<String>,
     entity_fields: usize,
     unit: TimeUnit,
+    future_max_ms: i64,
+    measures: usize,
+    has_id: bool,
+    /// The values wanted of the last fields.
+    only: Vec<Vec<String>>,
 }
 
 impl EventDecoder {
@@ -97,6 +116,8 @@ impl EventDecoder {
             .iter()
             .chain([&config.event_time])
             .chain(config.measures.iter().map(|measure| &measure.field))
+            .chain(config.event_id.as_ref().map(|(field, _)| field))
+            .chain(config.only.keys())
             .cloned()
             .collect();
         let names: Vec<&str> = fields.iter().map(String::as_str).collect();
@@ -104,15 +125,28 @@ impl EventDecoder {
             Format::Json => Reader::Json(JsonReader::new(&names), JsonScratch::default()),
             Format::Avro => Reader::Avro(avro_reader(config, &names)?),
         };
-        let wanted = Wanted { entity_fields: config.entity.len(), unit: config.event_time_unit, fields };
+        let wanted = Wanted {
+            entity_fields: config.entity.len(),
+            unit: config.event_time_unit,
+            future_max_ms: config.future_max_ms,
+            measures: config.measures.len(),
+            has_id: config.event_id.is_some(),
+            only: config.only.values().cloned().collect(),
+            fields,
+        };
         Ok(Self { wanted, reader })
     }
 
-    /// Decodes a record's value into `out`.
+    /// Decodes a record's value into `out`; `timestamp_ms` is the record's own. Of a filtered event `out` holds nothing of use.
     ///
     /// # Errors
     /// Says why the record is no event; `out` is then of no use.
-    pub fn decode(&mut self, value: Option<&[u8]>, out: &mut Decoded) -> Result<(), Rejected> {
+    pub fn decode(
+        &mut self,
+        value: Option<&[u8]>,
+        timestamp_ms: Option<i64>,
+        out: &mut Decoded,
+    ) -> Result<Taken, Rejected> {
         let Some(bytes) = value else { return Err(Rejected::new(Reason::NullValue, "the record has no value")) };
         let mut row = [const { Value::Absent }; FIELDS_MAX];
         let row = &mut row[..self.wanted.fields.len()];
@@ -121,20 +155,34 @@ impl EventDecoder {
             Reader::Json(reader, scratch) => reader.decode(bytes, scratch, row),
         };
         read.map_err(|error| Rejected::new(Reason::Undecodable, error.to_string()))?;
-        self.wanted.read(row, out)
+        self.wanted.read(row, timestamp_ms, out)
     }
 }
 
 impl Wanted {
-    fn read(&self, row: &[Value<'_>], out: &mut Decoded) -> Result<(), Rejected> {
+    fn read(&self, row: &[Value<'_>], timestamp_ms: Option<i64>, out: &mut Decoded) -> Result<Taken, Rejected> {
         let (entity, rest) = row.split_at(self.entity_fields);
+        let (time, rest) = rest.split_at(1);
+        let (measures, rest) = rest.split_at(self.measures);
+        let (id, chosen_by) = rest.split_at(usize::from(self.has_id));
+        if !chosen_by.iter().zip(&self.only).all(|(value, wanted)| is_one_of(value, wanted)) {
+            return Ok(Taken::Filtered);
+        }
         self.read_entity(entity, &mut out.entity)?;
-        out.event_time = self.read_event_time(&rest[0])?;
+        out.event_time = self.read_event_time(&time[0])?;
+        if let Some(ahead_ms) = timestamp_ms.map(|timestamp| out.event_time - timestamp.max(0))
+            && ahead_ms > self.future_max_ms
+        {
+            let allowed = self.future_max_ms;
+            let error = format!("event time is {ahead_ms} ms after the record's timestamp, {allowed} ms are allowed (future_max)");
+            return Err(Rejected::new(Reason::EventTimeInFuture, error));
+        }
         out.values.clear();
-        for (at, value) in rest[1..].iter().enumerate() {
+        for (at, value) in measures.iter().enumerate() {
             out.values.push(self.read_measure(self.entity_fields + 1 + at, value)?);
         }
-        Ok(())
+        out.id = id.first().and_then(hash);
+        Ok(Taken::Event)
     }
 
     fn read_entity(&self, values: &[Value<'_>], key: &mut String) -> Result<(), Rejected> {
@@ -219,8 +267,8 @@ impl Wanted {
     }
 }
 
-/// Fields that a stream can ask for: at most 32 of its entity, the time, and at most 64 measures.
-const FIELDS_MAX: usize = 128;
+/// Fields that a stream can ask for: at most 32 of its entity, the time, 64 measures, the id, and 16 to choose by.
+const FIELDS_MAX: usize = 114;
 /// Longest entity key: it goes into every record that is written about the entity.
 const ENTITY_BYTES_MAX: usize = 1_024;
 
@@ -249,6 +297,27 @@ fn avro_reader(config: &StreamConfig, fields: &[&str]) -> Result<AvroReader, Pro
         return Err(wrong("schemas", problem.into()));
     }
     Ok(reader)
+}
+
+/// Whether a field has one of these values, written as an entity's key would have it.
+fn is_one_of(value: &Value<'_>, wanted: &[String]) -> bool {
+    match value {
+        Value::Str(text) => wanted.iter().any(|wanted| wanted == text),
+        Value::Long(number) => wanted.iter().any(|wanted| wanted.parse() == Ok(*number)),
+        Value::Bool(flag) => wanted.iter().any(|wanted| wanted.parse() == Ok(*flag)),
+        _ => false,
+    }
+}
+
+/// A hash of an id, the same on every machine: it is kept in the state.
+fn hash(id: &Value<'_>) -> Option<u64> {
+    use twox_hash::XxHash3_64;
+    match id {
+        Value::Str(text) => Some(XxHash3_64::oneshot(text.as_bytes())),
+        Value::Bytes(bytes) => Some(XxHash3_64::oneshot(bytes)),
+        Value::Long(number) => Some(XxHash3_64::oneshot(&number.to_le_bytes())),
+        _ => None,
+    }
 }
 
 fn push_escaped(key: &mut String, text: &str) {
@@ -292,18 +361,18 @@ mod tests {
         ];
         for (json, event_time, entity, value) in cases {
             let mut out = Decoded::default();
-            decoder().decode(Some(json.as_bytes()), &mut out).unwrap();
-            assert_eq!(out, Decoded { event_time, entity: entity.into(), values: vec![value] }, "{json}");
+            decoder().decode(Some(json.as_bytes()), None, &mut out).unwrap();
+            assert_eq!(out, Decoded { event_time, entity: entity.into(), values: vec![value], id: None }, "{json}");
         }
         let mut out = Decoded::default();
-        decoder().decode(Some(br#"{"service":"a","shard":1,"at":0}"#), &mut out).unwrap();
+        decoder().decode(Some(br#"{"service":"a","shard":1,"at":0}"#), None, &mut out).unwrap();
         assert!(out.values[0].is_nan(), "a measure may be missing");
     }
 
     #[test]
     fn an_entity_that_is_no_name_is_refused() {
         let json = format!(r#"{{"service":"{}","shard":1,"at":1}}"#, "x".repeat(1_025));
-        let rejected = decoder().decode(Some(json.as_bytes()), &mut Decoded::default()).unwrap_err();
+        let rejected = decoder().decode(Some(json.as_bytes()), None, &mut Decoded::default()).unwrap_err();
         assert_eq!(rejected.reason, Reason::EntityTooLong);
     }
 
@@ -322,8 +391,42 @@ mod tests {
             (Some(r#"{"service":"a","shard":1,"at":"2262-01-01T00:00:00Z"}"#), "event-time-out-of-range"),
         ];
         for (json, expected) in cases {
-            let rejected = decoder().decode(json.map(str::as_bytes), &mut Decoded::default()).unwrap_err();
+            let rejected = decoder().decode(json.map(str::as_bytes), None, &mut Decoded::default()).unwrap_err();
             assert_eq!(rejected.reason.as_str(), expected, "{json:?}: {}", rejected.error);
+        }
+    }
+
+    #[test]
+    fn an_event_of_the_future_is_refused_by_its_records_timestamp() {
+        let json = br#"{"service":"a","shard":1,"at":3600100}"#;
+        let mut decode = |timestamp_ms| decoder().decode(Some(json), timestamp_ms, &mut Decoded::default());
+        for fine in [None, Some(100), Some(9_999_999)] {
+            assert_eq!(decode(fine), Ok(Taken::Event));
+        }
+        for early in [Some(99), Some(-1)] {
+            assert_eq!(decode(early).unwrap_err().reason, Reason::EventTimeInFuture);
+        }
+    }
+
+    #[test]
+    fn events_are_chosen_and_known_by_fields() {
+        let settings: StreamSettings = serde_json::from_value(serde_json::json!({
+            "name": "calls", "topic": "calls.v1", "format": "json", "entity": ["service"], "event_time": "at",
+            "window": { "tumbling": "1m" }, "measure": [{ "name": "latency", "field": "ms" }],
+            "event_id": "id", "only": { "region": ["EMEA", "7"], "live": ["true"] },
+        }))
+        .unwrap();
+        let mut decoder = EventDecoder::new(&settings.validate().unwrap()).unwrap();
+        let mut decode = |json: &str| {
+            let mut out = Decoded::default();
+            decoder.decode(Some(json.as_bytes()), None, &mut out).map(|taken| (taken, out.id))
+        };
+        let (taken, id) = decode(r#"{"service":"a","at":1,"id":"x","region":"EMEA","live":true}"#).unwrap();
+        assert_eq!((taken, id), (Taken::Event, Some(twox_hash::XxHash3_64::oneshot(b"x"))));
+        let (taken, id) = decode(r#"{"service":"a","at":1,"region":7,"live":true}"#).unwrap();
+        assert_eq!((taken, id), (Taken::Event, None));
+        for other in [r#""region":"APAC","live":true"#, r#""region":"EMEA","live":false"#, r#""live":true"#] {
+            assert_eq!(decode(&format!(r#"{{"service":"a","at":1,{other}}}"#)).unwrap().0, Taken::Filtered);
         }
     }
 }

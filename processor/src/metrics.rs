@@ -44,6 +44,7 @@ pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Durati
     counter!(RECORDS, "outcome" => "late").increment(counts.late);
     counter!(RECORDS, "outcome" => "dead_lettered").increment(counts.dead_lettered);
     counter!(RECORDS, "outcome" => "duplicate").increment(counts.duplicate);
+    counter!(RECORDS, "outcome" => "filtered").increment(counts.filtered);
     counter!(WINDOWS).increment(counts.windows);
     counter!(ALERTS).increment(counts.alerts);
     counter!(CYCLES).increment(1);

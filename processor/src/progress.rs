@@ -10,6 +10,7 @@ pub struct Progress {
     late: AtomicU64,
     dead_lettered: AtomicU64,
     duplicate: AtomicU64,
+    filtered: AtomicU64,
     windows: AtomicU64,
     alerts: AtomicU64,
     transactions: AtomicU64,
@@ -19,7 +20,7 @@ pub struct Progress {
     assigned: AtomicU64,
 }
 
-/// Counts of one cycle, or of a whole run. The ledger: `read = scored + late + dead_lettered + duplicate`.
+/// Counts of one cycle, or of a whole run. The ledger: `read = scored + late + dead_lettered + duplicate + filtered`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Records read.
@@ -30,8 +31,10 @@ pub struct Counts {
     pub late: u64,
     /// Records that were no events; they are on the dead-letter topic.
     pub dead_lettered: u64,
-    /// Records delivered a second time, and not taken in again.
+    /// Events with an id that was seen before, and records delivered a second time; not taken in again.
     pub duplicate: u64,
+    /// Events that the stream does not want (`only`).
+    pub filtered: u64,
     /// Windows closed.
     pub windows: u64,
     /// Alert records written.
@@ -42,7 +45,7 @@ impl Counts {
     /// Records read that no other count explains; anything but 0 is a defect.
     #[must_use]
     pub const fn residue(&self) -> i64 {
-        self.read as i64 - (self.scored + self.late + self.dead_lettered + self.duplicate) as i64
+        self.read as i64 - (self.scored + self.late + self.dead_lettered + self.duplicate + self.filtered) as i64
     }
 }
 
@@ -62,6 +65,7 @@ impl Progress {
             late: self.late.load(Relaxed),
             dead_lettered: self.dead_lettered.load(Relaxed),
             duplicate: self.duplicate.load(Relaxed),
+            filtered: self.filtered.load(Relaxed),
             windows: self.windows.load(Relaxed),
             alerts: self.alerts.load(Relaxed),
         }
@@ -98,6 +102,7 @@ impl Progress {
         self.late.fetch_add(counts.late, Relaxed);
         self.dead_lettered.fetch_add(counts.dead_lettered, Relaxed);
         self.duplicate.fetch_add(counts.duplicate, Relaxed);
+        self.filtered.fetch_add(counts.filtered, Relaxed);
         self.windows.fetch_add(counts.windows, Relaxed);
         self.alerts.fetch_add(counts.alerts, Relaxed);
         self.transactions.fetch_add(1, Relaxed);

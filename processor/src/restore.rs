@@ -1,7 +1,7 @@
 //! How an input partition's engine comes back: its last snapshot, then the input from there to the committed offset.
 //!
 //! The metadata of a committed offset names the input offset R of the snapshot that belongs to it, and how many partitions the topic
-//! had. The engine is read from the state topic as it was at R; reading starts at R; and what the input between R and the committed
+//! had, and what the clock decided in between (a silent partition's event time went on). The engine is read from the state topic as it was at R; reading starts at R; and what the input between R and the committed
 //! offset leads to is not written, because it is committed already. The engine is deterministic, so this is exact.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +23,8 @@ const READ_WAIT: Duration = Duration::from_millis(100);
 const SETTLE_MAX: Duration = Duration::from_secs(90);
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
-/// What the metadata of a committed offset says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the metadata of a committed offset says: `snapshot=4711;partitions=6;idle=4720@1736121600000`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitNote {
     /// Input offset of the last snapshot; or, before the first one, of the first record ever taken in.
     pub(crate) read_from: i64,
@@ -32,15 +32,33 @@ pub(crate) struct CommitNote {
     pub(crate) is_snapshot: bool,
     /// Partitions that the input topic had.
     pub(crate) partitions: i32,
+    /// What the clock decided since the snapshot.
+    pub(crate) idle: Vec<IdleAdvance>,
+}
+
+/// A decision of the clock, as a replay has to repeat it: when all input before `offset` had been taken in, event time went on to
+/// `time` because nothing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IdleAdvance {
+    /// The next input offset when it was decided.
+    pub(crate) offset: i64,
+    /// Event time, in ms since 1970.
+    pub(crate) time: i64,
 }
 
 impl CommitNote {
-    pub(crate) fn to_metadata(self) -> String {
+    pub(crate) fn to_metadata(&self) -> String {
         let what = if self.is_snapshot { "snapshot" } else { "start" };
-        format!("{what}={};partitions={}", self.read_from, self.partitions)
+        let mut text = format!("{what}={};partitions={}", self.read_from, self.partitions);
+        for (at, IdleAdvance { offset, time }) in self.idle.iter().enumerate() {
+            let lead = if at == 0 { ";idle=" } else { "," };
+            text.push_str(&format!("{lead}{offset}@{time}"));
+        }
+        text
     }
 
     pub(crate) fn parse(metadata: &str) -> Option<Self> {
+        let (metadata, idle) = metadata.split_once(";idle=").unwrap_or((metadata, ""));
         let (what, partitions) = metadata.split_once(";partitions=")?;
         let (what, read_from) = what.split_once('=')?;
         let is_snapshot = match what {
@@ -48,12 +66,17 @@ impl CommitNote {
             "start" => false,
             _ => return None,
         };
-        Some(Self { read_from: read_from.parse().ok()?, is_snapshot, partitions: partitions.parse().ok()? })
+        let advance = |text: &str| {
+            let (offset, time) = text.split_once('@')?;
+            Some(IdleAdvance { offset: offset.parse().ok()?, time: time.parse().ok()? })
+        };
+        let idle = idle.split(',').filter(|text| !text.is_empty()).map(advance).collect::<Option<_>>()?;
+        Some(Self { read_from: read_from.parse().ok()?, is_snapshot, partitions: partitions.parse().ok()?, idle })
     }
 }
 
 /// Where a partition begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Beginning {
     /// The first offset that is read.
     pub(crate) read_from: i64,
@@ -61,13 +84,15 @@ pub(crate) struct Beginning {
     pub(crate) is_snapshot: bool,
     /// The first offset whose effects are written: the committed one.
     pub(crate) write_from: i64,
+    /// What the clock decided between the two.
+    pub(crate) idle: Vec<IdleAdvance>,
 }
 
 /// Makes the engine of an input partition as of `begin.read_from` out of its state records.
 pub(crate) fn restore(
     config: &Arc<StreamConfig>,
     partition: i32,
-    begin: Beginning,
+    begin: &Beginning,
     records: Vec<State>,
 ) -> Result<Engine, ProcessorError> {
     let restored = Engine::restore(config.clone(), partition, records)?;
@@ -167,11 +192,13 @@ mod tests {
 
     #[test]
     fn the_note_of_a_commit_is_read_back_and_nothing_else_is() {
-        for is_snapshot in [false, true] {
-            let note = CommitNote { read_from: 42, is_snapshot, partitions: 6 };
+        let idle: Vec<IdleAdvance> = (0..3).map(|n| IdleAdvance { offset: 42 + n, time: 1_000 * n }).collect();
+        for (is_snapshot, idle) in [(false, vec![]), (true, vec![]), (true, idle[..1].to_vec()), (true, idle)] {
+            let note = CommitNote { read_from: 42, is_snapshot, partitions: 6, idle };
             assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
         }
-        for other in ["", "snapshot=", "snapshot=x;partitions=1", "end=1;partitions=1", "by hand"] {
+        let others = ["", "snapshot=", "snapshot=x;partitions=1", "end=1;partitions=1", "snapshot=1;partitions=1;idle=1", "by hand"];
+        for other in others {
             assert_eq!(CommitNote::parse(other), None, "{other}");
         }
     }

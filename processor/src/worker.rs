@@ -151,15 +151,14 @@ impl<'a> Worker<'a> {
             }
             let busy = self.cycle.run_once(&mut self.reader, false)?;
             if self.looked_at.elapsed() >= LOOK_EVERY || !busy {
-                self.look();
+                self.look()?;
             }
             if !busy && requested == Some(Stop::Drain) && self.is_drained()? {
                 break;
             }
         }
         self.cycle.run_once(&mut self.reader, true)?;
-        self.look();
-        Ok(())
+        self.look()
     }
 
     /// Whether everything has been taken in that the inputs held when a drain was first seen.
@@ -185,15 +184,19 @@ impl<'a> Worker<'a> {
         Ok(self.has_joined && self.cycle.inputs.keys().all(|(topic, partition)| is_read(topic, *partition)))
     }
 
-    /// Looks at how far there is to go.
-    fn look(&mut self) {
+    /// Looks at how far there is to go, and at who has been silent.
+    fn look(&mut self) -> Result<(), ProcessorError> {
         self.looked_at = Instant::now();
-        let lag = self.reader.lag().iter().map(|partition| partition.lag).sum();
+        let lags: HashMap<(String, i32), i64> =
+            self.reader.lag().into_iter().map(|at| ((at.topic, at.partition), at.lag)).collect();
+        self.cycle.advance_idle(&|topic, partition| lags.get(&(topic.to_owned(), partition)) == Some(&0))?;
+        let lag = lags.values().sum();
         let entities = self.cycle.inputs.values().map(|input| input.engine.entities() as u64).sum();
         self.cycle.progress.set_lag(lag);
         self.cycle.progress.set_entities(entities);
         self.cycle.progress.set_assigned(self.cycle.inputs.len() as u64);
         metrics::standing(lag, entities);
+        Ok(())
     }
 
     /// Takes part in the group: gives up what is revoked, restores what is assigned. No transaction is open here.
@@ -229,15 +232,16 @@ impl<'a> Worker<'a> {
             let topic: Arc<str> = assigned.topic.as_str().into();
             let now = self.partitions[&topic];
             let note = assigned.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
-            if let Some(then) = note.map(|note| note.partitions).filter(|&then| then != now) {
+            if let Some(then) = note.as_ref().map(|note| note.partitions).filter(|&then| then != now) {
                 return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
             }
             let write_from = assigned.committed.as_ref().map_or(assigned.start_offset, |committed| committed.offset);
-            let is_snapshot = note.is_some_and(|note| note.is_snapshot);
-            let begin = Beginning { read_from: assigned.start_offset, is_snapshot, write_from };
+            let is_snapshot = note.as_ref().is_some_and(|note| note.is_snapshot);
+            let idle = note.map(|note| note.idle).unwrap_or_default();
+            let begin = Beginning { read_from: assigned.start_offset, is_snapshot, write_from, idle };
             let declared = &self.cycle.streams[stream].config;
             let records = state.remove(&(declared.name.clone(), assigned.partition)).unwrap_or_default();
-            let engine = restore::restore(declared, assigned.partition, begin, records)?;
+            let engine = restore::restore(declared, assigned.partition, &begin, records)?;
             self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now));
         }
         Ok(())

@@ -11,6 +11,8 @@ use crate::window::Window;
 const PANES_MAX: i64 = 10_000;
 /// Fields that name an entity.
 const ENTITY_FIELDS_MAX: usize = 32;
+/// Fields that events are chosen by.
+const ONLY_MAX: usize = 16;
 /// Measures, aggregates and horizons that one stream may declare.
 const LIST_MAX: usize = 64;
 
@@ -149,8 +151,8 @@ impl StreamConfig {
                 format!("`{field}` names no value; write for example {{ region = [\"EMEA\"] }}"),
             ));
         }
-        if s.only.len() > LIST_MAX {
-            return Err(wrong("only", format!("names {} fields; at most {LIST_MAX} are sensible", s.only.len())));
+        if s.only.len() > ONLY_MAX {
+            return Err(wrong("only", format!("names {} fields; at most {ONLY_MAX} are sensible", s.only.len())));
         }
         if s.event_id.as_ref().is_some_and(String::is_empty) {
             return Err(wrong("event_id", "is empty".into()));
