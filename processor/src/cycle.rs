@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late};
 use tidewatch_sink::TransactionalTopics;
 use tidewatch_sink::transactional::INTENDED_HEADER;
-use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit};
+use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
 use crate::decode::{Decoded, EventDecoder, Rejected, Taken};
 use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
@@ -68,9 +68,22 @@ impl Input {
         }
     }
 
-    /// How long nothing has come.
-    pub(crate) fn silence(&self) -> Duration {
-        self.heard_at.elapsed()
+    /// The event time that a partition has come to by its silence, if that is longer than the time-out and anything is due by then.
+    fn idle_time(&self, timeout_ms: i64) -> Option<i64> {
+        let silence_ms = i64::try_from(self.heard_at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let time = self.engine.watermark().event_time_max()?.saturating_add(silence_ms);
+        (silence_ms >= timeout_ms && !self.is_replaying() && self.engine.is_due(time)).then_some(time)
+    }
+
+    /// Lets event time go on, and takes note of it.
+    fn advance(&mut self, time: i64, effects: &mut Effects) {
+        self.engine.advance(time, effects);
+        let advance = IdleAdvance { offset: self.next, time };
+        match self.idle.last_mut() {
+            Some(last) if last.offset == advance.offset => *last = advance,
+            _ => self.idle.push(advance),
+        }
+        self.touched = true;
     }
 
     /// Whether earlier offsets are still being read again.
@@ -134,6 +147,7 @@ impl<'a> Cycle<'a> {
                 break;
             }
         }
+        self.advance_idle(reader)?;
         self.write_snapshots(last)?;
         if !self.in_transaction {
             return Ok(taken > 0);
@@ -262,36 +276,22 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    /// Lets event time go on in the partitions that have been silent for long: `is_at_end` says whose input has been read to its end.
+    /// Lets event time go on in partitions that have been silent for long, if windows close by it.
     ///
     /// Time goes on from the greatest event time as the clock does, so that a window closes when it would have, had events gone on.
-    pub(crate) fn advance_idle(&mut self, is_at_end: &dyn Fn(&str, i32) -> bool) -> Result<(), ProcessorError> {
+    fn advance_idle(&mut self, reader: &GroupReader) -> Result<(), ProcessorError> {
         let mut inputs = std::mem::take(&mut self.inputs);
         let mut result = Ok(());
         for ((topic, partition), input) in &mut inputs {
-            let silence = input.silence();
             let timeout_ms = self.streams[input.stream].config.idle_timeout_ms;
-            let is_idle = timeout_ms.is_some_and(|ms| silence.as_millis() >= u128::from(ms.unsigned_abs()));
-            let (true, false, Some(last)) =
-                (is_idle, input.is_replaying(), input.engine.watermark().event_time_max())
-            else {
-                continue;
-            };
-            let time = last.saturating_add(i64::try_from(silence.as_millis()).unwrap_or(i64::MAX));
-            if !is_at_end(topic, *partition) {
+            let Some(time) = timeout_ms.and_then(|ms| input.idle_time(ms)) else { continue };
+            let is_at_end = |lag: &PartitionLag| *lag.topic == **topic && lag.partition == *partition && lag.lag == 0;
+            if !reader.lag().iter().any(is_at_end) {
                 continue;
             }
             let windows_before = input.engine.counts().windows;
-            if !input.engine.advance(time, &mut self.effects) {
-                continue;
-            }
+            input.advance(time, &mut self.effects);
             self.counts.windows += input.engine.counts().windows - windows_before;
-            let advance = IdleAdvance { offset: input.next, time };
-            match input.idle.last_mut() {
-                Some(last) if last.offset == advance.offset => *last = advance,
-                _ => input.idle.push(advance),
-            }
-            input.touched = true;
             result = self.begin().and_then(|()| self.write_effects(None));
             if result.is_err() {
                 break;

@@ -151,14 +151,15 @@ impl<'a> Worker<'a> {
             }
             let busy = self.cycle.run_once(&mut self.reader, false)?;
             if self.looked_at.elapsed() >= LOOK_EVERY || !busy {
-                self.look()?;
+                self.look();
             }
             if !busy && requested == Some(Stop::Drain) && self.is_drained()? {
                 break;
             }
         }
         self.cycle.run_once(&mut self.reader, true)?;
-        self.look()
+        self.look();
+        Ok(())
     }
 
     /// Whether everything has been taken in that the inputs held when a drain was first seen.
@@ -184,19 +185,15 @@ impl<'a> Worker<'a> {
         Ok(self.has_joined && self.cycle.inputs.keys().all(|(topic, partition)| is_read(topic, *partition)))
     }
 
-    /// Looks at how far there is to go, and at who has been silent.
-    fn look(&mut self) -> Result<(), ProcessorError> {
+    /// Looks at how far there is to go.
+    fn look(&mut self) {
         self.looked_at = Instant::now();
-        let lags: HashMap<(String, i32), i64> =
-            self.reader.lag().into_iter().map(|at| ((at.topic, at.partition), at.lag)).collect();
-        self.cycle.advance_idle(&|topic, partition| lags.get(&(topic.to_owned(), partition)) == Some(&0))?;
-        let lag = lags.values().sum();
+        let lag = self.reader.lag().iter().map(|partition| partition.lag).sum();
         let entities = self.cycle.inputs.values().map(|input| input.engine.entities() as u64).sum();
         self.cycle.progress.set_lag(lag);
         self.cycle.progress.set_entities(entities);
         self.cycle.progress.set_assigned(self.cycle.inputs.len() as u64);
         metrics::standing(lag, entities);
-        Ok(())
     }
 
     /// Takes part in the group: gives up what is revoked, restores what is assigned. No transaction is open here.

@@ -196,13 +196,16 @@ impl Engine {
     /// Lets event time go on to `time` without an event, if it is not there yet, and appends what follows to `effects`.
     ///
     /// For a partition that has fallen silent: the caller decides by a clock, and has to remember the decision and its offset.
-    /// True if anything was due.
-    pub fn advance(&mut self, time: i64, effects: &mut Effects) -> bool {
-        let is_due = self.deadlines.next().is_some_and(|due| due <= time);
-        if is_due && self.watermark.advance(time) {
+    pub fn advance(&mut self, time: i64, effects: &mut Effects) {
+        if self.watermark.advance(time) {
             self.come_to_now(effects);
         }
-        is_due
+    }
+
+    /// Whether a window closes or becomes final, or something else is due, by this event time.
+    #[must_use]
+    pub fn is_due(&self, time: i64) -> bool {
+        self.deadlines.next().is_some_and(|due| due <= time)
     }
 
     /// All windows that end by this time are final; `None` before the first event.
