@@ -1,0 +1,209 @@
+//! What windows cost, by kind and number of entities: `cargo run --release -p tidewatch-benches --bin windows`.
+//!
+//! One thread, nothing but the engine: one measure with the aggregate `mean` and no detector. Taking events in and closing windows
+//! are timed apart: the disorder is longer than the events last, so that nothing closes until event time is told to go on. Times are
+//! medians of alternating rounds; memory is what Linux counts for the process (`/proc`), so the instrument runs there alone.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Parser;
+use serde_json::json;
+use tidewatch_processor_core::{Effects, Engine, Event, StreamSettings};
+
+/// Measures what windows cost
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rounds, of which the median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Events of a round
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Numbers of entities
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 1_000_000])]
+    entities: Vec<u64>,
+    /// Write the figures to this file as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail if a goal is missed; goals are ratios within this run
+    #[arg(long)]
+    check: bool,
+}
+
+/// A kind of window, and the event time that the events of a round are spread over.
+struct Kind {
+    name: &'static str,
+    window: serde_json::Value,
+    span_ms: i64,
+}
+
+fn kinds() -> [Kind; 4] {
+    let kind = |name, window, span_ms| Kind { name, window, span_ms };
+    [
+        kind("tumbling 60 s", json!({ "tumbling": "60s" }), 60_000),
+        kind("hopping 60 s / 1 s", json!({ "hopping": ["60s", "1s"] }), 60_000),
+        kind("hopping 24 h / 1 min", json!({ "hopping": ["24h", "1m"] }), 3_600_000),
+        kind("session 30 s", json!({ "session": "30s" }), 60_000),
+    ]
+}
+
+/// What one round measured.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    take_in_ns: f64,
+    close_ns: f64,
+    entity_bytes: f64,
+}
+
+fn engine(window: &serde_json::Value, disorder: &str, entities: u64) -> anyhow::Result<Engine> {
+    let settings: StreamSettings = serde_json::from_value(json!({
+        "name": "bench", "topic": "bench", "format": "json", "entity": ["key"], "event_time": "at", "window": window,
+        "disorder": disorder, "entities_max": entities, "measure": [{ "name": "value", "field": "value", "detectors": [] }],
+    }))?;
+    Ok(Engine::new(settings.validate()?, 0))
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/statm").context("cannot read /proc/self/statm: this runs on Linux")?;
+    let pages: f64 = text.split_whitespace().nth(1).context("/proc/self/statm has no second field")?.parse()?;
+    Ok(pages * 4_096.0)
+}
+
+/// A cheap, fixed walk over the entities, so that neighbours in time are not neighbours in memory.
+fn pick(at: u64, entities: u64) -> usize {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entities) as usize
+}
+
+/// Takes the events in and then closes all windows.
+fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
+    let entities = keys.len() as u64;
+    let before = resident()?;
+    let mut engine = engine(&kind.window, "48h", entities)?;
+    let mut effects = Effects::default();
+    // Every entity is there before the clock runs: admission is a cost of entities, not of windows.
+    for (offset, entity) in keys.iter().enumerate() {
+        let event = Event { offset: offset as i64, event_time: 0, entity, values: &[1.0], id: None };
+        engine.ingest(&event, &mut effects);
+    }
+    let began = Instant::now();
+    for at in 0..events {
+        let event = Event {
+            offset: (entities + at) as i64,
+            event_time: (at as i64).saturating_mul(kind.span_ms) / events as i64,
+            entity: &keys[pick(at, entities)],
+            values: &[at as f64],
+            id: None,
+        };
+        engine.ingest(&event, &mut effects);
+    }
+    let take_in = began.elapsed();
+    let entity_bytes = (resident()? - before) / entities as f64;
+    anyhow::ensure!(effects.is_empty(), "nothing closes while events are taken in");
+    let began = Instant::now();
+    let mut windows = 0;
+    // In steps, as the records of all windows at once would be what is measured, and until as many windows have closed.
+    let mut time = 0;
+    while windows < events && time < 4 * kind.span_ms {
+        time += kind.span_ms / 60;
+        engine.advance(time, &mut effects);
+        windows += effects.metrics.len() as u64;
+        effects.clear();
+    }
+    let close_ns = began.elapsed().as_nanos() as f64 / windows.max(1) as f64;
+    Ok(Sample { take_in_ns: take_in.as_nanos() as f64 / events as f64, close_ns, entity_bytes })
+}
+
+/// Nanoseconds to take an event in at windows of 600 s with this slide; ten events a second of each entity.
+fn take_in_at_slide(slide: &str, keys: &[String], events: u64) -> anyhow::Result<f64> {
+    let window = json!({ "hopping": ["600s", slide] });
+    let kind = Kind { name: "", window, span_ms: (events / keys.len() as u64 * 100) as i64 };
+    Ok(round(&kind, keys, events)?.take_in_ns)
+}
+
+/// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane.
+fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<f64> {
+    let window = json!({ "hopping": [format!("{panes}s"), "1s"] });
+    let mut engine = engine(&window, "0s", keys.len() as u64)?;
+    let mut effects = Effects::default();
+    let mut offset = 0;
+    let mut second = |engine: &mut Engine, effects: &mut Effects, at: i64| {
+        for entity in keys {
+            engine.ingest(&Event { offset, event_time: at * 1_000, entity, values: &[at as f64], id: None }, effects);
+            offset += 1;
+        }
+        let closed = effects.metrics.len() as u64;
+        effects.clear();
+        closed
+    };
+    for at in 0..2 * panes {
+        second(&mut engine, &mut effects, at);
+    }
+    let (began, mut closed, mut at) = (Instant::now(), 0, 2 * panes);
+    while closed < windows {
+        closed += second(&mut engine, &mut effects, at);
+        at += 1;
+    }
+    Ok(began.elapsed().as_nanos() as f64 / closed as f64)
+}
+
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    anyhow::ensure!(args.rounds > 0 && args.events > 0, "--rounds and --events are above 0");
+    if cfg!(debug_assertions) {
+        eprintln!("a debug build: its figures are worth nothing");
+    }
+    let mut table = format!("{:24}{:>12}{:>12}{:>12}{:>14}\n", "", "entities", "ns / event", "ns / window", "bytes / entity");
+    let mut figures = Vec::new();
+    for &entities in &args.entities {
+        anyhow::ensure!(entities > 0, "--entities is above 0");
+        let keys: Vec<String> = (0..entities).map(|n| format!("service-{n}")).collect();
+        for kind in kinds() {
+            eprintln!("{} with {entities} entities", kind.name);
+            let samples: Vec<Sample> =
+                (0..args.rounds).map(|_| round(&kind, &keys, args.events)).collect::<anyhow::Result<_>>()?;
+            let of = |of: fn(&Sample) -> f64| median(samples.iter().map(of).collect());
+            // Memory that the first round freed is used again by the next, so the first one tells.
+            let (take_in, close, bytes) = (of(|s| s.take_in_ns), of(|s| s.close_ns), samples[0].entity_bytes);
+            writeln!(table, "{:24}{entities:>12}{take_in:>12.0}{close:>12.0}{bytes:>14.0}", kind.name)?;
+            figures.push(json!({ "window": kind.name, "entities": entities, "ns_per_event": take_in,
+                "ns_per_window": close, "bytes_per_entity": bytes }));
+        }
+    }
+    let keys: Vec<String> = (0..100).map(|n| format!("service-{n}")).collect();
+    let ratio = |one: &dyn Fn() -> anyhow::Result<f64>, other: &dyn Fn() -> anyhow::Result<f64>| {
+        let pairs = (0..2 * args.rounds).map(|_| Ok(other()? / one()?)).collect::<anyhow::Result<Vec<f64>>>();
+        Ok::<_, anyhow::Error>(median(pairs?))
+    };
+    eprintln!("ratios");
+    let take_in = ratio(&|| take_in_at_slide("600s", &keys, args.events), &|| {
+        take_in_at_slide("1s", &keys, args.events)
+    })?;
+    let close = ratio(&|| close_at_length(10, &keys, args.events / 20), &|| {
+        close_at_length(1_440, &keys, args.events / 20)
+    })?;
+    let goals = [
+        ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
+        ("event and closed window, 1,440 panes over 10 panes", close, 1.5),
+    ];
+    print!("\n{table}\n");
+    for (what, ratio, most) in goals {
+        println!("{what}: {ratio:.2}, at most {most} {}", if ratio <= most { "✓" } else { "✗ missed" });
+    }
+    if let Some(file) = &args.json {
+        let goals = goals.map(|(what, ratio, most)| json!({ "what": what, "ratio": ratio, "at_most": most }));
+        let text = format!("{:#}\n", json!({ "figures": figures, "goals": goals }));
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let missed = goals.iter().filter(|(_, ratio, most)| ratio > most).count();
+    anyhow::ensure!(!args.check || missed == 0, "{missed} goals missed");
+    Ok(())
+}
