@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn an_event_of_the_future_is_refused_by_its_records_timestamp() {
         let json = br#"{"service":"a","shard":1,"at":3600100}"#;
-        let mut decode = |timestamp_ms| decoder().decode(Some(json), timestamp_ms, &mut Decoded::default());
+        let decode = |timestamp_ms| decoder().decode(Some(json), timestamp_ms, &mut Decoded::default());
         for fine in [None, Some(100), Some(9_999_999)] {
             assert_eq!(decode(fine), Ok(Taken::Event));
         }
