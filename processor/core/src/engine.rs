@@ -178,7 +178,7 @@ impl Engine {
                 *dirty = true;
                 entity.last_seen = event.offset;
                 if may_be_due {
-                    self.deadlines.set(slot, entity.due(&config));
+                    self.deadlines.bring_forward(slot, entity.due(&config));
                 }
                 self.recency.touch(slot);
                 self.counts.scored += 1;
@@ -297,9 +297,12 @@ impl Engine {
             slots.sort_unstable_by(|&a, &b| self.key_of(a).cmp(&self.key_of(b)));
             for slot in slots {
                 let Some(Slot { key, entity, dirty }) = &mut self.slots[slot as usize] else { continue };
-                *dirty = true;
-                let whose = Whose { config: &self.config, partition: self.partition, entity: key };
-                entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts });
+                // Nothing may be due any more, where a deadline was put off.
+                if entity.due(&self.config).is_some_and(|due| due <= time) {
+                    *dirty = true;
+                    let whose = Whose { config: &self.config, partition: self.partition, entity: key };
+                    entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts });
+                }
                 self.deadlines.set(slot, entity.due(&self.config));
             }
         }

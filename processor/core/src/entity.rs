@@ -136,7 +136,9 @@ impl Entity {
         let step_ms = config.window.step_ms();
         let ahead = self.ahead.get_or_insert_with(|| Box::new(Ahead::new(self.settled.clone())));
         let (from, at) = ahead.stale.unwrap_or((i64::MAX, now - now.rem_euclid(step_ms) + step_ms));
-        ahead.stale = Some((from.min(touched.first_end), at));
+        let from = from.min(touched.first_end);
+        // At the latest when the first of them is final: an event after that is none of its any more.
+        ahead.stale = Some((from, at.min(from + config.lateness_ms)));
         Some(true)
     }
 
@@ -257,24 +259,23 @@ impl Entity {
     fn work_in(&mut self, context: &mut Context<'_>) {
         let Some(mut ahead) = self.ahead.take_if(|ahead| ahead.stale.is_some()) else { return };
         let config = context.whose.config;
-        let from = ahead.stale.take().map_or(i64::MIN, |(from, _)| from);
+        let Some((from, _)) = ahead.stale.take() else { return };
         let before = Before::new(&mut ahead);
         ahead.judge = self.settled.clone();
-        let mut after = self.settled.last().map_or(0, |(_, end)| end);
-        let mut windows = Vec::new();
+        let unchanged = before.told.iter().take_while(|told| told.closed.end < from);
+        let mut windows: Vec<(Closed, Pane)> = unchanged.map(|told| (told.closed.clone(), told.pane.clone())).collect();
+        let mut after = from - 1;
         while let Some(end) = self.contents.next_end(config.window, after).filter(|&end| end <= self.told_until) {
             after = end;
-            let unchanged = before.told.iter().find(|told| told.closed.end == end && end < from);
-            let known = unchanged.map(|told| (told.closed.clone(), told.pane.clone()));
-            let made = known.or_else(|| {
-                let (start, pane) = self.contents.window(config.window, end)?;
-                Some((Closed::new(config, start, end, &pane), pane))
-            });
-            if let Some((closed, pane)) = made {
-                let judged = ahead.judge.judge(config, &closed);
-                windows.push((closed, pane, judged));
-            }
+            let made = self.contents.window(config.window, end);
+            windows.extend(made.map(|(start, pane)| (Closed::new(config, start, end, &pane), pane)));
         }
+        let judge = &mut ahead.judge;
+        let windows = windows.into_iter().map(|(closed, pane)| {
+            let judged = judge.judge(config, &closed);
+            (closed, pane, judged)
+        });
+        let windows = windows.collect();
         before.correct(windows, &mut ahead, context);
         self.ahead = Some(ahead);
     }

@@ -180,7 +180,7 @@ impl Pane {
 pub struct Touched {
     /// End of the earliest window that it has changed, or that no longer is as it was.
     pub first_end: i64,
-    /// Whether a window has come to be that was not there.
+    /// Whether a window has come to be that was not there: the next deadline may be an earlier one.
     pub is_new: bool,
 }
 

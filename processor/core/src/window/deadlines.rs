@@ -1,7 +1,8 @@
 //! When which entity has something to do: the order in which windows close.
 //!
-//! Each entity has one deadline, its next; a later or earlier one replaces it. Cost: constant but for a search among the instants at
-//! which anything is due, of which there are few (windows end at multiples of the slide). Memory: 4 bytes for each note.
+//! Each entity has one deadline, its next. One that is brought forward leaves its old note behind; one that is put off, as each event
+//! of a session does, stays where it is, and whoever takes it finds that nothing is due yet. Cost: constant but for a search among the
+//! instants at which anything is due, of which there are few (windows end at multiples of the slide). Memory: 4 bytes for each note.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,14 @@ impl Deadlines {
         self.current[at] = deadline;
         if let Some(deadline) = deadline {
             self.due.entry(deadline).or_default().push(slot);
+        }
+    }
+
+    /// Brings the deadline of a slot forward; a later one is left to be found when the earlier one is taken.
+    pub fn bring_forward(&mut self, slot: u32, deadline: Option<i64>) {
+        let current = self.current.get(slot as usize).copied().flatten();
+        if current.is_none_or(|current| deadline.is_some_and(|deadline| deadline < current)) {
+            self.set(slot, deadline);
         }
     }
 
@@ -67,8 +76,14 @@ mod tests {
             let mut deadlines = Deadlines::default();
             let mut plain: BTreeMap<u32, i64> = BTreeMap::new();
             for (slot, deadline, until) in steps {
-                deadlines.set(slot, deadline);
+                if until % 2 == 0 {
+                    deadlines.set(slot, deadline);
+                } else {
+                    deadlines.bring_forward(slot, deadline);
+                }
+                let put_off = until % 2 == 1 && plain.get(&slot).is_some_and(|&known| deadline.is_none_or(|new| new >= known));
                 match deadline {
+                    _ if put_off => None,
                     Some(deadline) => plain.insert(slot, deadline),
                     None => plain.remove(&slot),
                 };

@@ -90,8 +90,9 @@ impl Panes {
 
     pub(super) fn next_end(&self, (size_ms, slide_ms): Spans, after: i64) -> Option<i64> {
         let end = after - after.rem_euclid(slide_ms) + slide_ms;
-        let at = self.panes.partition_point(|pane| pane.start < end - size_ms);
-        self.panes.get(at).map(|pane| end.max(pane.start + slide_ms))
+        let first = self.panes.front().filter(|pane| pane.start >= end - size_ms);
+        let pane = first.or_else(|| self.panes.get(self.panes.partition_point(|pane| pane.start < end - size_ms)));
+        pane.map(|pane| end.max(pane.start + slide_ms))
     }
 
     pub(super) fn window(&mut self, (size_ms, slide_ms): Spans, end: i64) -> Option<Pane> {
@@ -106,8 +107,9 @@ impl Panes {
         while stacks.front.last().is_some_and(|merged| merged.start < start) {
             stacks.front.pop();
         }
-        let fresh = self.panes.partition_point(|pane| pane.start < stacks.until);
-        for pane in self.panes.range(fresh..).take_while(|pane| pane.start < end) {
+        // Counted from the end, where the fresh panes are: as many steps as there are merges, and a few for the windows still open.
+        let fresh = self.panes.iter().rev().take_while(|pane| pane.start >= stacks.until).count();
+        for pane in self.panes.range(self.panes.len() - fresh..).take_while(|pane| pane.start < end) {
             match &mut stacks.back {
                 Some(back) => back.merge(pane),
                 None => stacks.back = Some(pane.clone()),

@@ -42,7 +42,6 @@ impl Sessions {
             self.0.insert(first, Session { last: event_time, pane });
             return Some(Touched { first_end: event_time + gap_ms, is_new: true });
         }
-        let is_new = after - first > 1 || self.0[first].last < event_time || event_time < self.0[first].pane.start;
         let first_end = self.0[first].last + gap_ms;
         let merged: Vec<Session> = self.0.drain(first + 1..after).collect();
         let session = &mut self.0[first];
@@ -53,7 +52,8 @@ impl Sessions {
         session.pane.add(sample);
         session.pane.start = session.pane.start.min(event_time);
         session.last = session.last.max(event_time);
-        Some(Touched { first_end, is_new })
+        // It ends when it did or later.
+        Some(Touched { first_end, is_new: false })
     }
 
     pub(super) fn next_end(&self, gap_ms: i64, after: i64) -> Option<i64> {
