@@ -32,6 +32,16 @@ pub enum StateError {
         /// Its format.
         found: i32,
     },
+    /// Written by a program before the first one whose state is carried over.
+    #[error(
+        "state of {what} has format {found}, this program reads {FORMAT_VERSION}: set `processor.group_id` to a new name to start anew"
+    )]
+    OlderFormat {
+        /// Whose state.
+        what: String,
+        /// Its format.
+        found: i32,
+    },
     /// The payload is not what was written.
     #[error(
         "state of {what} is damaged (its checksum or content does not match): set `processor.group_id` to a new name to start anew"
@@ -161,6 +171,9 @@ fn payload<T: for<'de> Deserialize<'de>>(record: &State) -> Result<T, StateError
     };
     if record.format_version > FORMAT_VERSION {
         return Err(StateError::NewerFormat { what: what(), found: record.format_version });
+    }
+    if record.format_version < FORMAT_VERSION {
+        return Err(StateError::OlderFormat { what: what(), found: record.format_version });
     }
     if i64::from(crc32c::crc32c(&record.payload)) != record.checksum {
         return Err(StateError::Damaged { what: what() });
