@@ -79,8 +79,10 @@ pub(crate) enum Command {
     /// Watch the declared streams and write what is seen back to Kafka
     #[command(after_help = "Examples:
   tidewatch process --config shop.toml           streams as declared there
-  tidewatch process --drain                      end when all input is processed")]
-    Process(DrainArgs),
+  tidewatch process --drain                      end when all input is processed
+  tidewatch process --explain-watermark          which partition holds windows open, and why
+  curl http://127.0.0.1:9464/watermarks          the same of one that is running")]
+    Process(ProcessArgs),
     /// Store results as Parquet and JSON lines
     #[command(after_help = "Examples:
   tidewatch sink --output /data/tidewatch
@@ -223,6 +225,17 @@ pub(crate) struct DrainArgs {
     /// End when everything that there is has been processed, instead of at Ctrl-C
     #[arg(long)]
     pub drain: bool,
+}
+
+/// Of `process`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProcessArgs {
+    /// End when everything that there is has been processed, instead of at Ctrl-C
+    #[arg(long)]
+    pub drain: bool,
+    /// Say every five seconds how far event time has come in each partition, what holds it back, and how many windows wait
+    #[arg(long)]
+    pub explain_watermark: bool,
 }
 
 /// Of `sink`.

@@ -75,6 +75,7 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
         process: Some(processor_config(settings)?),
         sink: Some(settings.delivery()?),
         drain: true,
+        ..Roles::default()
     };
     let progresses = std::sync::Arc::new(Progresses::default());
     crate::endpoint(settings, false, &progresses)?;

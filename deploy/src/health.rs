@@ -1,4 +1,4 @@
-//! The HTTP endpoint: `/metrics` for Prometheus, `/live` and `/ready` for whoever runs us.
+//! The HTTP endpoint: `/metrics` for Prometheus, `/live` and `/ready` for whoever runs us, `/watermarks` for who waits for a window.
 //!
 //! It answers from memory on a thread of its own and never waits for a role.
 
@@ -18,11 +18,22 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Says why the roles are not ready, if they are not.
 pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// What the pages say.
+pub(crate) struct Pages {
+    /// `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// `/ready`.
+    pub ready: Readiness,
+    /// `/watermarks`.
+    pub watermarks: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
 /// Serves at `address`, for as long as the process lives; returns the address that it got.
 ///
 /// # Errors
 /// If the address is taken or not ours.
-pub(crate) fn serve(address: SocketAddr, metrics: PrometheusHandle, ready: Readiness) -> anyhow::Result<SocketAddr> {
+pub(crate) fn serve(address: SocketAddr, pages: Pages) -> anyhow::Result<SocketAddr> {
+    let Pages { metrics, ready, watermarks } = pages;
     let failed = || format!("cannot listen at telemetry.listen = \"{address}\" (\"off\" to go without)");
     let listener = std::net::TcpListener::bind(address).with_context(failed)?;
     listener.set_nonblocking(true)?;
@@ -32,6 +43,7 @@ pub(crate) fn serve(address: SocketAddr, metrics: PrometheusHandle, ready: Readi
     let routes = Router::new()
         .route("/metrics", get(move || async move { metrics.render() }))
         .route("/live", get(|| async { "live\n" }))
+        .route("/watermarks", get(move || async move { watermarks() }))
         .route(
             "/ready",
             get(move || async move {
@@ -79,6 +91,10 @@ mod tests {
         answer
     }
 
+    fn pages(metrics: PrometheusHandle, ready: Readiness) -> Pages {
+        Pages { metrics, ready, watermarks: Arc::new(|| "noon\n".to_owned()) }
+    }
+
     #[test]
     fn answers_metrics_live_and_ready() {
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -87,13 +103,14 @@ mod tests {
         let asked = Arc::clone(&is_ready);
         let ready: Readiness =
             Arc::new(move || asked.load(Ordering::Relaxed).then_some(()).ok_or("not yet".to_owned()));
-        let address = serve("127.0.0.1:0".parse().unwrap(), recorder.handle(), ready).unwrap();
+        let address = serve("127.0.0.1:0".parse().unwrap(), pages(recorder.handle(), ready)).unwrap();
         assert!(get(address, "/metrics").contains("tidewatch_test_total 3"));
         assert!(get(address, "/live").starts_with("HTTP/1.1 200"));
         let answer = get(address, "/ready");
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("not yet\n"), "{answer}");
         is_ready.store(true, Ordering::Relaxed);
         assert!(get(address, "/ready").starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/watermarks").ends_with("noon\n"));
         assert!(get(address, "/nothing").starts_with("HTTP/1.1 404"));
     }
 
@@ -102,7 +119,7 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let handle = PrometheusBuilder::new().build_recorder().handle();
-        let error = serve(address, handle, Arc::new(|| Ok(()))).unwrap_err().to_string();
+        let error = serve(address, pages(handle, Arc::new(|| Ok(())))).unwrap_err().to_string();
         assert!(error.contains("telemetry.listen"), "{error}");
     }
 }

@@ -115,17 +115,22 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Topics { action: TopicsAction::List } => return topics::list(settings),
         Command::Tap(args) => return tap::run(&args, &settings.kafka, &settings.topics, &Shutdown::listen()?),
         Command::Replay(args) => return replay::run(&args, settings, &Shutdown::listen()?),
-        Command::Produce(_) => (Roles { produce: produce()?, process: None, sink: None, drain: true }, false),
+        Command::Produce(_) => (Roles { produce: produce()?, drain: true, ..Roles::default() }, false),
         Command::Process(args) => (
-            Roles { produce: None, process: Some(demo::processor_config(settings)?), sink: None, drain: args.drain },
+            Roles {
+                process: Some(demo::processor_config(settings)?),
+                drain: args.drain,
+                explains_watermark: args.explain_watermark,
+                ..Roles::default()
+            },
             false,
         ),
         Command::Sink(args) => {
-            (Roles { produce: None, process: None, sink: Some(settings.delivery()?), drain: args.drain }, false)
+            (Roles { sink: Some(settings.delivery()?), drain: args.drain, ..Roles::default() }, false)
         }
         Command::Up(_) => {
             let (process, sink) = (Some(demo::processor_config(settings)?), Some(settings.delivery()?));
-            (Roles { produce: produce()?, process, sink, drain: false }, true)
+            (Roles { produce: produce()?, process, sink, ..Roles::default() }, true)
         }
         Command::Demo(_) | Command::Config { .. } | Command::Completions { .. } => anyhow::bail!("handled before"),
     };
@@ -145,8 +150,14 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
 fn endpoint(settings: &Settings, processes: bool, progresses: &Arc<Progresses>) -> anyhow::Result<()> {
     let metrics = telemetry::record_metrics()?;
     if let Some(address) = settings.listen_address(processes)? {
-        match health::serve(address, metrics, roles::readiness(Arc::clone(progresses), processes)) {
-            Ok(address) => tracing::info!(%address, "serving /metrics, /live and /ready"),
+        let watermarks = Arc::clone(progresses);
+        let pages = health::Pages {
+            metrics,
+            ready: roles::readiness(Arc::clone(progresses), processes),
+            watermarks: Arc::new(move || watermarks.process.explain_watermark()),
+        };
+        match health::serve(address, pages) {
+            Ok(address) => tracing::info!(%address, "serving /metrics, /live, /ready and /watermarks"),
             Err(error) if settings.is_listen_asked_for() => return Err(error),
             // A second process on a machine finds the usual port taken: no reason not to work.
             Err(error) => tracing::warn!("no /metrics here: {}", failure::line(&error)),

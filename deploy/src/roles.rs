@@ -3,6 +3,7 @@
 //! Order of a clean end: the producer ends or is told to; then the processor commits what there is; then the sink stores it.
 //! A role that fails ends the others the same way, and its error is the one that is told.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +24,11 @@ use crate::shutdown::Shutdown;
 /// How often the conductor looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How often it is said what holds event time back.
+const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
+
 /// The roles of this process, and how they end.
+#[derive(Default)]
 pub(crate) struct Roles {
     /// Publishes, if it is one of them.
     pub produce: Option<Produce>,
@@ -33,6 +38,8 @@ pub(crate) struct Roles {
     pub sink: Option<DeliveryConfig>,
     /// End when everything is done, not only when asked to.
     pub drain: bool,
+    /// Say every few seconds what holds event time back.
+    pub explains_watermark: bool,
 }
 
 /// What the producer publishes.
@@ -95,6 +102,7 @@ pub(crate) fn run(
     std::thread::scope(|scope| {
         let mut live = Live::new(&roles.names());
         let drain = roles.drain;
+        let mut explained_at = roles.explains_watermark.then(Instant::now);
         let produces = roles.produce.is_some();
         let produce: Handle<'_, _> = roles
             .produce
@@ -138,6 +146,11 @@ pub(crate) fn run(
                 && (drain || is_interrupted || process.is_none() && sink.is_none() || failed)
             {
                 break;
+            }
+            if let Some(at) = explained_at.filter(|at| at.elapsed() >= EXPLAIN_EVERY) {
+                // Nobody can be told that standard error is closed.
+                let _ = live::AboveLines.write_all(progresses.process.explain_watermark().as_bytes());
+                explained_at = Some(at + EXPLAIN_EVERY);
             }
             std::thread::sleep(LOOK_EVERY);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late};
@@ -12,6 +12,7 @@ use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, 
 
 use crate::decode::{Decoded, EventDecoder, Rejected, Taken};
 use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
+use crate::standing::Standing;
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
 
 /// Decisions of the clock that the metadata of an offset may name; a snapshot is written before there are more.
@@ -33,6 +34,9 @@ pub(crate) struct Input {
     touched: bool,
     /// When the last record came.
     heard_at: Instant,
+    /// The watermark when it was last looked at, and since when it has not moved.
+    watermark_seen: Option<i64>,
+    moved_at: Instant,
     /// What the clock decided since the last snapshot.
     idle: Vec<IdleAdvance>,
     /// How many of them a replay has still to repeat.
@@ -52,6 +56,8 @@ impl Input {
             partitions,
             touched: false,
             heard_at: Instant::now(),
+            watermark_seen: None,
+            moved_at: Instant::now(),
             to_repeat: begin.idle.len(),
             idle: begin.idle,
         };
@@ -299,6 +305,30 @@ impl<'a> Cycle<'a> {
         }
         self.inputs = inputs;
         Ok(result?)
+    }
+
+    /// Where event time stands in each input partition.
+    pub(crate) fn standings(&mut self, lags: &[PartitionLag]) -> Vec<Standing> {
+        let streams = &self.streams;
+        let standing = |((topic, partition), input): (&(Arc<str>, i32), &mut Input)| {
+            let config = &streams[input.stream].config;
+            let watermark = input.engine.watermark().now();
+            if watermark != input.watermark_seen {
+                (input.watermark_seen, input.moved_at) = (watermark, Instant::now());
+            }
+            let mut lags = lags.iter().filter(|lag| *lag.topic == **topic && lag.partition == *partition);
+            Standing {
+                stream: config.name.clone(),
+                partition: *partition,
+                watermark,
+                open_windows: input.engine.open_windows() as u64,
+                lag: lags.next().map_or(0, |lag| lag.lag),
+                silence: input.heard_at.elapsed(),
+                still: input.moved_at.elapsed(),
+                idle_timeout: config.idle_timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+            }
+        };
+        self.inputs.iter_mut().map(standing).collect()
     }
 
     fn write_effects(&mut self, intended_ms: Option<i64>) -> Result<(), KafkaError> {

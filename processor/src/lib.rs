@@ -12,9 +12,11 @@ mod error;
 pub mod metrics;
 pub mod progress;
 mod restore;
+pub mod standing;
 mod worker;
 
 pub use config::{ProcessorConfig, ProcessorSettings};
 pub use error::ProcessorError;
 pub use progress::{Counts, Progress};
+pub use standing::Standing;
 pub use worker::{Summary, run};

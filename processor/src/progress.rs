@@ -1,6 +1,9 @@
 //! What another thread may see of a running processor. Each number is exact by itself; together they are a glance.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use crate::standing::{Standing, explain};
 
 /// Live counters of one processor, each of what is committed.
 #[derive(Debug, Default)]
@@ -18,6 +21,8 @@ pub struct Progress {
     restarts: AtomicU64,
     lag: AtomicI64,
     assigned: AtomicU64,
+    is_explaining: AtomicBool,
+    standings: Mutex<Vec<Standing>>,
 }
 
 /// Counts of one cycle, or of a whole run. The ledger: `read = scored + late + dead_lettered + duplicate + filtered`.
@@ -94,6 +99,23 @@ impl Progress {
     /// Input partitions that are assigned and restored.
     pub fn assigned(&self) -> u64 {
         self.assigned.load(Relaxed)
+    }
+
+    /// Where event time stands and what holds it back, as of the last look; from the first call on, the processor looks twice a
+    /// second. Looking costs it time in proportion to the windows that are open.
+    pub fn explain_watermark(&self) -> String {
+        if !self.is_explaining.swap(true, Relaxed) {
+            return "the processor was not asked before; ask again in a second\n".to_owned();
+        }
+        explain(&self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    pub(crate) fn is_explaining(&self) -> bool {
+        self.is_explaining.load(Relaxed)
+    }
+
+    pub(crate) fn set_standings(&self, standings: Vec<Standing>) {
+        *self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = standings;
     }
 
     pub(crate) fn add_committed(&self, counts: &Counts) {

@@ -197,7 +197,14 @@ mod tests {
             let note = CommitNote { read_from: 42, is_snapshot, partitions: 6, idle };
             assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
         }
-        let others = ["", "snapshot=", "snapshot=x;partitions=1", "end=1;partitions=1", "snapshot=1;partitions=1;idle=1", "by hand"];
+        let others = [
+            "",
+            "snapshot=",
+            "snapshot=x;partitions=1",
+            "end=1;partitions=1",
+            "snapshot=1;partitions=1;idle=1",
+            "by hand",
+        ];
         for other in others {
             assert_eq!(CommitNote::parse(other), None, "{other}");
         }

@@ -188,7 +188,11 @@ impl<'a> Worker<'a> {
     /// Looks at how far there is to go.
     fn look(&mut self) {
         self.looked_at = Instant::now();
-        let lag = self.reader.lag().iter().map(|partition| partition.lag).sum();
+        let lags = self.reader.lag();
+        let lag = lags.iter().map(|partition| partition.lag).sum();
+        if self.cycle.progress.is_explaining() {
+            self.cycle.progress.set_standings(self.cycle.standings(&lags));
+        }
         let entities = self.cycle.inputs.values().map(|input| input.engine.entities() as u64).sum();
         self.cycle.progress.set_lag(lag);
         self.cycle.progress.set_entities(entities);
