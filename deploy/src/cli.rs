@@ -221,14 +221,6 @@ pub(crate) struct ProduceArgs {
 
 /// Of `process`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct DrainArgs {
-    /// End when everything that there is has been processed, instead of at Ctrl-C
-    #[arg(long)]
-    pub drain: bool,
-}
-
-/// Of `process`.
-#[derive(Args, Clone, Debug)]
 pub(crate) struct ProcessArgs {
     /// End when everything that there is has been processed, instead of at Ctrl-C
     #[arg(long)]
