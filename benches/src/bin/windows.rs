@@ -25,6 +25,9 @@ struct Args {
     /// Numbers of entities
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 1_000_000])]
     entities: Vec<u64>,
+    /// Say only how many bytes an entity takes: kind and entities
+    #[arg(long, hide = true, num_args = 2)]
+    bytes_of: Option<Vec<u64>>,
     /// Write the figures to this file as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -151,6 +154,19 @@ fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<
     Ok(began.elapsed().as_nanos() as f64 / closed as f64)
 }
 
+/// Bytes an entity takes, measured in a process of its own: what another round has freed would be used again.
+fn bytes_of(kind: usize, entities: u64, events: u64) -> anyhow::Result<f64> {
+    let mut child = std::process::Command::new(std::env::current_exe()?);
+    child.args(["--events", &events.to_string(), "--bytes-of", &kind.to_string(), &entities.to_string()]);
+    let output = child.output().context("cannot start this program again")?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+fn keys(entities: u64) -> Vec<String> {
+    (0..entities).map(|n| format!("service-{n}")).collect()
+}
+
 fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples[samples.len() / 2]
@@ -159,28 +175,33 @@ fn median(mut samples: Vec<f64>) -> f64 {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     anyhow::ensure!(args.rounds > 0 && args.events > 0, "--rounds and --events are above 0");
+    if let Some([kind, entities]) = args.bytes_of.as_deref() {
+        let kind = &kinds()[usize::try_from(*kind)?];
+        println!("{}", round(kind, &keys(*entities), args.events)?.entity_bytes);
+        return Ok(());
+    }
     if cfg!(debug_assertions) {
         eprintln!("a debug build: its figures are worth nothing");
     }
     let mut table =
-        format!("{:24}{:>12}{:>12}{:>12}{:>14}\n", "", "entities", "ns / event", "ns / window", "bytes / entity");
+        format!("{:24}{:>12}{:>12}{:>14}{:>14}\n", "", "entities", "ns / event", "ns / window", "B / entity");
     let mut figures = Vec::new();
     for &entities in &args.entities {
         anyhow::ensure!(entities > 0, "--entities is above 0");
-        let keys: Vec<String> = (0..entities).map(|n| format!("service-{n}")).collect();
-        for kind in kinds() {
+        let keys = keys(entities);
+        for (number, kind) in kinds().into_iter().enumerate() {
             eprintln!("{} with {entities} entities", kind.name);
             let samples: Vec<Sample> =
                 (0..args.rounds).map(|_| round(&kind, &keys, args.events)).collect::<anyhow::Result<_>>()?;
             let of = |of: fn(&Sample) -> f64| median(samples.iter().map(of).collect());
-            // Memory that the first round freed is used again by the next, so the first one tells.
-            let (take_in, close, bytes) = (of(|s| s.take_in_ns), of(|s| s.close_ns), samples[0].entity_bytes);
-            writeln!(table, "{:24}{entities:>12}{take_in:>12.0}{close:>12.0}{bytes:>14.0}", kind.name)?;
+            let (take_in, close) = (of(|s| s.take_in_ns), of(|s| s.close_ns));
+            let bytes = bytes_of(number, entities, args.events)?;
+            writeln!(table, "{:24}{entities:>12}{take_in:>12.0}{close:>14.0}{bytes:>14.0}", kind.name)?;
             figures.push(json!({ "window": kind.name, "entities": entities, "ns_per_event": take_in,
                 "ns_per_window": close, "bytes_per_entity": bytes }));
         }
     }
-    let keys: Vec<String> = (0..100).map(|n| format!("service-{n}")).collect();
+    let keys = keys(100);
     let ratio = |one: &dyn Fn() -> anyhow::Result<f64>, other: &dyn Fn() -> anyhow::Result<f64>| {
         let pairs = (0..2 * args.rounds).map(|_| Ok(other()? / one()?)).collect::<anyhow::Result<Vec<f64>>>();
         Ok::<_, anyhow::Error>(median(pairs?))
