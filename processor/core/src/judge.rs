@@ -116,7 +116,9 @@ pub(crate) struct Judge {
 impl Judge {
     /// Knows nothing. `step_index` is the number of the first window since 1970, which fixes the phase of seasons.
     pub(crate) fn new(config: &StreamConfig, step_index: i64) -> Self {
-        let series: Vec<Series> = series_of(config).map(|(measure, _)| Series::new(measure, step_index)).collect();
+        // Exactly as many: there is one for each entity.
+        let mut series = Vec::with_capacity(config.series_count());
+        series.extend(series_of(config).map(|(measure, _)| Series::new(measure, step_index)));
         let dims = series_of(config).filter(|(measure, _)| in_forest(measure)).count();
         let forest =
             (dims > 0).then(|| ForestScore::new(ForestParams { seed: config.seed, ..ForestParams::default() }, dims));
