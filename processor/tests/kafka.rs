@@ -53,10 +53,11 @@ fn processor(kafka: &KafkaConfig, input: &str, run: &str) -> ProcessorConfig {
         late: name("late"),
         dead_letters: name("dead-letters"),
         state: name("state"),
+        ledger: name("ledger"),
         ..Topics::default()
     };
-    let outputs =
-        [&topics.metrics, &topics.forecasts, &topics.alerts, &topics.late, &topics.dead_letters, &topics.state];
+    let t = &topics;
+    let outputs = [&t.metrics, &t.forecasts, &t.alerts, &t.late, &t.dead_letters, &t.state, &t.ledger];
     create(kafka, &outputs.map(String::as_str));
     let settings = ProcessorSettings {
         group_id: name("group"),
