@@ -202,11 +202,12 @@ fn keep_apart(settings: &mut Settings, run: &str) {
         late,
         dead_letters,
         state,
+        ledger,
         truth,
     } = &mut settings.topics;
-    for name in
-        [service_calls, infrastructure, beacons, checks, metrics, forecasts, alerts, late, dead_letters, state, truth]
-    {
+    let inputs = [service_calls, infrastructure, beacons, checks, truth];
+    let outputs = [metrics, forecasts, alerts, late, dead_letters, state, ledger];
+    for name in inputs.into_iter().chain(outputs) {
         *name = apart(name);
     }
     for stream in &mut settings.streams {
@@ -264,7 +265,7 @@ fn report(
         seed: settings.producer.seed,
         event_time: Duration::from_millis(scenario.duration_ms.unsigned_abs()),
         published: outcome.published.as_ref().map_or(0, tidewatch_producer::publisher::PublishSummary::events),
-        counts: outcome.processed.as_ref().map_or_else(Default::default, |summary| summary.counts),
+        balance: crate::ledger::read(settings)?,
         elapsed: outcome.elapsed,
         cpu,
         score: score::score(&truth, &alerts, grace_ms),
@@ -368,6 +369,6 @@ mod tests {
         keep_apart(&mut settings, "demo-1");
         assert!(settings.topic_specs().iter().all(|spec| spec.name.starts_with("demo-1.tidewatch.")));
         assert_eq!(settings.processor.group_id, "demo-1.tidewatch");
-        assert_eq!(settings.topic_specs().len(), 11);
+        assert_eq!(settings.topic_specs().len(), 12);
     }
 }

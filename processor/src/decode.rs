@@ -174,7 +174,9 @@ impl Wanted {
             && ahead_ms > self.future_max_ms
         {
             let allowed = self.future_max_ms;
-            let error = format!("event time is {ahead_ms} ms after the record's timestamp, {allowed} ms are allowed (future_max)");
+            let error = format!(
+                "event time is {ahead_ms} ms after the record's timestamp, {allowed} ms are allowed (future_max)"
+            );
             return Err(Rejected::new(Reason::EventTimeInFuture, error));
         }
         out.values.clear();

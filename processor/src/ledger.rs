@@ -61,7 +61,8 @@ impl Account {
             partition: *partition,
             committed: committed.map_or("none".into(), |offset| offset.to_string()),
             ledger: ledger_topic.into(),
-            found: last.map_or("no record".into(), |last| format!("a record of `{}` up to {}", last.topic, last.to_offset)),
+            found: last
+                .map_or("no record".into(), |last| format!("a record of `{}` up to {}", last.topic, last.to_offset)),
         })
     }
 

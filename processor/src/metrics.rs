@@ -44,7 +44,11 @@ pub fn describe() {
     );
     describe_histogram!(PROCESS_SECONDS, Unit::Seconds, "Time that a cycle reads, decodes and processes");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time that a cycle's commit takes");
-    describe_histogram!(RESTORE_SECONDS, Unit::Seconds, "Time to read the state, or the ledger, of newly assigned partitions back");
+    describe_histogram!(
+        RESTORE_SECONDS,
+        Unit::Seconds,
+        "Time to read the state, or the ledger, of newly assigned partitions back"
+    );
 }
 
 pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Duration) {

@@ -59,8 +59,19 @@ impl Counts {
 
     /// Counts these too.
     pub(crate) fn add(&mut self, more: &Self) {
-        let Self { read, scored, late, dead_lettered, duplicate, filtered, windows, alerts, revisions, metrics, forecasts } =
-            *more;
+        let Self {
+            read,
+            scored,
+            late,
+            dead_lettered,
+            duplicate,
+            filtered,
+            windows,
+            alerts,
+            revisions,
+            metrics,
+            forecasts,
+        } = *more;
         self.read += read;
         self.scored += scored;
         self.late += late;

@@ -20,10 +20,6 @@ use crate::{ProcessorError, metrics};
 const READ_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_millis(100);
 
-/// How long an unsettled transaction is waited for, and between two looks: longer than any stands open.
-const SETTLE_MAX: Duration = Duration::from_secs(90);
-const SETTLE_PAUSE: Duration = Duration::from_millis(20);
-
 /// What the metadata of a committed offset says: `snapshot=4711;partitions=6;idle=4720@1736121600000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitNote {
@@ -157,7 +153,7 @@ fn read_latest<R: Record>(
 ) -> Result<Latest<R>, ProcessorError> {
     let started = Instant::now();
     let mut reader = PartitionReader::new(kafka, true)?;
-    wait_until_settled(kafka, &reader, topic, partitions)?;
+    reader.wait_until_settled(&Admin::connect(kafka)?, topic, |partition| partitions.contains(&partition))?;
     let ours = format!("{}/", entity::join(&[group_id]));
     let whole: Vec<_> = partitions.iter().map(|&partition| (topic, partition, StartAt::Beginning)).collect();
     reader.assign(&whole)?;
@@ -170,9 +166,8 @@ fn read_latest<R: Record>(
                 latest.remove(&place);
                 continue;
             };
-            let record: R = wire::decode(value).map_err(|error| {
-                broken(topic.into(), message.partition(), message.offset(), error.to_string())
-            })?;
+            let record: R = wire::decode(value)
+                .map_err(|error| broken(topic.into(), message.partition(), message.offset(), error.to_string()))?;
             latest.insert(place, record);
         }
     }
@@ -191,25 +186,6 @@ pub(crate) fn state_key(group_id: &str, stream: &str, entity: Option<&str>) -> S
     key
 }
 
-/// Waits until every transaction that has written to these partitions is settled. A commit is answered before each of its partitions
-/// knows of it: who reads at once after a handover could miss the last snapshot.
-fn wait_until_settled(
-    kafka: &KafkaConfig,
-    reader: &PartitionReader,
-    topic: &str,
-    partitions: &BTreeSet<i32>,
-) -> Result<(), ProcessorError> {
-    // A producer's client sees all that is written, the reader only what is settled.
-    let written = Admin::connect(kafka)?.offsets(topic)?;
-    let deadline = Instant::now() + SETTLE_MAX;
-    for at in written.iter().filter(|at| partitions.contains(&at.partition)) {
-        while reader.watermarks(topic, at.partition)?.1 < at.high && Instant::now() < deadline {
-            std::thread::sleep(SETTLE_PAUSE);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,7 +197,14 @@ mod tests {
             let note = CommitNote { read_from: 42, is_snapshot, partitions: 6, idle };
             assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
         }
-        let others = ["", "snapshot=", "snapshot=x;partitions=1", "end=1;partitions=1", "snapshot=1;partitions=1;idle=1", "by hand"];
+        let others = [
+            "",
+            "snapshot=",
+            "snapshot=x;partitions=1",
+            "end=1;partitions=1",
+            "snapshot=1;partitions=1;idle=1",
+            "by hand",
+        ];
         for other in others {
             assert_eq!(CommitNote::parse(other), None, "{other}");
         }

@@ -245,7 +245,11 @@ impl<'a> Worker<'a> {
             let engine = restore::restore(declared, assigned.partition, &begin, records)?;
             let group = &config.settings.group_id;
             let account = Account::begin(group, &declared.name, &assigned.topic, assigned.partition, write_from)
-                .resume(ledgers.remove(&(declared.name.clone(), assigned.partition)), committed, &config.topics.ledger)?;
+                .resume(
+                    ledgers.remove(&(declared.name.clone(), assigned.partition)),
+                    committed,
+                    &config.topics.ledger,
+                )?;
             self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now, account));
         }
         Ok(())

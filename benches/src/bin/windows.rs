@@ -68,7 +68,8 @@ fn engine(window: &serde_json::Value, disorder: &str, entities: u64) -> anyhow::
 
 /// Resident memory of this process, in bytes.
 fn resident() -> anyhow::Result<f64> {
-    let text = std::fs::read_to_string("/proc/self/statm").context("cannot read /proc/self/statm: this runs on Linux")?;
+    let text =
+        std::fs::read_to_string("/proc/self/statm").context("cannot read /proc/self/statm: this runs on Linux")?;
     let pages: f64 = text.split_whitespace().nth(1).context("/proc/self/statm has no second field")?.parse()?;
     Ok(pages * 4_096.0)
 }
@@ -161,7 +162,8 @@ fn main() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("a debug build: its figures are worth nothing");
     }
-    let mut table = format!("{:24}{:>12}{:>12}{:>12}{:>14}\n", "", "entities", "ns / event", "ns / window", "bytes / entity");
+    let mut table =
+        format!("{:24}{:>12}{:>12}{:>12}{:>14}\n", "", "entities", "ns / event", "ns / window", "bytes / entity");
     let mut figures = Vec::new();
     for &entities in &args.entities {
         anyhow::ensure!(entities > 0, "--entities is above 0");
@@ -184,12 +186,10 @@ fn main() -> anyhow::Result<()> {
         Ok::<_, anyhow::Error>(median(pairs?))
     };
     eprintln!("ratios");
-    let take_in = ratio(&|| take_in_at_slide("600s", &keys, args.events), &|| {
-        take_in_at_slide("1s", &keys, args.events)
-    })?;
-    let close = ratio(&|| close_at_length(10, &keys, args.events / 20), &|| {
-        close_at_length(1_440, &keys, args.events / 20)
-    })?;
+    let take_in =
+        ratio(&|| take_in_at_slide("600s", &keys, args.events), &|| take_in_at_slide("1s", &keys, args.events))?;
+    let close =
+        ratio(&|| close_at_length(10, &keys, args.events / 20), &|| close_at_length(1_440, &keys, args.events / 20))?;
     let goals = [
         ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
         ("event and closed window, 1,440 panes over 10 panes", close, 1.5),

@@ -44,9 +44,9 @@ impl Corner {
         self.admin.ensure_topics(&specs).unwrap();
     }
 
-    /// Creates the result and state topics of a run and gives the settings that name them, and a group of the run's own.
+    /// Creates the result, state and ledger topics of a run and gives the settings that name them, and a group of the run's own.
     pub(crate) fn outputs(&self, run: &str, partitions: i32) -> String {
-        let whats: Vec<&str> = RESULTS.into_iter().chain(["state"]).collect();
+        let whats: Vec<&str> = RESULTS.into_iter().chain(["state", "ledger"]).collect();
         let topics: Vec<String> = whats.iter().map(|what| self.topic(run, what)).collect();
         self.create(&topics, partitions);
         let lines: Vec<String> =
