@@ -111,6 +111,11 @@ impl Account {
         std::mem::take(&mut self.open)
     }
 
+    /// The last committed record.
+    pub(crate) fn committed(&self) -> &Ledger {
+        &self.committed
+    }
+
     /// Records that nothing explains, of all that is committed.
     pub(crate) fn residue(&self) -> i64 {
         self.committed.residue()

@@ -244,12 +244,12 @@ impl<'a> Worker<'a> {
             let records = state.remove(&(declared.name.clone(), assigned.partition)).unwrap_or_default();
             let engine = restore::restore(declared, assigned.partition, &begin, records)?;
             let group = &config.settings.group_id;
+            let last = ledgers.remove(&(declared.name.clone(), assigned.partition));
             let account = Account::begin(group, &declared.name, &assigned.topic, assigned.partition, write_from)
-                .resume(
-                    ledgers.remove(&(declared.name.clone(), assigned.partition)),
-                    committed,
-                    &config.topics.ledger,
-                )?;
+                .resume(last, committed, &config.topics.ledger)?;
+            if account.residue() != 0 {
+                metrics::ledger_broken(account.committed());
+            }
             self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now, account));
         }
         Ok(())

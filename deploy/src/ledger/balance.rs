@@ -57,11 +57,11 @@ impl Chains {
 
     /// Forgets the chain of a record's key: group, stream and partition.
     pub(crate) fn remove(&mut self, key: &[u8]) {
-        let parts: Vec<String> = std::str::from_utf8(key).map(entity::split).unwrap_or_default();
+        let parts = std::str::from_utf8(key).map(entity::split).unwrap_or_default();
         if let [group, stream, partition] = &parts[..]
             && let Ok(partition) = partition.parse()
         {
-            self.0.remove(&(group.clone(), Place { stream: stream.clone(), partition }));
+            self.0.remove(&(group.to_string(), Place { stream: stream.to_string(), partition }));
         }
     }
 

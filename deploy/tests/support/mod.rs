@@ -56,10 +56,17 @@ impl Corner {
 
     /// Starts the program with this settings file; what it says is kept for [`Running::log`].
     pub(crate) fn start(&self, settings: &str, args: &[&str]) -> Running {
+        let mut command = self.command(settings, args);
+        let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
+        Running { child: command.spawn().unwrap(), log }
+    }
+
+    /// The program with this settings file, in this corner's folder.
+    pub(crate) fn command(&self, settings: &str, args: &[&str]) -> Command {
         let file = tempfile::Builder::new().suffix(".toml").tempfile_in(self.folder.path()).unwrap();
         std::fs::write(file.path(), settings).unwrap();
         let (_, settings) = file.keep().unwrap();
-        let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidewatch"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEWATCH_") || name == "RUST_LOG") {
             command.env_remove(name);
@@ -68,8 +75,7 @@ impl Corner {
         command.args(["--brokers", &self.kafka.bootstrap_servers]).env("NO_COLOR", "1");
         // Its port is the same for every process of the machine.
         command.env("TIDEWATCH_TELEMETRY__LISTEN", "off");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
-        Running { child: command.spawn().unwrap(), log }
+        command
     }
 
     /// Runs the program to its end, which must be a good one.
