@@ -221,7 +221,7 @@ fn keep_apart(settings: &mut Settings, run: &str) {
     settings.sink.group_id = apart(&settings.sink.group_id);
 }
 
-/// The connection and the topics of this run, for the commands that look at it later. Secrets are not copied.
+/// The connection, the topics, the groups and the files of this run, for the commands that look at it later. Secrets are not copied.
 fn write_config(path: &Path, settings: &Settings, records: Option<&Path>) -> anyhow::Result<()> {
     let section = |key: &str, value: String| toml::Table::from_iter([(key.to_owned(), value.into())]);
     let mut whole = toml::Table::new();
@@ -239,6 +239,12 @@ fn write_config(path: &Path, settings: &Settings, records: Option<&Path>) -> any
     };
     whole.insert("kafka".to_owned(), section("bootstrap_servers", address).into());
     whole.insert("topics".to_owned(), toml::Value::try_from(&settings.topics)?);
+    whole.insert("processor".to_owned(), section("group_id", settings.processor.group_id.clone()).into());
+    let results = Path::new(&settings.sink.output);
+    let results = results.canonicalize().unwrap_or_else(|_| results.to_path_buf());
+    let mut sink = section("group_id", settings.sink.group_id.clone());
+    sink.insert("output".to_owned(), results.display().to_string().into());
+    whole.insert("sink".to_owned(), sink.into());
     let text = format!("# {head}\n{}", toml::to_string(&whole)?);
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

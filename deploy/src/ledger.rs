@@ -8,6 +8,7 @@
 pub(crate) mod balance;
 mod text;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tidewatch_schemas::record::Ledger;
 use tidewatch_schemas::wire;
 use tidewatch_sink::TopicKind;
 use tidewatch_sink::delivery::{self, Held};
-use tidewatch_topic_io::{Admin, PartitionReader, StartAt};
+use tidewatch_topic_io::{Admin, PartitionLag, PartitionReader, StartAt};
 
 use crate::cli::LedgerArgs;
 use crate::settings::Settings;
@@ -63,38 +64,32 @@ pub(crate) fn read(settings: &Settings) -> anyhow::Result<Balance> {
     look(settings, &admin, &stored)
 }
 
-fn look(settings: &Settings, admin: &Admin, stored: &Stored) -> anyhow::Result<Balance> {
+fn look(settings: &Settings, admin: &Admin, (output, held): &Stored) -> anyhow::Result<Balance> {
     let group = &settings.processor.group_id;
-    let committed = committed(settings, admin)?;
+    let topics: BTreeSet<String> = admin.list()?.into_iter().map(|topic| topic.name).collect();
+    let mut inputs = declared(settings, admin, &topics)?;
     let chains = chains(settings, admin)?;
-    let topics: BTreeSet<String> = chains.of_group(group).map(|ledger| ledger.topic.clone()).collect();
-    let mut inputs = Vec::new();
-    for (stream, topic, partition, committed) in committed {
-        inputs.push(Input { place: Place { stream, partition }, topic, committed, end: None });
-    }
-    let mut ends = BTreeMap::new();
-    let there: BTreeSet<String> = admin.list()?.into_iter().map(|topic| topic.name).collect();
-    for topic in topics.iter().chain(inputs.iter().map(|input| &input.topic)) {
-        if there.contains(topic) && !ends.contains_key(topic) {
-            ends.insert(topic.clone(), admin.offsets(topic)?);
-        }
-    }
-    let end = |topic: &str, partition: i32| {
-        let end = ends.get(topic)?.iter().find(|at| at.partition == partition)?;
-        Some((end.low, end.high))
-    };
-    for input in &mut inputs {
-        input.end = end(&input.topic, input.place.partition);
-    }
+    // What was read once and is declared no more is accounted for too.
     let known: BTreeSet<Place> = inputs.iter().map(|input| input.place.clone()).collect();
-    for ledger in chains.of_group(group) {
-        let place = Place { stream: ledger.stream.clone(), partition: ledger.partition };
-        if !known.contains(&place) {
-            let end = end(&ledger.topic, ledger.partition);
-            inputs.push(Input { place, topic: ledger.topic.clone(), committed: None, end });
+    let others = chains.of_group(group).map(|ledger| Input {
+        place: Place { stream: ledger.stream.clone(), partition: ledger.partition },
+        topic: ledger.topic.clone(),
+        committed: None,
+        ends: None,
+    });
+    inputs.extend(others.filter(|input| !known.contains(&input.place)));
+    let mut offsets = BTreeMap::new();
+    for input in &mut inputs {
+        if !topics.contains(&input.topic) {
+            continue;
         }
+        let of_topic = match offsets.entry(input.topic.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(admin.offsets(&input.topic)?),
+        };
+        let of_partition = of_topic.iter().find(|at| at.partition == input.place.partition);
+        input.ends = of_partition.map(|at| (at.low, at.high));
     }
-    let (output, held) = stored;
     Ok(Balance::new(group, inputs, &chains, output, held.as_ref()))
 }
 
@@ -107,20 +102,22 @@ fn stored(settings: &Settings) -> anyhow::Result<Stored> {
     Ok((delivery.output.to_string(), held))
 }
 
-/// The group's committed offsets of the declared streams whose topics are there: stream, topic, partition, offset.
-fn committed(settings: &Settings, admin: &Admin) -> anyhow::Result<Vec<(String, String, i32, Option<i64>)>> {
-    let there: BTreeSet<String> = admin.list()?.into_iter().map(|topic| topic.name).collect();
-    let declared = settings.streams.iter().filter(|stream| there.contains(&stream.topic));
+/// The partitions of the declared streams whose topics are there, with the group's committed offsets.
+fn declared(settings: &Settings, admin: &Admin, topics: &BTreeSet<String>) -> anyhow::Result<Vec<Input>> {
+    let declared = settings.streams.iter().filter(|stream| topics.contains(&stream.topic));
     let streams: BTreeMap<&str, &str> = declared.map(|stream| (stream.topic.as_str(), stream.name.as_str())).collect();
     let topics: Vec<&str> = streams.keys().copied().collect();
     if topics.is_empty() {
         return Ok(Vec::new());
     }
-    let lags = admin.lag(&settings.processor.group_id, &topics)?;
-    Ok(lags
-        .into_iter()
-        .map(|at| (streams[at.topic.as_str()].to_owned(), at.topic, at.partition, at.committed))
-        .collect())
+    let lags = admin.lag(&settings.processor.group_id, &topics)?.into_iter();
+    let input = |at: PartitionLag| Input {
+        place: Place { stream: streams[at.topic.as_str()].to_owned(), partition: at.partition },
+        topic: at.topic,
+        committed: at.committed,
+        ends: None,
+    };
+    Ok(lags.map(input).collect())
 }
 
 /// All that the ledger topic holds, of every group.

@@ -30,7 +30,7 @@ pub(crate) struct Input {
     /// The group's committed offset.
     pub committed: Option<i64>,
     /// The oldest offset and the one behind the newest; `None` if the topic is gone.
-    pub end: Option<(i64, i64)>,
+    pub ends: Option<(i64, i64)>,
 }
 
 /// The chains of all groups: by group, then place.
@@ -265,7 +265,7 @@ impl Balance {
         let totals = last.map(Totals::of).unwrap_or_default();
         self.total.add(totals);
         self.streams.entry(input.place.stream.clone()).or_default().add(totals);
-        let next = last.map(|last| last.to_offset).or(input.end.map(|(low, _)| low));
+        let next = last.map(|last| last.to_offset).or(input.ends.map(|(low, _)| low));
         self.partitions.push(PartitionBalance {
             stream: input.place.stream,
             topic: input.topic,
@@ -273,8 +273,8 @@ impl Balance {
             begin_offset: last.map(|last| last.begin_offset),
             from_offset: last.map(|last| last.from_offset),
             to_offset: last.map(|last| last.to_offset),
-            end_offset: input.end.map(|(_, high)| high),
-            lag: input.end.zip(next).map_or(0, |((_, high), next)| high.saturating_sub(next).max(0)),
+            end_offset: input.ends.map(|(_, high)| high),
+            lag: input.ends.zip(next).map_or(0, |((_, high), next)| high.saturating_sub(next).max(0)),
             totals,
         });
     }

@@ -38,7 +38,7 @@ fn place(partition: i32) -> Place {
 }
 
 fn input(committed: Option<i64>) -> Input {
-    Input { place: place(0), topic: "in".into(), committed, end: Some((0, 50)) }
+    Input { place: place(0), topic: "in".into(), committed, ends: Some((0, 50)) }
 }
 
 fn balance(ledgers: impl IntoIterator<Item = Ledger>, committed: Option<i64>) -> Balance {
@@ -96,7 +96,7 @@ fn totals_are_by_stream_and_in_all_and_say_what_is_to_go() {
     let inputs = [
         Input { place: place(1), ..input(Some(9)) },
         input(Some(20)),
-        Input { place: Place { stream: "t".into(), partition: 0 }, end: None, ..input(None) },
+        Input { place: Place { stream: "t".into(), partition: 0 }, ends: None, ..input(None) },
     ];
     let balance = Balance::new("g", inputs.to_vec(), &chains([ledger(10, 10, 20), other, stranger]), "out", None);
     assert_eq!(balance.problems, Vec::<String>::new());
