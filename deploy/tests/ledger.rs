@@ -27,7 +27,6 @@ const SMALL: &str = "processor.batch_max = 300\nprocessor.commit_interval = \"50
 
 fn settings(corner: &Corner, run: &str) -> String {
     let (outputs, topic) = (corner.outputs(run, PARTITIONS), corner.topic(run, "in"));
-    // The tables of the settings come before the list of streams, whatever the outputs end with.
     format!(
         "{SMALL}sink.group_id = \"{topic}.sink\"\nsink.output = \"{run}\"\n{outputs}\
          [[stream]]\nname = \"tills\"\ntopic = \"{topic}\"\nformat = \"json\"\nentity = [\"till\"]\nevent_time = \"at\"\n\
