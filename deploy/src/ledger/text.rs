@@ -62,6 +62,7 @@ fn inputs(text: &mut String, balance: &Balance) {
 fn input(line: &PartitionBalance, streams: usize) -> String {
     let offsets = match (line.begin_offset, line.to_offset) {
         (Some(begin), Some(to)) => format!("{} to {}", number(begin), number(to)),
+        _ if line.end_offset.is_some() && line.lag == 0 => "empty".to_owned(),
         _ => "not read yet".to_owned(),
     };
     let row = row(&line.stream, &line.partition.to_string(), &offsets, line.totals, line.lag, streams);
