@@ -384,7 +384,8 @@ impl<'a> Cycle<'a> {
         self.outputs.commit(&offsets, &reader.group_metadata())?;
         self.in_transaction = false;
         let mut counts = Counts::default();
-        for (place, ledger) in ledgers {
+        for ledger in ledgers {
+            let place = (Arc::from(ledger.topic.as_str()), ledger.partition);
             let Some(input) = self.inputs.get_mut(&place) else { continue };
             if ledger.residue() != input.account.residue() {
                 metrics::ledger_broken(&ledger);
@@ -396,13 +397,13 @@ impl<'a> Cycle<'a> {
         Ok(counts)
     }
 
-    fn write_ledgers(&mut self) -> Result<Vec<((Arc<str>, i32), Ledger)>, KafkaError> {
+    fn write_ledgers(&mut self) -> Result<Vec<Ledger>, KafkaError> {
         let mut ledgers = Vec::new();
-        for (place, input) in self.inputs.iter().filter(|(_, input)| input.touched) {
+        for input in self.inputs.values().filter(|input| input.touched) {
             let ledger = input.account.record(input.next);
-            let key = state_key(&ledger.group, &ledger.stream, Some(&place.1.to_string()));
+            let key = state_key(&ledger.group, &ledger.stream, Some(&ledger.partition.to_string()));
             self.outputs.ledger(key.as_bytes(), &ledger)?;
-            ledgers.push((place.clone(), ledger));
+            ledgers.push(ledger);
         }
         Ok(ledgers)
     }
