@@ -140,6 +140,22 @@ A killed broker loses nothing that it has acknowledged. After a power loss the l
   tidewatch tap tidewatch.metrics.v1 --follow | jq .entity
   tidewatch tap metrics --filter labels.service=checkout --limit 3")]
     Tap(TapArgs),
+    /// Say what became of every input record, and what of the results is stored
+    #[command(
+        long_about = "Say what became of every input record, and what of the results is stored.
+
+For each input partition: read = scored + late + dead-lettered + duplicate + filtered, since the processor's group began, as it \
+                      committed it in the transactions of its work; and what of the results Delivery has in its files. For a \
+                      pipeline that runs or one that has ended; it joins no group and changes nothing.
+
+Exit code 1, with one line that says where: a record that nothing explains, offsets in no transaction or in two, more stored than \
+                      was written.",
+        after_help = "Examples:
+  tidewatch ledger                               the balance by stream and partition
+  tidewatch ledger --json | jq .total            as one JSON object
+  tidewatch ledger --config tidewatch-demo/1/tidewatch.toml   of a demo"
+    )]
+    Ledger(LedgerArgs),
     /// Print completions for a shell
     #[command(after_help = "Examples:
   tidewatch completions bash > ~/.local/share/bash-completion/completions/tidewatch
@@ -299,7 +315,7 @@ pub(crate) struct ReplayArgs {
 /// Of `tap`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TapArgs {
-    /// The topic's name, or alerts, metrics, forecasts, late, dead_letters, truth, checks, ...
+    /// The topic's name, or alerts, metrics, forecasts, late, dead_letters, ledger, truth, checks, ...
     pub topic: String,
     /// Go on with what is written from now on, until Ctrl-C
     #[arg(long, short)]
@@ -310,6 +326,14 @@ pub(crate) struct TapArgs {
     /// Only records whose field has this value; dots reach into nested fields; may be repeated, then all must hold
     #[arg(long = "filter", value_name = "FIELD=VALUE")]
     pub filters: Vec<crate::tap::Filter>,
+}
+
+/// Of `ledger`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct LedgerArgs {
+    /// As one JSON object, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl Cli {

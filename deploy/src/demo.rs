@@ -203,11 +203,12 @@ fn keep_apart(settings: &mut Settings, run: &str) {
         late,
         dead_letters,
         state,
+        ledger,
         truth,
     } = &mut settings.topics;
-    for name in
-        [service_calls, infrastructure, beacons, checks, metrics, forecasts, alerts, late, dead_letters, state, truth]
-    {
+    let inputs = [service_calls, infrastructure, beacons, checks, truth];
+    let outputs = [metrics, forecasts, alerts, late, dead_letters, state, ledger];
+    for name in inputs.into_iter().chain(outputs) {
         *name = apart(name);
     }
     for stream in &mut settings.streams {
@@ -221,7 +222,7 @@ fn keep_apart(settings: &mut Settings, run: &str) {
     settings.sink.group_id = apart(&settings.sink.group_id);
 }
 
-/// The connection and the topics of this run, for the commands that look at it later. Secrets are not copied.
+/// The connection, the topics, the groups and the files of this run, for the commands that look at it later. Secrets are not copied.
 fn write_config(path: &Path, settings: &Settings, records: Option<&Path>) -> anyhow::Result<()> {
     let section = |key: &str, value: String| toml::Table::from_iter([(key.to_owned(), value.into())]);
     let mut whole = toml::Table::new();
@@ -239,6 +240,12 @@ fn write_config(path: &Path, settings: &Settings, records: Option<&Path>) -> any
     };
     whole.insert("kafka".to_owned(), section("bootstrap_servers", address).into());
     whole.insert("topics".to_owned(), toml::Value::try_from(&settings.topics)?);
+    whole.insert("processor".to_owned(), section("group_id", settings.processor.group_id.clone()).into());
+    let results = Path::new(&settings.sink.output);
+    let results = results.canonicalize().unwrap_or_else(|_| results.to_path_buf());
+    let mut sink = section("group_id", settings.sink.group_id.clone());
+    sink.insert("output".to_owned(), results.display().to_string().into());
+    whole.insert("sink".to_owned(), sink.into());
     let text = format!("# {head}\n{}", toml::to_string(&whole)?);
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -252,7 +259,11 @@ fn report(
     let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
     alerts.sort_by(|a, b| (&a.alert_id, a.sequence).cmp(&(&b.alert_id, b.sequence)));
-    let window_ms = settings.streams()?.iter().map(|stream| stream.window.size_ms).max().unwrap_or(0);
+    let length_ms = |stream: &std::sync::Arc<tidewatch_processor_core::StreamConfig>| {
+        let (start, end) = stream.window.last_of(0);
+        end - start
+    };
+    let window_ms = settings.streams()?.iter().map(length_ms).max().unwrap_or(0);
     let grace_ms = score::grace_ms(window_ms);
     let delivery = settings.delivery()?;
     let OutputLocation::Folder(folder) = delivery.output else { anyhow::bail!("a demo stores in a folder") };
@@ -261,7 +272,7 @@ fn report(
         seed: settings.producer.seed,
         event_time: Duration::from_millis(scenario.duration_ms.unsigned_abs()),
         published: outcome.published.as_ref().map_or(0, tidewatch_producer::publisher::PublishSummary::events),
-        counts: outcome.processed.as_ref().map_or_else(Default::default, |summary| summary.counts),
+        balance: crate::ledger::read(settings)?,
         elapsed: outcome.elapsed,
         cpu,
         score: score::score(&truth, &alerts, grace_ms),
@@ -365,6 +376,6 @@ mod tests {
         keep_apart(&mut settings, "demo-1");
         assert!(settings.topic_specs().iter().all(|spec| spec.name.starts_with("demo-1.tidewatch.")));
         assert_eq!(settings.processor.group_id, "demo-1.tidewatch");
-        assert_eq!(settings.topic_specs().len(), 11);
+        assert_eq!(settings.topic_specs().len(), 12);
     }
 }

@@ -8,6 +8,7 @@ mod demo;
 mod embedded;
 mod failure;
 mod health;
+mod ledger;
 mod live;
 mod replay;
 mod roles;
@@ -85,7 +86,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let mut settings = loaded.settings;
             settings.validate()?;
             telemetry::log(&settings.telemetry, None, colour)?;
-            let only_looks = matches!(command, Command::Tap(_) | Command::Topics { action: TopicsAction::List });
+            let only_looks = matches!(
+                command,
+                Command::Tap(_) | Command::Ledger(_) | Command::Topics { action: TopicsAction::List }
+            );
             let is_broker = matches!(command, Command::Broker(_));
             let _broker = if is_broker { None } else { embedded::serve_folder(&mut settings, !only_looks)? };
             dispatch(command, &settings)
@@ -114,6 +118,7 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Topics { action: TopicsAction::Create } => return topics::create(settings),
         Command::Topics { action: TopicsAction::List } => return topics::list(settings),
         Command::Tap(args) => return tap::run(&args, &settings.kafka, &settings.topics, &Shutdown::listen()?),
+        Command::Ledger(args) => return ledger::run(&args, settings),
         Command::Replay(args) => return replay::run(&args, settings, &Shutdown::listen()?),
         Command::Produce(_) => (Roles { produce: produce()?, drain: true, ..Roles::default() }, false),
         Command::Process(args) => (
@@ -184,6 +189,7 @@ fn told(outcome: &Outcome) -> String {
             (counts.late, "late"),
             (counts.dead_lettered, "dead-lettered"),
             (counts.duplicate, "duplicate"),
+            (counts.filtered, "filtered"),
         ];
         let ledger = ledger.map(|(number, what)| format!("{} {what}", live::grouped(number))).join(" + ");
         let mark = if counts.residue() == 0 { "✓" } else { "✗ does not add up" };

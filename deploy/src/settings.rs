@@ -258,7 +258,7 @@ impl Settings {
     }
 
     fn topic_spec(&self, name: &str) -> TopicSpec {
-        let compacted = name == self.topics.state;
+        let compacted = [&self.topics.state, &self.topics.ledger].contains(&&name.to_owned());
         let retention_ms = (!compacted).then_some(self.topic_creation.retention.as_millis());
         let replication = self.topic_creation.replication;
         let mut spec =
@@ -267,9 +267,16 @@ impl Settings {
         if [&self.topics.late, &self.topics.dead_letters].contains(&&name.to_owned()) {
             spec.properties.insert("max.message.bytes".into(), WRAPPED_BYTES_MAX.to_string());
         }
+        // A record for each transaction and partition: without small segments compaction would have nothing to work on for days.
+        if name == self.topics.ledger {
+            spec.properties.insert("segment.bytes".into(), LEDGER_SEGMENT_BYTES.to_string());
+        }
         spec
     }
 }
+
+/// Segments of the ledger topic, in bytes: some hundred thousand records, which a restart reads in well under a second.
+const LEDGER_SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Largest record of the late and dead-letter topics, in bytes: that of Kafka's usual input topics, many times over.
 const WRAPPED_BYTES_MAX: u32 = 16 * 1024 * 1024;

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidewatch_processor::Counts;
 use tidewatch_schemas::record::Severity;
 use tidewatch_sink::{DeliverySummary, TopicKind};
 
+use crate::ledger::balance::{Balance, Totals};
 use crate::live::{bytes, count, grouped};
 use crate::score::{KindScore, Score};
 
@@ -63,8 +63,8 @@ pub(crate) struct Report {
     pub event_time: Duration,
     /// Events that Kafka took.
     pub published: u64,
-    /// The processor's ledger.
-    pub counts: Counts,
+    /// The ledger, as it stands in its topic.
+    pub balance: Balance,
     /// Wall-clock time of the three roles.
     pub elapsed: Duration,
     /// CPU time of this process in that time; Kafka has its own.
@@ -86,17 +86,28 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether every event that was published is scored, late, a dead letter or a duplicate.
+    /// Whether every event that was published was read, and every record that was read is accounted for.
     pub(crate) fn adds_up(&self) -> bool {
-        self.counts.residue() == 0 && self.counts.read == self.published + self.counts.duplicate
+        let Totals { read, duplicate, .. } = self.balance.total;
+        // Duplicates were published, or read a second time.
+        let (read, published) = (i128::from(read), i128::from(self.published));
+        self.balance.problems.is_empty() && (published..=published + i128::from(duplicate)).contains(&read)
     }
 
     /// Why a person should not be content, if so.
     pub(crate) fn problem(&self) -> Option<String> {
-        (!self.is_interrupted && !self.adds_up()).then(|| {
-            let explained = self.counts.scored + self.counts.late + self.counts.dead_lettered;
-            format!("the ledger does not add up: {} events published, {explained} accounted for", self.published)
-        })
+        if let Some(problem) = self.balance.problem() {
+            return Some(problem);
+        }
+        if self.is_interrupted {
+            return None;
+        }
+        if !self.adds_up() {
+            let (published, read) = (self.published, self.balance.total.read);
+            return Some(format!("the ledger does not add up: {published} events published, {read} read"));
+        }
+        let left = self.balance.not_stored_yet();
+        (left != 0).then(|| format!("the ledger does not add up: {left} results were written and are not stored"))
     }
 
     /// The text, with colours that the writer may strip.
@@ -130,28 +141,30 @@ impl Report {
 
     fn ledger(&self, text: &mut String) {
         let seconds = self.elapsed.as_secs_f64().max(0.001);
-        let rate = grouped((self.counts.read as f64 / seconds) as u64);
+        let Totals { read, scored, late, dead_lettered, duplicate, filtered, windows, .. } = self.balance.total;
+        let rate = grouped((read as f64 / seconds) as u64);
         line(
             text,
             "Events",
             &format!("{} in {seconds:.1} s, {rate} a second from producer to files", grouped(self.published)),
         );
-        let Counts { scored, late, dead_lettered, duplicate, .. } = self.counts;
         let mark = match (self.adds_up(), self.is_interrupted) {
             (true, _) => format!("{GREEN}✓ every event is accounted for{GREEN:#}"),
             (false, true) => format!("{DIM}the rest was not read{DIM:#}"),
             (false, false) => format!("{RED}✗ does not add up{RED:#}"),
         };
+        let number = |number: i64| grouped(number.unsigned_abs());
+        let filtered = if filtered > 0 { format!(" + {} filtered", number(filtered)) } else { String::new() };
         let sum = format!(
-            "{} scored + {} late + {} dead letters + {} duplicates = {} read  {mark}",
-            grouped(scored),
-            grouped(late),
-            grouped(dead_lettered),
-            grouped(duplicate),
-            grouped(self.counts.read)
+            "{} scored + {} late + {} dead letters + {} duplicates{filtered} = {} read  {mark}",
+            number(scored),
+            number(late),
+            number(dead_lettered),
+            number(duplicate),
+            number(read)
         );
         line(text, "", &sum);
-        line(text, "Windows", &format!("{} closed and scored", grouped(self.counts.windows)));
+        line(text, "Windows", &format!("{} closed and scored", number(windows)));
     }
 
     fn quality(&self, text: &mut String) {
@@ -216,7 +229,7 @@ impl Report {
                 &format!("event to alert p50 {p50}, p99 {p99} ({})", count(arrival.count, "alert record")),
             );
         }
-        let millions = (self.counts.read as f64 / 1e6).max(1e-6);
+        let millions = (self.balance.total.read as f64 / 1e6).max(1e-6);
         let roles = self.cpu.roles.as_secs_f64();
         let whose = match self.cpu.broker {
             BrokerCpu::Elsewhere => format!("all three roles, without Kafka's ({roles:.1} s)"),
@@ -264,18 +277,19 @@ fn line(text: &mut String, head: &str, rest: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::balance::KindBalance;
 
     fn report() -> Report {
         let mut score = Score { open: 1, ..Score::default() };
         score.kinds.insert("level_shift", KindScore { found: 3, named: 2, missed: 1, alerts: 5, false_alerts: 2 });
         score.severities.insert(Severity::High, 5);
-        let counts = Counts { read: 1_000, scored: 990, late: 7, dead_lettered: 3, windows: 120, ..Counts::default() };
+        let total = Totals { read: 1_000, scored: 990, late: 7, dead_lettered: 3, windows: 120, ..Totals::default() };
         Report {
             scenario: "smoke".into(),
             seed: 7,
             event_time: Duration::from_secs(2 * 86_400),
             published: 1_000,
-            counts,
+            balance: Balance { total, ..Balance::default() },
             elapsed: Duration::from_secs(2),
             cpu: Cpu { roles: Duration::from_millis(30), broker: BrokerCpu::Elsewhere },
             score,
@@ -304,7 +318,7 @@ mod tests {
         assert_eq!(report.problem(), None);
         report.published = 1_001;
         assert!(plain(&report).contains("✗ does not add up"));
-        assert_eq!(report.problem().unwrap(), "the ledger does not add up: 1001 events published, 1000 accounted for");
+        assert_eq!(report.problem().unwrap(), "the ledger does not add up: 1001 events published, 1000 read");
         report.is_interrupted = true;
         assert_eq!(report.problem(), None, "who ends early does not expect all to be read");
     }
@@ -325,11 +339,36 @@ mod tests {
     }
 
     #[test]
-    fn a_second_delivery_is_explained_by_the_duplicates() {
+    fn what_was_read_twice_or_published_twice_is_explained_by_the_duplicates() {
         let mut report = report();
-        report.counts.read = 1_004;
+        report.balance.total.read = 1_004;
         assert!(!report.adds_up());
-        report.counts.duplicate = 4;
+        report.balance.total.duplicate = 4;
         assert!(report.adds_up());
+        report.published = 1_004;
+        assert!(report.adds_up());
+        report.published = 1_005;
+        assert!(!report.adds_up());
+    }
+
+    #[test]
+    fn what_is_not_stored_or_does_not_add_up_is_a_problem() {
+        let mut report = report();
+        let kind = |not_stored_yet| KindBalance {
+            kind: TopicKind::Alerts,
+            written: 7,
+            stored: 7 - not_stored_yet,
+            rejected: 0,
+            removed: 0,
+            not_stored_yet,
+        };
+        report.balance.results = vec![kind(2)];
+        assert_eq!(report.problem().unwrap(), "the ledger does not add up: 2 results were written and are not stored");
+        report.balance.results = vec![kind(0)];
+        assert_eq!(report.problem(), None);
+        report.is_interrupted = true;
+        report.balance.problems = vec!["stream `s` partition 0: a residue of 1".into()];
+        assert!(report.problem().unwrap().ends_with("stream `s` partition 0: a residue of 1"));
+        assert!(!report.adds_up());
     }
 }

@@ -89,6 +89,7 @@ pub(crate) fn topic_name<'a>(text: &'a str, topics: &'a Topics) -> &'a str {
         "late" => &topics.late,
         "dead_letters" => &topics.dead_letters,
         "state" => &topics.state,
+        "ledger" => &topics.ledger,
         "truth" => &topics.truth,
         _ => text,
     }

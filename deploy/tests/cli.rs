@@ -121,8 +121,9 @@ fn the_reference_is_a_settings_file() {
 #[test]
 fn an_absent_broker_is_one_line() {
     let quick = "[kafka]\nconnect_timeout = \"1s\"";
-    for args in [&["topics", "list"][..], &["process"], &["sink"], &["produce"], &["up"], &["tap", "alerts"], &["demo"]]
-    {
+    let commands =
+        [&["topics", "list"][..], &["process"], &["sink"], &["produce"], &["up"], &["tap", "alerts"], &["demo"]];
+    for args in commands.into_iter().chain([&["ledger"][..]]) {
         let args: Vec<&str> = args.iter().copied().chain(["--brokers", "127.0.0.1:1"]).collect();
         let run = run_with(quick, &args);
         assert_eq!(run.code, Some(1), "{args:?}: {}", run.err);

@@ -64,6 +64,12 @@ fn check_records(folder: &Path, run: &str, summary: &str) {
     assert_eq!(tap(&["metrics", "--limit", "3"]).lines().count(), 3);
     let opened = tap(&["alerts", "--filter", "state=opened"]);
     assert_eq!(opened.lines().count().to_string(), after(summary, "\nAlerts"), "{opened}\n{summary}");
+    let balance = tidewatch(folder, &["ledger", "--json", "--config", &settings]);
+    let balance: serde_json::Value = serde_json::from_str(&balance).unwrap();
+    assert_eq!(balance["total"]["read"], 20_000, "{balance}");
+    let results = balance["results"].as_array().unwrap();
+    assert!(results.iter().all(|kind| kind["not_stored_yet"] == 0 && kind["written"] == kind["stored"]), "{balance}");
+    assert!(results.iter().any(|kind| kind["stored"].as_i64() > Some(0)), "{balance}");
     let topics = tidewatch(folder, &["topics", "list", "--config", &settings]);
     assert!(topics.lines().any(|line| line.contains("tidewatch.alerts.v1") && line.ends_with("alert")), "{topics}");
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
-use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late};
+use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late, Ledger};
 use tidewatch_sink::TransactionalTopics;
 use tidewatch_sink::transactional::INTENDED_HEADER;
 use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
 use crate::decode::{Decoded, EventDecoder, Rejected, Taken};
+use crate::ledger::Account;
 use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
 use crate::standing::Standing;
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
@@ -41,10 +42,12 @@ pub(crate) struct Input {
     idle: Vec<IdleAdvance>,
     /// How many of them a replay has still to repeat.
     to_repeat: usize,
+    /// What became of its records.
+    account: Account,
 }
 
 impl Input {
-    pub(crate) fn new(stream: usize, engine: Engine, begin: Beginning, partitions: i32) -> Self {
+    pub(crate) fn new(stream: usize, engine: Engine, begin: Beginning, partitions: i32, account: Account) -> Self {
         let mut input = Self {
             stream,
             engine,
@@ -60,6 +63,7 @@ impl Input {
             moved_at: Instant::now(),
             to_repeat: begin.idle.len(),
             idle: begin.idle,
+            account,
         };
         input.repeat_idle();
         input
@@ -92,6 +96,13 @@ impl Input {
         self.touched = true;
     }
 
+    /// Counts what the engine has closed and corrected since.
+    fn count_closed(&mut self, before: tidewatch_processor_core::engine::Counts) {
+        let now = self.engine.counts();
+        self.account.open.windows += now.windows - before.windows;
+        self.account.open.revisions += now.revisions - before.revisions;
+    }
+
     /// Whether earlier offsets are still being read again.
     fn is_replaying(&self) -> bool {
         self.next < self.write_from || self.to_repeat > 0
@@ -111,7 +122,6 @@ pub(crate) struct Cycle<'a> {
     pub(crate) outputs: TransactionalTopics,
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
     pub(crate) progress: &'a Progress,
-    counts: Counts,
     in_transaction: bool,
     decoded: Decoded,
     effects: Effects,
@@ -130,7 +140,6 @@ impl<'a> Cycle<'a> {
             outputs,
             inputs: HashMap::new(),
             progress,
-            counts: Counts::default(),
             in_transaction: false,
             decoded: Decoded::default(),
             effects: Effects::default(),
@@ -159,9 +168,9 @@ impl<'a> Cycle<'a> {
             return Ok(taken > 0);
         }
         let processed = Instant::now();
-        self.commit(reader)?;
-        metrics::cycle_committed(&self.counts, processed - started, processed.elapsed());
-        self.progress.add_committed(&std::mem::take(&mut self.counts));
+        let counts = self.commit(reader)?;
+        metrics::cycle_committed(&counts, processed - started, processed.elapsed());
+        self.progress.add_committed(&counts);
         Ok(true)
     }
 
@@ -209,10 +218,10 @@ impl<'a> Cycle<'a> {
         if !committed_before {
             self.begin()?;
             input.touched = true;
-            self.counts.read += 1;
+            input.account.open.read += 1;
         }
         if offset < input.next {
-            self.counts.duplicate += u64::from(!committed_before);
+            input.account.open.duplicate += u64::from(!committed_before);
             return Ok(());
         }
         input.next = offset + 1;
@@ -234,31 +243,31 @@ impl<'a> Cycle<'a> {
         match stream.decoder.decode(message.value(), message.timestamp_ms(), &mut self.decoded) {
             Ok(Taken::Event) => {}
             Ok(Taken::Filtered) => {
-                self.counts.filtered += u64::from(!committed_before);
+                input.account.open.filtered += u64::from(!committed_before);
                 return Ok(());
             }
             Err(rejected) => {
                 if !committed_before {
-                    self.counts.dead_lettered += 1;
+                    input.account.open.dead_lettered += 1;
                     self.outputs.dead_letter(&dead_letter(&stream.config.name, message, rejected))?;
                 }
                 return Ok(());
             }
         }
         let Decoded { event_time, entity, values, id } = &self.decoded;
-        let windows_before = input.engine.counts().windows;
+        let before = input.engine.counts();
         let event = Event { offset, event_time: *event_time, entity, values, id: *id };
         let ingested = input.engine.ingest(&event, &mut self.effects);
         if committed_before {
             self.effects.clear();
             return Ok(());
         }
-        self.counts.windows += input.engine.counts().windows - windows_before;
+        input.count_closed(before);
         match ingested {
-            Ingested::Scored => self.counts.scored += 1,
-            Ingested::Duplicate => self.counts.duplicate += 1,
+            Ingested::Scored => input.account.open.scored += 1,
+            Ingested::Duplicate => input.account.open.duplicate += 1,
             Ingested::Late(missed) => {
-                self.counts.late += 1;
+                input.account.open.late += 1;
                 let late = Late {
                     stream: stream.config.name.clone(),
                     entity: entity.clone(),
@@ -277,7 +286,7 @@ impl<'a> Cycle<'a> {
             }
         }
         if !self.effects.is_empty() {
-            self.write_effects(intended_ms(message))?;
+            self.write_effects(intended_ms(message), &mut input.account.open)?;
         }
         Ok(())
     }
@@ -295,10 +304,10 @@ impl<'a> Cycle<'a> {
             if !reader.lag().iter().any(is_at_end) {
                 continue;
             }
-            let windows_before = input.engine.counts().windows;
+            let before = input.engine.counts();
             input.advance(time, &mut self.effects);
-            self.counts.windows += input.engine.counts().windows - windows_before;
-            result = self.begin().and_then(|()| self.write_effects(None));
+            input.count_closed(before);
+            result = self.begin().and_then(|()| self.write_effects(None, &mut input.account.open));
             if result.is_err() {
                 break;
             }
@@ -331,7 +340,7 @@ impl<'a> Cycle<'a> {
         self.inputs.iter_mut().map(standing).collect()
     }
 
-    fn write_effects(&mut self, intended_ms: Option<i64>) -> Result<(), KafkaError> {
+    fn write_effects(&mut self, intended_ms: Option<i64>, open: &mut Counts) -> Result<(), KafkaError> {
         for metric in &self.effects.metrics {
             self.outputs.metric(metric, intended_ms)?;
         }
@@ -341,7 +350,9 @@ impl<'a> Cycle<'a> {
         for alert in &self.effects.alerts {
             self.outputs.alert(alert, intended_ms)?;
         }
-        self.counts.alerts += self.effects.alerts.len() as u64;
+        open.metrics += self.effects.metrics.len() as u64;
+        open.forecasts += self.effects.forecasts.len() as u64;
+        open.alerts += self.effects.alerts.len() as u64;
         self.effects.clear();
         Ok(())
     }
@@ -382,7 +393,9 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    fn commit(&mut self, reader: &GroupReader) -> Result<(), ProcessorError> {
+    /// Commits with the ledger of each input that was touched; gives what the transaction adds to them all.
+    fn commit(&mut self, reader: &GroupReader) -> Result<Counts, ProcessorError> {
+        let ledgers = self.write_ledgers()?;
         let touched = || self.inputs.iter().filter(|(_, input)| input.touched);
         let note = |input: &Input| {
             let Input { snapshot: read_from, is_snapshot, partitions, ref idle, .. } = *input;
@@ -400,10 +413,29 @@ impl<'a> Cycle<'a> {
             .collect();
         self.outputs.commit(&offsets, &reader.group_metadata())?;
         self.in_transaction = false;
-        for input in self.inputs.values_mut() {
+        let mut counts = Counts::default();
+        for ledger in ledgers {
+            let place = (Arc::from(ledger.topic.as_str()), ledger.partition);
+            let Some(input) = self.inputs.get_mut(&place) else { continue };
+            if ledger.residue() != input.account.residue() {
+                metrics::ledger_broken(&ledger);
+            }
+            counts.add(&input.account.commit(ledger));
             input.touched = false;
         }
-        Ok(())
+        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
+        Ok(counts)
+    }
+
+    fn write_ledgers(&mut self) -> Result<Vec<Ledger>, KafkaError> {
+        let mut ledgers = Vec::new();
+        for input in self.inputs.values().filter(|input| input.touched) {
+            let ledger = input.account.record(input.next);
+            let key = state_key(&ledger.group, &ledger.stream, Some(&ledger.partition.to_string()));
+            self.outputs.ledger(key.as_bytes(), &ledger)?;
+            ledgers.push(ledger);
+        }
+        Ok(ledgers)
     }
 }
 

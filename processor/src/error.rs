@@ -39,6 +39,35 @@ pub enum ProcessorError {
         /// The snapshot's offset that the state topic holds.
         found: String,
     },
+    /// A record of the ledger topic cannot be read.
+    #[error("ledger topic `{topic}` partition {partition} offset {offset} holds no ledger record: {problem}")]
+    LedgerRecord {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Committed offsets and ledger do not belong together.
+    #[error(
+        "input `{topic}` partition {partition}: the group has committed offset {committed}, ledger topic `{ledger}` holds {found}; the \
+         group's offsets or the ledger topic were changed by hand: set `processor.group_id` to a new name to start anew"
+    )]
+    OffsetsAndLedger {
+        /// The input topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The committed offset.
+        committed: String,
+        /// The ledger topic.
+        ledger: String,
+        /// What the ledger topic holds of the group.
+        found: String,
+    },
     /// The number of partitions has changed, and so keys have moved.
     #[error(
         "input `{topic}` has {now} partitions, its state was written with {then}: entities have moved between partitions; set \
@@ -52,12 +81,14 @@ pub enum ProcessorError {
         /// Partitions when the state was written.
         then: i32,
     },
-    /// The state topic has fewer partitions than an input.
+    /// The state or ledger topic has fewer partitions than an input.
     #[error(
-        "state topic `{topic}` has {found} partitions, input `{input}` has {wanted}: create the state topic with at least as many"
+        "{what} topic `{topic}` has {found} partitions, input `{input}` has {wanted}: create the {what} topic with at least as many"
     )]
-    StatePartitions {
-        /// The state topic.
+    TooFewPartitions {
+        /// `state` or `ledger`.
+        what: &'static str,
+        /// The topic.
         topic: String,
         /// Its partitions.
         found: i32,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use tidewatch_schemas::record::Ledger;
+
 use crate::Counts;
 
 const RECORDS: &str = "tidewatch_processor_records_total";
@@ -13,6 +15,7 @@ const CYCLES: &str = "tidewatch_processor_transactions_total";
 const ABORTS: &str = "tidewatch_processor_aborted_cycles_total";
 const LAG: &str = "tidewatch_processor_lag_records";
 const ENTITIES: &str = "tidewatch_processor_entities";
+const RESIDUE: &str = "tidewatch_processor_ledger_residue";
 const PROCESS_SECONDS: &str = "tidewatch_processor_cycle_process_seconds";
 const COMMIT_SECONDS: &str = "tidewatch_processor_cycle_commit_seconds";
 const RESTORE_SECONDS: &str = "tidewatch_processor_restore_seconds";
@@ -34,9 +37,18 @@ pub fn describe() {
     );
     describe_gauge!(LAG, Unit::Count, "Records between the committed position and the end of the input");
     describe_gauge!(ENTITIES, Unit::Count, "Entities remembered");
+    describe_gauge!(
+        RESIDUE,
+        Unit::Count,
+        "Input records that the ledger does not explain, of all assigned partitions since the group began; anything but 0 is a defect"
+    );
     describe_histogram!(PROCESS_SECONDS, Unit::Seconds, "Time that a cycle reads, decodes and processes");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time that a cycle's commit takes");
-    describe_histogram!(RESTORE_SECONDS, Unit::Seconds, "Time to read the state of newly assigned partitions back");
+    describe_histogram!(
+        RESTORE_SECONDS,
+        Unit::Seconds,
+        "Time to read the state, or the ledger, of newly assigned partitions back"
+    );
 }
 
 pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Duration) {
@@ -52,14 +64,33 @@ pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Durati
     histogram!(COMMIT_SECONDS).record(commit.as_secs_f64());
 }
 
+/// Records that the ledgers of all inputs leave unexplained.
+pub(crate) fn ledger_residue(records: u64) {
+    gauge!(RESIDUE).set(records as f64);
+}
+
+/// A partition's ledger has come not to add up, or not to in another way than before.
+pub(crate) fn ledger_broken(ledger: &Ledger) {
+    tracing::error!(
+        stream = ledger.stream,
+        topic = ledger.topic,
+        partition = ledger.partition,
+        from_offset = ledger.from_offset,
+        to_offset = ledger.to_offset,
+        read = ledger.read,
+        residue = ledger.residue(),
+        "the ledger does not add up: a defect, please report it"
+    );
+}
+
 pub(crate) fn cycle_aborted(error: &dyn std::error::Error) {
     counter!(ABORTS).increment(1);
     tracing::warn!(%error, "cycle aborted; going back to the committed offsets");
 }
 
-pub(crate) fn state_read(records: usize, partitions: usize, took: Duration) {
+pub(crate) fn state_read(topic: &str, records: usize, partitions: usize, took: Duration) {
     histogram!(RESTORE_SECONDS).record(took.as_secs_f64());
-    tracing::info!(records, partitions, took_ms = took.as_millis(), "state read");
+    tracing::info!(topic, records, partitions, took_ms = took.as_millis(), "topic read back");
 }
 
 pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {

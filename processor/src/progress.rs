@@ -16,6 +16,9 @@ pub struct Progress {
     filtered: AtomicU64,
     windows: AtomicU64,
     alerts: AtomicU64,
+    revisions: AtomicU64,
+    metrics: AtomicU64,
+    forecasts: AtomicU64,
     transactions: AtomicU64,
     entities: AtomicU64,
     restarts: AtomicU64,
@@ -42,8 +45,14 @@ pub struct Counts {
     pub filtered: u64,
     /// Windows closed.
     pub windows: u64,
-    /// Alert records written.
+    /// Alert records written, corrections included.
     pub alerts: u64,
+    /// Result records that correct earlier ones after late events.
+    pub revisions: u64,
+    /// Metric records written, revisions included.
+    pub metrics: u64,
+    /// Forecast records written, revisions included.
+    pub forecasts: u64,
 }
 
 impl Counts {
@@ -51,6 +60,34 @@ impl Counts {
     #[must_use]
     pub const fn residue(&self) -> i64 {
         self.read as i64 - (self.scored + self.late + self.dead_lettered + self.duplicate + self.filtered) as i64
+    }
+
+    /// Counts these too.
+    pub(crate) fn add(&mut self, more: &Self) {
+        let Self {
+            read,
+            scored,
+            late,
+            dead_lettered,
+            duplicate,
+            filtered,
+            windows,
+            alerts,
+            revisions,
+            metrics,
+            forecasts,
+        } = *more;
+        self.read += read;
+        self.scored += scored;
+        self.late += late;
+        self.dead_lettered += dead_lettered;
+        self.duplicate += duplicate;
+        self.filtered += filtered;
+        self.windows += windows;
+        self.alerts += alerts;
+        self.revisions += revisions;
+        self.metrics += metrics;
+        self.forecasts += forecasts;
     }
 }
 
@@ -73,6 +110,9 @@ impl Progress {
             filtered: self.filtered.load(Relaxed),
             windows: self.windows.load(Relaxed),
             alerts: self.alerts.load(Relaxed),
+            revisions: self.revisions.load(Relaxed),
+            metrics: self.metrics.load(Relaxed),
+            forecasts: self.forecasts.load(Relaxed),
         }
     }
 
@@ -127,6 +167,9 @@ impl Progress {
         self.filtered.fetch_add(counts.filtered, Relaxed);
         self.windows.fetch_add(counts.windows, Relaxed);
         self.alerts.fetch_add(counts.alerts, Relaxed);
+        self.revisions.fetch_add(counts.revisions, Relaxed);
+        self.metrics.fetch_add(counts.metrics, Relaxed);
+        self.forecasts.fetch_add(counts.forecasts, Relaxed);
         self.transactions.fetch_add(1, Relaxed);
     }
 

@@ -2,26 +2,23 @@
 //!
 //! The metadata of a committed offset names the input offset R of the snapshot that belongs to it, and how many partitions the topic
 //! had, and what the clock decided in between (a silent partition's event time went on). The engine is read from the state topic as it was at R; reading starts at R; and what the input between R and the committed
-//! offset leads to is not written, because it is committed already. The engine is deterministic, so this is exact.
+//! offset leads to is not written, because it is committed already. The engine is deterministic, so this is exact. The ledger's last
+//! record is read from its topic and must end at the committed offset.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidewatch_processor_core::{Engine, StreamConfig};
-use tidewatch_schemas::record::State;
-use tidewatch_schemas::{entity, wire};
+use tidewatch_schemas::record::{Ledger, State};
+use tidewatch_schemas::{Record, entity, wire};
 use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
 
 use crate::{ProcessorError, metrics};
 
-/// Records of one read of the state topic, and how long it may wait.
+/// Records of one read of the state or ledger topic, and how long it may wait.
 const READ_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_millis(100);
-
-/// How long an unsettled transaction is waited for, and between two looks: longer than any stands open.
-const SETTLE_MAX: Duration = Duration::from_secs(90);
-const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the metadata of a committed offset says: `snapshot=4711;partitions=6;idle=4720@1736121600000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,14 +120,44 @@ pub(crate) fn read_state(
     group_id: &str,
     partitions: &BTreeSet<i32>,
 ) -> Result<StateRecords, ProcessorError> {
+    let broken = |topic, partition, offset, problem| ProcessorError::StateRecord { topic, partition, offset, problem };
+    let mut records = StateRecords::new();
+    for ((partition, _), state) in read_latest::<State>(kafka, topic, group_id, partitions, broken)? {
+        records.entry((state.stream.clone(), partition)).or_default().push(state);
+    }
+    Ok(records)
+}
+
+/// Reads the group's last committed record of each stream in these partitions of the ledger topic.
+pub(crate) fn read_ledgers(
+    kafka: &KafkaConfig,
+    topic: &str,
+    group_id: &str,
+    partitions: &BTreeSet<i32>,
+) -> Result<BTreeMap<(String, i32), Ledger>, ProcessorError> {
+    let broken = |topic, partition, offset, problem| ProcessorError::LedgerRecord { topic, partition, offset, problem };
+    let latest = read_latest::<Ledger>(kafka, topic, group_id, partitions, broken)?;
+    Ok(latest.into_iter().map(|((partition, _), ledger)| ((ledger.stream.clone(), partition), ledger)).collect())
+}
+
+/// By partition and key, so that what is complained of first does not hang on a hash map's order.
+type Latest<R> = BTreeMap<(i32, Vec<u8>), R>;
+
+/// Reads the latest committed records of the group in these partitions of a compacted topic, all partitions at once.
+fn read_latest<R: Record>(
+    kafka: &KafkaConfig,
+    topic: &str,
+    group_id: &str,
+    partitions: &BTreeSet<i32>,
+    broken: impl Fn(String, i32, i64, String) -> ProcessorError,
+) -> Result<Latest<R>, ProcessorError> {
     let started = Instant::now();
     let mut reader = PartitionReader::new(kafka, true)?;
-    wait_until_settled(kafka, &reader, topic, partitions)?;
+    reader.wait_until_settled(&Admin::connect(kafka)?, topic, |partition| partitions.contains(&partition))?;
     let ours = format!("{}/", entity::join(&[group_id]));
     let whole: Vec<_> = partitions.iter().map(|&partition| (topic, partition, StartAt::Beginning)).collect();
     reader.assign(&whole)?;
-    // By partition and key, so that what is complained of first does not hang on a hash map's order.
-    let mut latest: BTreeMap<(i32, Vec<u8>), State> = BTreeMap::new();
+    let mut latest = Latest::new();
     while !reader.is_at_end() {
         for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
             let Some(key) = message.key().filter(|key| key.starts_with(ours.as_bytes())) else { continue };
@@ -139,21 +166,13 @@ pub(crate) fn read_state(
                 latest.remove(&place);
                 continue;
             };
-            let state: State = wire::decode(value).map_err(|error| ProcessorError::StateRecord {
-                topic: topic.into(),
-                partition: message.partition(),
-                offset: message.offset(),
-                problem: error.to_string(),
-            })?;
-            latest.insert(place, state);
+            let record: R = wire::decode(value)
+                .map_err(|error| broken(topic.into(), message.partition(), message.offset(), error.to_string()))?;
+            latest.insert(place, record);
         }
     }
-    metrics::state_read(latest.len(), partitions.len(), started.elapsed());
-    let mut records = StateRecords::new();
-    for ((partition, _), state) in latest {
-        records.entry((state.stream.clone(), partition)).or_default().push(state);
-    }
-    Ok(records)
+    metrics::state_read(topic, latest.len(), partitions.len(), started.elapsed());
+    Ok(latest)
 }
 
 /// What replaces what in the state topic: a record per entity, and the partition's own, which has no entity. The group comes first:
@@ -165,25 +184,6 @@ pub(crate) fn state_key(group_id: &str, stream: &str, entity: Option<&str>) -> S
         key.push_str(entity);
     }
     key
-}
-
-/// Waits until every transaction that has written to these partitions is settled. A commit is answered before each of its partitions
-/// knows of it: who reads at once after a handover could miss the last snapshot.
-fn wait_until_settled(
-    kafka: &KafkaConfig,
-    reader: &PartitionReader,
-    topic: &str,
-    partitions: &BTreeSet<i32>,
-) -> Result<(), ProcessorError> {
-    // A producer's client sees all that is written, the reader only what is settled.
-    let written = Admin::connect(kafka)?.offsets(topic)?;
-    let deadline = Instant::now() + SETTLE_MAX;
-    for at in written.iter().filter(|at| partitions.contains(&at.partition)) {
-        while reader.watermarks(topic, at.partition)?.1 < at.high && Instant::now() < deadline {
-            std::thread::sleep(SETTLE_PAUSE);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

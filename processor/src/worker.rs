@@ -14,6 +14,7 @@ use tidewatch_topic_io::{
 use crate::config::Start;
 use crate::cycle::{Cycle, Input, Stream};
 use crate::decode::EventDecoder;
+use crate::ledger::Account;
 use crate::restore::{self, Beginning, CommitNote};
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
 
@@ -225,6 +226,8 @@ impl<'a> Worker<'a> {
         let partitions = assigned.iter().map(|assigned| assigned.partition).collect();
         let mut state =
             restore::read_state(&config.kafka, &config.topics.state, &config.settings.group_id, &partitions)?;
+        let mut ledgers =
+            restore::read_ledgers(&config.kafka, &config.topics.ledger, &config.settings.group_id, &partitions)?;
         for assigned in assigned {
             let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == assigned.topic)
             else {
@@ -236,14 +239,22 @@ impl<'a> Worker<'a> {
             if let Some(then) = note.as_ref().map(|note| note.partitions).filter(|&then| then != now) {
                 return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
             }
-            let write_from = assigned.committed.as_ref().map_or(assigned.start_offset, |committed| committed.offset);
+            let committed = assigned.committed.as_ref().map(|committed| committed.offset);
+            let write_from = committed.unwrap_or(assigned.start_offset);
             let is_snapshot = note.as_ref().is_some_and(|note| note.is_snapshot);
             let idle = note.map(|note| note.idle).unwrap_or_default();
             let begin = Beginning { read_from: assigned.start_offset, is_snapshot, write_from, idle };
             let declared = &self.cycle.streams[stream].config;
             let records = state.remove(&(declared.name.clone(), assigned.partition)).unwrap_or_default();
             let engine = restore::restore(declared, assigned.partition, &begin, records)?;
-            self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now));
+            let group = &config.settings.group_id;
+            let last = ledgers.remove(&(declared.name.clone(), assigned.partition));
+            let account = Account::begin(group, &declared.name, &assigned.topic, assigned.partition, write_from)
+                .resume(last, committed, &config.topics.ledger)?;
+            if account.residue() != 0 {
+                metrics::ledger_broken(account.committed());
+            }
+            self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now, account));
         }
         Ok(())
     }
@@ -263,19 +274,26 @@ fn start_at(committed: Option<&Committed>, start: Start) -> StartAt {
 /// Checks that inputs and outputs are there, and gives the inputs' numbers of partitions.
 fn check_topics(config: &ProcessorConfig) -> Result<HashMap<Arc<str>, i32>, ProcessorError> {
     let admin = Admin::connect(&config.kafka)?;
-    let state = admin.partitions(&config.topics.state)?;
-    let mut partitions = HashMap::new();
+    let mut partitions: HashMap<Arc<str>, i32> = HashMap::new();
     for stream in &config.streams {
-        let wanted = admin.partitions(&stream.topic)?;
-        if wanted > state {
-            let (topic, input) = (config.topics.state.clone(), stream.topic.clone());
-            return Err(ProcessorError::StatePartitions { topic, found: state, input, wanted });
-        }
-        partitions.insert(stream.topic.as_str().into(), wanted);
+        partitions.insert(stream.topic.as_str().into(), admin.partitions(&stream.topic)?);
     }
+    let check_width = |what: &'static str, topic: &str| {
+        let found = admin.partitions(topic)?;
+        let mut inputs = config.streams.iter().map(|stream| (&stream.topic, partitions[stream.topic.as_str()]));
+        match inputs.find(|&(_, wanted)| wanted > found) {
+            None => Ok(()),
+            Some((input, wanted)) => {
+                let (topic, input) = (topic.to_owned(), input.clone());
+                Err(ProcessorError::TooFewPartitions { what, topic, found, input, wanted })
+            }
+        }
+    };
     let t = &config.topics;
+    check_width("state", &t.state)?;
     for output in [&t.metrics, &t.forecasts, &t.alerts, &t.late, &t.dead_letters] {
         admin.partitions(output)?;
     }
+    check_width("ledger", &t.ledger)?;
     Ok(partitions)
 }

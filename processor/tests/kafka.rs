@@ -11,7 +11,7 @@ use tidewatch_processor_core::config::Span;
 use tidewatch_processor_core::{StreamConfig, StreamSettings};
 use tidewatch_schemas::Record;
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::record::{Forecast, Late, WindowMetric};
+use tidewatch_schemas::record::{Forecast, Late, Ledger, WindowMetric};
 use tidewatch_schemas::wire;
 use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::{
@@ -53,10 +53,11 @@ fn processor(kafka: &KafkaConfig, input: &str, run: &str) -> ProcessorConfig {
         late: name("late"),
         dead_letters: name("dead-letters"),
         state: name("state"),
+        ledger: name("ledger"),
         ..Topics::default()
     };
-    let outputs =
-        [&topics.metrics, &topics.forecasts, &topics.alerts, &topics.late, &topics.dead_letters, &topics.state];
+    let t = &topics;
+    let outputs = [&t.metrics, &t.forecasts, &t.alerts, &t.late, &t.dead_letters, &t.state, &t.ledger];
     create(kafka, &outputs.map(String::as_str));
     let settings = ProcessorSettings {
         group_id: name("group"),
@@ -252,6 +253,22 @@ fn stopping_and_starting_leaves_no_trace_in_the_outputs(bootstrap_servers: &str)
     let (left, right) = (pairs(&stopped), pairs(&undisturbed));
     assert!(!left[0].is_empty());
     assert_eq!(left, right, "the same log gives the same bytes in the same order");
+
+    let ledgers = (last_ledgers(kafka, &stopped), last_ledgers(kafka, &undisturbed));
+    assert_eq!(ledgers.0.iter().map(|ledger| ledger.read).sum::<i64>(), 12_000);
+    assert_eq!(ledgers.0, ledgers.1, "the ledger goes on as if nothing had been");
+}
+
+/// The last ledger record of each partition, without what differs between runs; the records before must lead up to it.
+fn last_ledgers(kafka: &KafkaConfig, config: &ProcessorConfig) -> Vec<Ledger> {
+    let mut last = BTreeMap::<i32, Ledger>::new();
+    for ledger in records::<Ledger>(kafka, &config.topics.ledger) {
+        let before = last.get(&ledger.partition).map_or(ledger.begin_offset, |before| before.to_offset);
+        assert_eq!((ledger.from_offset, ledger.residue()), (before, 0), "{ledger:?}");
+        assert_eq!((&ledger.group, ledger.read), (&config.settings.group_id, ledger.to_offset), "{ledger:?}");
+        last.insert(ledger.partition, ledger);
+    }
+    last.into_values().map(|ledger| Ledger { group: String::new(), from_offset: 0, ..ledger }).collect()
 }
 
 fn offsets_and_state_that_do_not_belong_together_are_refused(bootstrap_servers: &str) {
@@ -278,6 +295,18 @@ fn offsets_and_state_that_do_not_belong_together_are_refused(bootstrap_servers: 
     config.topics.state = format!("{input}.before.state");
     config.settings.group_id = format!("{input}.anew");
     assert_eq!(drain(&config).read, 300);
+    // So is a ledger that is not the group's.
+    let mut ledger = config.clone();
+    ledger.topics.ledger = format!("{input}.empty.ledger");
+    create(kafka, &[&ledger.topics.ledger]);
+    let error = refused(&ledger);
+    assert!(error.contains("`torn.empty.ledger` holds no record") && error.contains("processor.group_id"), "{error}");
+    ledger.topics.ledger = format!("{input}.narrow.ledger");
+    Admin::connect(kafka).unwrap().ensure_topics(&[TopicSpec::new(&ledger.topics.ledger, 1)]).unwrap();
+    assert_eq!(
+        refused(&ledger),
+        "ledger topic `torn.narrow.ledger` has 1 partitions, input `torn` has 3: create the ledger topic with at least as many"
+    );
     // A stream that is declared differently is refused, and the same advice works.
     let mut settings = config.clone();
     settings.streams = vec![Arc::new(StreamConfig { lateness_ms: 60_000, ..(*config.streams[0]).clone() })];

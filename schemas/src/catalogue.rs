@@ -30,6 +30,8 @@ pub struct Topics {
     pub dead_letters: String,
     /// The processor's state; compacted.
     pub state: String,
+    /// What became of every input record; compacted.
+    pub ledger: String,
     /// What the generator injected; the processor does not read it.
     pub truth: String,
 }
@@ -48,6 +50,7 @@ impl Default for Topics {
             late: name("late"),
             dead_letters: name("dead-letters"),
             state: name("state"),
+            ledger: name("ledger"),
             truth: name("truth"),
         }
     }
@@ -66,7 +69,7 @@ impl Topics {
     }
 
     /// Each topic with the current schema of its values.
-    pub fn with_schemas(&self) -> [(&str, &'static Schema); 11] {
+    pub fn with_schemas(&self) -> [(&str, &'static Schema); 12] {
         [
             (&self.service_calls, "service-call"),
             (&self.infrastructure, "infrastructure"),
@@ -78,6 +81,7 @@ impl Topics {
             (&self.late, "late"),
             (&self.dead_letters, "dead-letter"),
             (&self.state, "state"),
+            (&self.ledger, "ledger"),
             (&self.truth, "truth"),
         ]
         .map(|(topic, name)| (topic.as_str(), schema::current(name).expect("each of these kinds is released")))

@@ -79,6 +79,7 @@ static RELEASED: LazyLock<Vec<Schema>> = LazyLock::new(|| {
         "late": 1 2;
         "dead-letter": 1;
         "state": 1;
+        "ledger": 1;
         "truth": 1;
     }
 });
@@ -112,7 +113,7 @@ mod tests {
         for schema in all() {
             assert!(std::ptr::eq(by_fingerprint(schema.fingerprint()).unwrap(), schema));
         }
-        assert_eq!(all().len(), 15);
+        assert_eq!(all().len(), 16);
         assert_eq!(versions("no-such").count(), 0);
     }
 

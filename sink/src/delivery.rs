@@ -51,6 +51,7 @@ pub mod kind;
 mod record;
 mod shelf;
 mod shell;
+mod stored;
 pub mod summary;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ mod tests;
 pub use encode::EncodeError;
 pub use shelf::StorageError;
 pub use shell::{DeliveryError, run};
+pub use stored::{Held, stored};
 
 /// Folder under the output that holds the alerts as JSON lines.
 pub const ALERT_LINES_FOLDER: &str = "alerts-json";

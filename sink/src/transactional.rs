@@ -1,5 +1,5 @@
 //! The result topics of one processor worker, inside Kafka transactions: alerts, metrics, forecasts,
-//! late records, dead letters, state and the input offsets they came from commit together or not at all.
+//! late records, dead letters, state, ledger and the input offsets they came from commit together or not at all.
 //!
 //! Invariant: the bytes, key, partition, timestamp and headers of a record are functions of the record
 //! and the intended send time given with it; nothing here looks at a clock.
@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::record::{Alert, DeadLetter, Forecast, Late, State, WindowMetric};
+use tidewatch_schemas::record::{Alert, DeadLetter, Forecast, Late, Ledger, State, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_schemas::{Record, Schema};
 use tidewatch_topic_io::{GroupMetadata, KafkaError, OffsetCommit, Outgoing, TransactionalWriter};
@@ -54,11 +54,14 @@ pub enum OutputKind {
     DeadLetter,
     /// State records and their tombstones.
     State,
+    /// What became of the input.
+    Ledger,
 }
 
 impl OutputKind {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 6] = [Self::Alert, Self::Metric, Self::Forecast, Self::Late, Self::DeadLetter, Self::State];
+    pub const ALL: [Self; 7] =
+        [Self::Alert, Self::Metric, Self::Forecast, Self::Late, Self::DeadLetter, Self::State, Self::Ledger];
 
     /// Spelling in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -69,6 +72,7 @@ impl OutputKind {
             Self::Late => "late",
             Self::DeadLetter => "dead-letters",
             Self::State => "state",
+            Self::Ledger => "ledger",
         }
     }
 }
@@ -120,6 +124,7 @@ impl TransactionalTopics {
             destination(&topics.late, Late::schema()),
             destination(&topics.dead_letters, DeadLetter::schema()),
             destination(&topics.state, State::schema()),
+            destination(&topics.ledger, Ledger::schema()),
         ];
         let source = format!("tidewatch/{role}");
         Self { writer, destinations, source, value: Vec::new(), open: Counts::default(), committed: Counts::default() }
@@ -186,6 +191,15 @@ impl TransactionalTopics {
         }
         let envelope = Envelope { key, partition: Some(partition), tombstone: state.is_none(), ..Envelope::default() };
         self.send(OutputKind::State, State::TYPE, envelope)
+    }
+
+    /// Sends what became of an input partition to the ledger topic's partition of the same number. The key is the processor's: the
+    /// last record of a key holds the totals.
+    pub fn ledger(&mut self, key: &[u8], ledger: &Ledger) -> Result<(), KafkaError> {
+        self.value.clear();
+        wire::encode(ledger, self.destinations[OutputKind::Ledger as usize].framing, &mut self.value);
+        let envelope = Envelope { key, partition: Some(ledger.partition), ..Envelope::default() };
+        self.send(OutputKind::Ledger, Ledger::TYPE, envelope)
     }
 
     /// Commits what was sent together with the input offsets it came from.

@@ -44,9 +44,9 @@ impl Corner {
         self.admin.ensure_topics(&specs).unwrap();
     }
 
-    /// Creates the result and state topics of a run and gives the settings that name them, and a group of the run's own.
+    /// Creates the result, state and ledger topics of a run and gives the settings that name them, and a group of the run's own.
     pub(crate) fn outputs(&self, run: &str, partitions: i32) -> String {
-        let whats: Vec<&str> = RESULTS.into_iter().chain(["state"]).collect();
+        let whats: Vec<&str> = RESULTS.into_iter().chain(["state", "ledger"]).collect();
         let topics: Vec<String> = whats.iter().map(|what| self.topic(run, what)).collect();
         self.create(&topics, partitions);
         let lines: Vec<String> =
@@ -56,10 +56,17 @@ impl Corner {
 
     /// Starts the program with this settings file; what it says is kept for [`Running::log`].
     pub(crate) fn start(&self, settings: &str, args: &[&str]) -> Running {
+        let mut command = self.command(settings, args);
+        let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
+        Running { child: command.spawn().unwrap(), log }
+    }
+
+    /// The program with this settings file, in this corner's folder.
+    pub(crate) fn command(&self, settings: &str, args: &[&str]) -> Command {
         let file = tempfile::Builder::new().suffix(".toml").tempfile_in(self.folder.path()).unwrap();
         std::fs::write(file.path(), settings).unwrap();
         let (_, settings) = file.keep().unwrap();
-        let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidewatch"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEWATCH_") || name == "RUST_LOG") {
             command.env_remove(name);
@@ -68,8 +75,7 @@ impl Corner {
         command.args(["--brokers", &self.kafka.bootstrap_servers]).env("NO_COLOR", "1");
         // Its port is the same for every process of the machine.
         command.env("TIDEWATCH_TELEMETRY__LISTEN", "off");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
-        Running { child: command.spawn().unwrap(), log }
+        command
     }
 
     /// Runs the program to its end, which must be a good one.

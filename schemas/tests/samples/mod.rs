@@ -126,6 +126,8 @@ kinds! {
         would_change_alert }
     DeadLetter { stream, topic, partition, offset, timestamp_ms, key, value, headers, reason, error }
     State { format_version, stream, partition, entity, input_offset, checksum, payload }
+    Ledger { group, stream, topic, partition, begin_offset, from_offset, to_offset, read, scored, late, dead_lettered,
+        duplicate, filtered, windows, revisions, metrics, forecasts, alerts }
     Truth { fault_id, kind, stream, entity, measure, labels, onset, end, magnitude, cause, seed }
 }
 
@@ -143,6 +145,7 @@ macro_rules! every_kind {
         $check!(late, Late);
         $check!(dead_letter, DeadLetter);
         $check!(state, State);
+        $check!(ledger, Ledger);
         $check!(truth, Truth);
     };
 }

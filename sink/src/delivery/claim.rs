@@ -46,9 +46,14 @@ pub(crate) struct ClaimedFile {
     pub(crate) rows: u64,
 }
 
+/// The folder of a topic's claims: a folder for each partition.
+pub(crate) fn topic_claims_folder(topic: &str) -> Path {
+    Path::from_iter(["_tidewatch", "claims", topic])
+}
+
 /// The folder of a partition's claims.
 pub(crate) fn claims_folder(topic: &str, partition: i32) -> Path {
-    Path::from_iter(["_tidewatch", "claims", topic, &partition.to_string()])
+    topic_claims_folder(topic).join(partition.to_string())
 }
 
 /// A claim's name: zero-padded, so that names sort as offsets do.

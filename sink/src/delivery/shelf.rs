@@ -12,7 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use super::claim::{CLAIM_VERSION, Claim, claim_path, claims_folder};
+use super::claim::{CLAIM_VERSION, Claim, claim_path, claims_folder, topic_claims_folder};
 use crate::config::{OutputLocation, RetrySettings};
 use crate::metrics;
 
@@ -130,6 +130,21 @@ impl Shelf {
         Ok(Self { store: Arc::new(store), root: Some(root), shown, retry })
     }
 
+    /// Opens the output to look at it: nothing is written. `None` if it is not there.
+    pub(crate) fn look(location: &OutputLocation, retry: RetrySettings) -> Result<Option<Self>, StorageError> {
+        let OutputLocation::Folder(folder) = location;
+        let shown = folder.display().to_string();
+        let unusable = |reason: String| StorageError::Unusable { output: shown.clone(), reason };
+        match folder.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unusable(error.to_string())),
+            Ok(root) => {
+                let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| unusable(innermost(&e)))?;
+                Ok(Some(Self { store: Arc::new(store), root: Some(root), shown, retry }))
+            }
+        }
+    }
+
     /// A shelf on any store, for tests.
     #[cfg(test)]
     pub(crate) fn on(store: Arc<dyn ObjectStore>, retry: RetrySettings) -> Self {
@@ -179,6 +194,27 @@ impl Shelf {
             self.retried("remove", &newest.location, || self.store.delete(&newest.location)).await?;
         }
         Ok(None)
+    }
+
+    /// The partitions of a topic that have claims.
+    pub(crate) async fn claimed_partitions(&self, topic: &str) -> Result<BTreeSet<i32>, StorageError> {
+        let folder = topic_claims_folder(topic);
+        let listing = self.retried("list", &folder, || self.store.list_with_delimiter(Some(&folder))).await?;
+        Ok(listing.common_prefixes.iter().filter_map(|folder| folder.filename()?.parse().ok()).collect())
+    }
+
+    /// All claims of a partition, oldest first. An empty one is none: power was lost before it reached the disk.
+    pub(crate) async fn claims(&self, topic: &str, partition: i32) -> Result<Vec<Claim>, StorageError> {
+        let folder = claims_folder(topic, partition);
+        let listing = self.retried("list", &folder, || self.store.list_with_delimiter(Some(&folder))).await?;
+        let mut paths: Vec<_> = listing.objects.into_iter().filter(|object| object.size > 0).collect();
+        paths.retain(|object| object.location.as_ref().ends_with(".json"));
+        paths.sort_by(|a, b| a.location.cmp(&b.location));
+        let mut claims = Vec::with_capacity(paths.len());
+        for object in paths {
+            claims.push(self.read_claim(&object.location, topic, partition).await?);
+        }
+        Ok(claims)
     }
 
     /// Makes a roll visible: claim, files, disk. Repeating it is harmless.
@@ -241,7 +277,8 @@ impl Shelf {
         }
     }
 
-    async fn is_complete(&self, claim: &Claim) -> Result<bool, StorageError> {
+    /// Whether all files of a claim are there in full.
+    pub(crate) async fn is_complete(&self, claim: &Claim) -> Result<bool, StorageError> {
         for file in &claim.files {
             if self.size(&Path::from(file.path.as_str())).await? != Some(file.bytes) {
                 return Ok(false);
@@ -411,6 +448,32 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), b"abc");
         assert_eq!(std::fs::read_dir(folder.path().join("late")).unwrap().count(), 1);
         assert_eq!(run(shelf.place(&roll((1, 9), "late/b.parquet"))).unwrap(), Placed::ClaimedUntil(4));
+    }
+
+    #[test]
+    fn who_looks_counts_what_is_there_in_full_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = |name: &str| OutputLocation::Folder(folder.path().join(name));
+        assert!(Shelf::look(&location("none"), QUICK).unwrap().is_none());
+        let shelf = run(Shelf::open(&location("some"), QUICK)).unwrap();
+        for (offsets, path) in [((0, 4), "late/a.parquet"), ((5, 6), "rejected/b.jsonl"), ((7, 9), "late/c.parquet")] {
+            run(shelf.place(&roll(offsets, path))).unwrap();
+        }
+        let held = || {
+            let shelf = Shelf::look(&location("some"), QUICK).unwrap().unwrap();
+            let held = run(super::super::stored::of_topic(&shelf, "t")).unwrap();
+            (held.records, held.rejected, held.removed)
+        };
+        assert_eq!(held(), (3, 1, 0));
+        let file = |name: &str| folder.path().join("some").join(name);
+        std::fs::write(file("late/c.parquet"), "a").unwrap();
+        assert_eq!(held(), (2, 1, 0), "the newest claim is not finished");
+        std::fs::remove_file(file("late/a.parquet")).unwrap();
+        assert_eq!(held(), (1, 1, 1), "an older one was");
+        std::fs::write(folder.path().join("some").join(claim_path("t", 0, 10).as_ref()), "").unwrap();
+        assert_eq!(held(), (1, 1, 1), "an empty claim is none");
+        assert_eq!(run(super::super::stored::of_topic(&shelf, "other")).unwrap(), crate::delivery::Held::default());
+        assert!(!folder.path().join("none").exists());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -10,6 +10,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::positions::Positions;
 use super::{StartAt, open_consumer, poll, read_error};
+use crate::admin::Admin;
 use crate::batch::{Batch, BatchQueue};
 use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::ConsumerEvents;
@@ -18,6 +19,9 @@ use crate::metrics;
 
 /// Bound of what is fetched ahead, in KiB.
 const PREFETCH_KBYTES: u32 = 16 * 1024;
+/// How long an unsettled transaction is waited for, and between two looks: longer than any of ours stands open.
+const SETTLE_MAX: Duration = Duration::from_secs(90);
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A reader of partitions that it is given. It commits nothing.
@@ -124,6 +128,29 @@ impl PartitionReader {
             Ok((position.topic.clone(), position.partition, high))
         };
         self.positions.iter().map(end).collect()
+    }
+
+    /// For a reader of committed data: waits until every transaction that has written to these partitions is settled, or has stood
+    /// open for longer than any of ours may. A commit is answered before each of its partitions knows of it: who reads at once
+    /// could miss what it wrote.
+    ///
+    /// # Errors
+    /// No answer in time, or no such topic.
+    pub fn wait_until_settled(
+        &self,
+        admin: &Admin,
+        topic: &str,
+        partitions: impl Fn(i32) -> bool,
+    ) -> Result<(), KafkaError> {
+        // A producer's client sees all that is written, the reader only what is settled.
+        let written = admin.offsets(topic)?;
+        let deadline = Instant::now() + SETTLE_MAX;
+        for at in written.iter().filter(|at| partitions(at.partition)) {
+            while self.watermarks(topic, at.partition)?.1 < at.high && Instant::now() < deadline {
+                std::thread::sleep(SETTLE_PAUSE);
+            }
+        }
+        Ok(())
     }
 
     /// The oldest offset of a partition and the one behind its newest, asked of the broker.
