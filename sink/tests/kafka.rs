@@ -95,7 +95,7 @@ impl Fixture {
         }
         writer.forecast(&forecast(), intended_ms).unwrap();
         writer.late(&late()).unwrap();
-        writer.dead_letter(&dead_letter()).unwrap();
+        writer.dead_letter(dead_letter()).unwrap();
         writer.state(2, b"service-calls/2", Some(&state())).unwrap();
         writer.state(2, b"service-calls/2", None).unwrap();
         assert_eq!(writer.open_counts().of(OutputKind::State), 2);
