@@ -167,6 +167,9 @@ mod tests {
             first_offset: 0,
             last_offset: 0,
             summary: String::new(),
+            revision: 0,
+            correction: tidewatch_schemas::record::Correction::None,
+            supersedes: None,
         }
     }
 

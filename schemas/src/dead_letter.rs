@@ -73,7 +73,8 @@ impl Letter {
     /// The letter without its value, for a topic that does not take so large a record.
     #[must_use]
     pub fn without_value(mut self) -> Self {
-        self.value_omitted_bytes = self.record.value.take().map(|value| value.len() as u64).or(self.value_omitted_bytes);
+        self.value_omitted_bytes =
+            self.record.value.take().map(|value| value.len() as u64).or(self.value_omitted_bytes);
         self
     }
 

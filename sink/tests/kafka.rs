@@ -353,11 +353,16 @@ fn alert(n: i64, committed: bool) -> Alert {
         first_offset: n,
         last_offset: n + 9,
         summary: "latency is high".to_owned(),
+        revision: 0,
+        correction: tidewatch_schemas::record::Correction::None,
+        supersedes: None,
     }
 }
 
 fn metric(n: i64, committed: bool) -> WindowMetric {
     WindowMetric {
+        changed: vec![],
+        supersedes: vec![],
         stream: "service-calls".to_owned(),
         entity: format!("checkout/{}", n % 11),
         labels: labels(n),
@@ -394,6 +399,7 @@ fn forecast() -> Forecast {
     let point =
         |target_time, horizon_ms| ForecastPoint { target_time, horizon_ms, expected: 1.0, lower: 0.5, upper: 1.5 };
     Forecast {
+        revision: 0,
         stream: "service-calls".to_owned(),
         entity: "checkout/1".to_owned(),
         measure: "latency".to_owned(),
@@ -417,6 +423,7 @@ fn late() -> Late {
         offset: 5,
         key: Some(b"checkout/1".to_vec()),
         value: None,
+        would_change_alert: None,
     }
 }
 

@@ -370,6 +370,9 @@ fn alert(name: &str, window_start: i64) -> Vec<u8> {
         first_offset: 1,
         last_offset: 2,
         summary: "latency of checkout/1 is high".to_owned(),
+        revision: 0,
+        correction: tidewatch_schemas::record::Correction::None,
+        supersedes: None,
     };
     let mut out = Vec::new();
     wire::encode(&alert, Framing::SingleObject, &mut out);
@@ -389,6 +392,7 @@ fn late(name: &str, event_time: i64) -> Vec<u8> {
         offset: 9,
         key: None,
         value: Some(vec![1, 2, 3]),
+        would_change_alert: None,
     };
     let mut out = Vec::new();
     wire::encode(&late, Framing::SingleObject, &mut out);
