@@ -20,6 +20,8 @@ use crate::record::{DeadLetter, DeadLetterHeader};
 
 /// The reason; the block of a letter's own headers begins with it.
 pub const EXCEPTION: &str = "__streams.errors.exception";
+/// On a record that was put back on its topic: the letter that it was, `topic-partition@offset`.
+pub const REPLAYED_FROM: &str = "tidewatch-replayed-from";
 const MESSAGE: &str = "__streams.errors.message";
 const TOPIC: &str = "__streams.errors.topic";
 const PARTITION: &str = "__streams.errors.partition";
