@@ -17,6 +17,9 @@ pub mod columns;
 pub mod datum;
 pub mod dead_letter;
 pub mod entity;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod json;
 pub mod project;
 pub mod record;
