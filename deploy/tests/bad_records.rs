@@ -215,7 +215,7 @@ fn bad_json(event: &Check) -> Vec<Bad> {
         bad("empty", Vec::new(), "undecodable", "EOF"),
         Bad { name: "null", value: None, reason: "null-value", error: "no value" },
         bad("10,000 lists for a number", with(&response, &lists), "undecodable", "`response_ms`"),
-        bad("10,000 open objects", with("\"more\": [{}]", &open_objects), "undecodable", "EOF"),
+        bad("10,000 open objects", with("\"more\": [{}]", &open_objects), "undecodable", "expected value"),
         bad("missing field", with("\"location\"", "\"place\""), "missing-field", "`location`"),
         bad("no pair", with("\"p", "null, \"p"), "undecodable", "expected `:`"),
         bad("wrong type", with(&response, "\"response_ms\": \"fast\""), "wrong-type", "`response_ms`"),

@@ -54,12 +54,25 @@ impl Corner {
         format!("processor.group_id = \"{}.{run}\"\n[topics]\n{}\n", self.name, lines.join("\n"))
     }
 
+    /// Runs the program to its end: its exit code, what it printed, and what it said.
+    pub(crate) fn ask(&self, settings: &str, args: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.command(settings, args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
     /// Starts the program with this settings file; what it says is kept for [`Running::log`].
     pub(crate) fn start(&self, settings: &str, args: &[&str]) -> Running {
+        let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        let mut command = self.command(settings, args);
+        command.stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
+        Running { child: command.spawn().unwrap(), log }
+    }
+
+    fn command(&self, settings: &str, args: &[&str]) -> Command {
         let file = tempfile::Builder::new().suffix(".toml").tempfile_in(self.folder.path()).unwrap();
         std::fs::write(file.path(), settings).unwrap();
         let (_, settings) = file.keep().unwrap();
-        let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidewatch"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEWATCH_") || name == "RUST_LOG") {
             command.env_remove(name);
@@ -68,8 +81,8 @@ impl Corner {
         command.args(["--brokers", &self.kafka.bootstrap_servers]).env("NO_COLOR", "1");
         // Its port is the same for every process of the machine.
         command.env("TIDEWATCH_TELEMETRY__LISTEN", "off");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
-        Running { child: command.spawn().unwrap(), log }
+        command.stdin(Stdio::null());
+        command
     }
 
     /// Runs the program to its end, which must be a good one.
