@@ -20,6 +20,7 @@ tidewatch_test_brokers::on_both_brokers!(
     each_bad_avro_record_becomes_one_dead_letter_and_changes_nothing_else,
     each_bad_json_record_becomes_one_dead_letter_and_changes_nothing_else,
     a_value_that_no_topic_takes_is_left_out_of_its_letter,
+    a_compression_bomb_is_a_dead_letter_in_bounded_memory,
     topics_that_do_not_fit_are_one_line,
 );
 
@@ -30,6 +31,8 @@ const START_MS: i64 = 1_736_121_600_000; // 2025-01-06T00:00:00Z
 /// 2262-04-11, where nanoseconds end.
 const FAR_AHEAD_MS: i64 = 9_223_372_036_854;
 const LARGE_BYTES: usize = 10_000_000;
+/// What a few hundred compressed kilobytes become.
+const BOMB_BYTES: usize = 200_000_000;
 /// Levels of nested JSON.
 const DEEP: usize = 10_000;
 /// What an input topic and that of the dead letters take, as `topics create` makes the latter.
@@ -400,6 +403,46 @@ fn a_value_that_no_topic_takes_is_left_out_of_its_letter(bootstrap_servers: &str
     let found: Vec<_> =
         letters(&corner, "run").into_iter().map(|letter| (letter.record.value, letter.value_omitted_bytes)).collect();
     assert!(found == [(None, Some(2_000_000)), (Some(b"small".to_vec()), None)], "{:?}", found.len());
+}
+
+fn a_compression_bomb_is_a_dead_letter_in_bounded_memory(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "bad-bomb");
+    let topic = corner.topic("run", "in");
+    create_wide(&corner, &topic);
+    let bomb = vec![0; BOMB_BYTES];
+    for codec in ["gzip", "zstd"] {
+        let mut kafka = corner.kafka.clone();
+        kafka.properties.set("compression.type", codec);
+        kafka.properties.set("message.max.bytes", "300000000");
+        kafka.properties.set("queue.buffering.max.kbytes", "1000000");
+        let mut writer = Writer::new(&kafka).unwrap();
+        for value in [&bomb[..], b"small"] {
+            let record =
+                Outgoing { partition: Some(1), timestamp_ms: Some(START_MS), ..Outgoing::new(&topic, b"k", value) };
+            writer.send(record).unwrap();
+            writer.flush(Duration::from_secs(60)).unwrap();
+        }
+    }
+    drop(bomb);
+    // With a bound below it, the batch that cannot be read is named, and what bounds it.
+    let bounded = format!("{}{}", corner.outputs("bounded", PARTITIONS), json_stream(&topic));
+    let bounded = format!("kafka.properties.\"receive.message.max.bytes\" = \"50000000\"\n{bounded}");
+    check_one_line(&corner, &bounded, &[&format!("{topic}[1]@2"), "receive.message.max.bytes"]);
+    let settings = format!("{}{}", corner.outputs("run", PARTITIONS), json_stream(&topic));
+    let mut running = corner.start(&settings, &["process", "--drain"]);
+    let mut peak_kib = 0;
+    while !running.has_ended() {
+        peak_kib = peak_kib.max(running.peak_kib().unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (status, log) = running.finish();
+    assert!(status.success(), "{log}");
+    let found: Vec<_> =
+        letters(&corner, "run").into_iter().map(|letter| (letter.record.value, letter.value_omitted_bytes)).collect();
+    let (bomb, small) = ((None, Some(BOMB_BYTES as u64)), (Some(b"small".to_vec()), None));
+    assert!(found == [bomb.clone(), small.clone(), bomb, small], "{:?}", found.len());
+    // Once as it was decompressed, once as a letter to be, and what is fetched ahead meanwhile.
+    assert!(peak_kib > 0 && peak_kib < 4 * BOMB_BYTES as u64 / 1_024, "{peak_kib} KiB");
 }
 
 fn check_one_line(corner: &Corner, settings: &str, parts: &[&str]) {
