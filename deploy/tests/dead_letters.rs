@@ -17,8 +17,11 @@ tidewatch_test_brokers::on_both_brokers!(dead_letters_are_listed_shown_repaired_
 const PARTITIONS: i32 = 2;
 const START_MS: i64 = 1_736_121_600_000; // 2025-01-06T00:00:00Z
 
+/// Partition, key, value, and the reason why it is no event.
+type BadRecord = (i32, Option<&'static [u8]>, &'static [u8], &'static str);
+
 /// What the input holds: three records without a field in one partition, two that are no JSON and no UTF-8 in the other.
-const BAD: [(i32, Option<&[u8]>, &[u8], &str); 5] = [
+const BAD: [BadRecord; 5] = [
     (0, Some(b"a"), br#"{"at": 1736121600000, "ms": 1.0}"#, "missing-field"),
     (0, None, br#"{"at": 1736121600000, "ms": 2.0}"#, "missing-field"),
     (1, Some(b"b"), b"{", "undecodable"),
