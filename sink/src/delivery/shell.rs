@@ -218,12 +218,13 @@ impl<'a> Shell<'a> {
             let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
             let is_letter = self.kinds.get(message.topic()) == Some(&TopicKind::DeadLetters);
             let letter = if is_letter { letter(&message) } else { None };
-            // A letter whose headers say nothing is kept raw by its value, which is no record of ours.
-            let value = match &letter {
-                Some(Ok(framed)) => Some(framed.as_slice()),
-                _ => message.value(),
+            let (value, unreadable) = match &letter {
+                Some(Ok(framed)) => (Some(framed.as_slice()), None),
+                Some(Err(problem)) => (message.value(), Some(problem.as_str())),
+                None => (message.value(), None),
             };
-            let arrival = Arrival { offset, timestamp_ms: message.timestamp_ms(), value, intended_ms };
+            let timestamp_ms = message.timestamp_ms();
+            let arrival = Arrival { offset, timestamp_ms, value, intended_ms, unreadable };
             let Some(seen) = self.deliverer.absorb(topic, partition, arrival, now) else { continue };
             if let Some(intended_ms) = intended_ms {
                 self.tally.alert_arrived(intended_ms, now_ms);
