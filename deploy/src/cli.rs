@@ -156,6 +156,23 @@ Exit code 1, with one line that says where: a record that nothing explains, offs
   tidewatch ledger --config tidewatch-demo/1/tidewatch.toml   of a demo"
     )]
     Ledger(LedgerArgs),
+    /// List, show or put back records that could not be read
+    #[command(
+        long_about = "List, show or put back records that could not be read.
+
+A dead letter is the original record on the dead-letter topic, with headers that say what was wrong (the names of KIP-1034). It can be \
+                      put back on its topic and partition, repaired or as it was: after a change of the settings, for example.",
+        after_help = "Examples:
+  tidewatch dead-letters list --reason missing-field --since 2h
+  tidewatch dead-letters show 0:17               everything about one, as text or as a hexdump
+  tidewatch dead-letters replay --stream calls   puts them back; doing it twice does nothing
+  tidewatch dead-letters list --json > letters.jsonl   edit the values, then: replay --file letters.jsonl"
+    )]
+    DeadLetters {
+        /// Which
+        #[command(subcommand)]
+        action: DeadLettersAction,
+    },
     /// Print completions for a shell
     #[command(after_help = "Examples:
   tidewatch completions bash > ~/.local/share/bash-completion/completions/tidewatch
@@ -310,6 +327,78 @@ pub(crate) struct ReplayArgs {
     /// End at the first broken row instead of skipping and counting it
     #[arg(long)]
     pub strict: bool,
+}
+
+/// Of `dead-letters`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DeadLettersAction {
+    /// One line per dead letter, and how many there are of each reason
+    #[command(after_help = "Examples:
+  tidewatch dead-letters list --stream calls --limit 20
+  tidewatch dead-letters list --since 2026-01-06T09:00:00Z
+  tidewatch dead-letters list --json | jq -r .error")]
+    List {
+        #[command(flatten)]
+        filter: LetterFilter,
+        /// End after so many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// JSON lines with everything, as `replay --file` reads them; what is no text is in base64
+        #[arg(long)]
+        json: bool,
+    },
+    /// Everything about one: where it was, what was wrong, its headers, key and value
+    #[command(after_help = "Examples:
+  tidewatch dead-letters show 0:17")]
+    Show {
+        /// Partition and offset on the dead-letter topic, as `list` prints them
+        #[arg(value_name = "PARTITION:OFFSET")]
+        letter: crate::dead_letters::Place,
+    },
+    /// Put records back on the topic and partition that they came from
+    #[command(
+        long_about = "Put records back on the topic and partition that they came from.
+
+Each gets the header tidewatch-replayed-from: dead-letter-topic-partition@offset. Records and the note of what was put back are one \
+                      transaction, so that nothing is put back twice, also if this is interrupted and begun again. The records are \
+                      read as new ones: those whose windows have closed go to the late topic.",
+        after_help = "Examples:
+  tidewatch dead-letters replay --dry-run        says what it would do
+  tidewatch dead-letters replay --reason undecodable --stream calls
+  tidewatch dead-letters list --json > letters.jsonl
+  tidewatch dead-letters replay --file letters.jsonl   after key, value or headers were edited there"
+    )]
+    Replay(LetterReplayArgs),
+}
+
+/// Which dead letters.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LetterFilter {
+    /// Only those of this stream
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+    /// Only those with this reason: undecodable, missing-field, wrong-type, ...
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// Only those whose record's timestamp is not before this: a time (RFC 3339), or how long ago (2h)
+    #[arg(long, value_name = "TIME|SPAN")]
+    pub since: Option<crate::dead_letters::Since>,
+}
+
+/// Of `dead-letters replay`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LetterReplayArgs {
+    #[command(flatten)]
+    pub filter: LetterFilter,
+    /// The records of this file instead of those on the topic: edited lines of `list --json`
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Also those that were put back before
+    #[arg(long)]
+    pub again: bool,
+    /// Say what would be put back, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Of `tap`.

@@ -4,6 +4,7 @@
 //! here as one line on standard error and an exit code (see [`failure`]).
 
 mod cli;
+mod dead_letters;
 mod demo;
 mod embedded;
 mod failure;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use cli::{Cli, Colour, Command, ConfigAction, DemoArgs, TopicsAction};
+use cli::{Cli, Colour, Command, ConfigAction, DeadLettersAction, DemoArgs, TopicsAction};
 use roles::{Outcome, Produce, Progresses, Roles};
 use settings::{Loaded, Settings};
 use shutdown::Shutdown;
@@ -86,10 +87,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let mut settings = loaded.settings;
             settings.validate()?;
             telemetry::log(&settings.telemetry, None, colour)?;
-            let only_looks = matches!(
-                command,
-                Command::Tap(_) | Command::Ledger(_) | Command::Topics { action: TopicsAction::List }
-            );
+            let only_looks = match &command {
+                Command::Tap(_) | Command::Ledger(_) | Command::Topics { action: TopicsAction::List } => true,
+                Command::DeadLetters { action } => !matches!(action, DeadLettersAction::Replay(_)),
+                _ => false,
+            };
             let is_broker = matches!(command, Command::Broker(_));
             let _broker = if is_broker { None } else { embedded::serve_folder(&mut settings, !only_looks)? };
             dispatch(command, &settings)
@@ -119,6 +121,7 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Topics { action: TopicsAction::List } => return topics::list(settings),
         Command::Tap(args) => return tap::run(&args, &settings.kafka, &settings.topics, &Shutdown::listen()?),
         Command::Ledger(args) => return ledger::run(&args, settings),
+        Command::DeadLetters { action } => return dead_letters::run(&action, settings, &Shutdown::listen()?),
         Command::Replay(args) => return replay::run(&args, settings, &Shutdown::listen()?),
         Command::Produce(_) => (Roles { produce: produce()?, drain: true, ..Roles::default() }, false),
         Command::Process(args) => (

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tidewatch_schemas::Schema;
 use tidewatch_schemas::catalogue::Topics;
+use tidewatch_schemas::dead_letter::Letter;
+use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_topic_io::{Admin, KafkaConfig, Message, PartitionReader, StartAt};
 
 use crate::cli::TapArgs;
@@ -141,13 +143,30 @@ fn record(message: &Message<'_>, schema: Option<&Schema>) -> Value {
     fields.insert("_offset".to_owned(), message.offset().into());
     fields.insert("_timestamp".to_owned(), message.timestamp_ms().map_or(Value::Null, timestamp));
     fields.insert("_key".to_owned(), message.key().map_or(Value::Null, text_or_hex));
-    match decode(message.value(), schema) {
+    // A dead letter is its original record, which its headers explain; it is shown as the record that is stored of it.
+    let letter = Letter::read(message.key(), message.value(), message.timestamp_as_written_ms(), message.headers());
+    let shown = match letter.and_then(Result::ok) {
+        Some(letter) => letter_fields(&letter),
+        None => decode(message.value(), schema),
+    };
+    match shown {
         Value::Object(decoded) => fields.extend(decoded),
         other => {
             fields.insert("_value".to_owned(), other);
         }
     }
     Value::Object(fields)
+}
+
+/// A dead letter's fields: the original record, its place, and why it is there.
+fn letter_fields(letter: &Letter) -> Value {
+    let mut framed = Vec::new();
+    wire::encode(&letter.record, Framing::SingleObject, &mut framed);
+    let mut shown = decode(Some(&framed), None);
+    if let (Some(bytes), Some(fields)) = (letter.value_omitted_bytes, shown.as_object_mut()) {
+        fields.insert("value_omitted_bytes".to_owned(), bytes.into());
+    }
+    shown
 }
 
 fn timestamp(millis: i64) -> Value {

@@ -121,9 +121,18 @@ fn the_reference_is_a_settings_file() {
 #[test]
 fn an_absent_broker_is_one_line() {
     let quick = "[kafka]\nconnect_timeout = \"1s\"";
-    let commands =
-        [&["topics", "list"][..], &["process"], &["sink"], &["produce"], &["up"], &["tap", "alerts"], &["demo"]];
-    for args in commands.into_iter().chain([&["ledger"][..]]) {
+    for args in [
+        &["topics", "list"][..],
+        &["process"],
+        &["sink"],
+        &["produce"],
+        &["up"],
+        &["tap", "alerts"],
+        &["ledger"],
+        &["dead-letters", "list"],
+        &["dead-letters", "replay"],
+        &["demo"],
+    ] {
         let args: Vec<&str> = args.iter().copied().chain(["--brokers", "127.0.0.1:1"]).collect();
         let run = run_with(quick, &args);
         assert_eq!(run.code, Some(1), "{args:?}: {}", run.err);
@@ -154,6 +163,14 @@ fn a_wrong_command_line_ends_with_78_and_help_with_0() {
     let filter = run_with("", &["tap", "alerts", "--filter", "severity"]);
     assert_eq!(filter.code, Some(78));
     assert!(filter.err.contains("write field=value"), "{}", filter.err);
+    for (args, part) in [
+        (&["dead-letters", "show", "17"][..], "for example 0:17"),
+        (&["dead-letters", "list", "--since", "soon"], "how long ago: 2h"),
+    ] {
+        let wrong = run_with("", args);
+        assert_eq!(wrong.code, Some(78), "{}", wrong.err);
+        assert!(wrong.err.contains(part), "{}", wrong.err);
+    }
     for args in [&["--help"][..], &["--version"], &["demo", "--help"], &["help", "tap"]] {
         assert_eq!(run_with("", args).code, Some(0), "{args:?}");
     }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // The helpers are tests too.
 
+#[allow(dead_code)] // Nothing is asked or measured here.
 mod support;
 
 use std::time::Duration;

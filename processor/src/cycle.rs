@@ -249,7 +249,7 @@ impl<'a> Cycle<'a> {
             Err(rejected) => {
                 if !committed_before {
                     input.account.open.dead_lettered += 1;
-                    self.outputs.dead_letter(&dead_letter(&stream.config.name, message, rejected))?;
+                    self.outputs.dead_letter(dead_letter(&stream.config.name, message, rejected))?;
                 }
                 return Ok(());
             }
@@ -451,7 +451,7 @@ fn dead_letter(stream: &str, message: &Message<'_>, rejected: Rejected) -> DeadL
         topic: message.topic().into(),
         partition: message.partition(),
         offset: message.offset(),
-        timestamp_ms: message.timestamp_ms(),
+        timestamp_ms: message.timestamp_as_written_ms(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.value().map(<[u8]>::to_vec),
         headers: message

@@ -117,6 +117,8 @@ impl ProcessorError {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
+            // What does not fit is written off before it comes here; what still does not would not fit the next time.
+            Self::Kafka(KafkaError::RecordTooLarge { .. }) => Disposition::Fatal,
             Self::Kafka(error) => error.disposition(),
             _ => Disposition::Fatal,
         }

@@ -26,7 +26,7 @@ pub struct Topics {
     pub alerts: String,
     /// Events that came after their window was final.
     pub late: String,
-    /// Messages that could not be read.
+    /// Messages that could not be read, as they were; [`dead_letter`](crate::dead_letter) says how.
     pub dead_letters: String,
     /// The processor's state; compacted.
     pub state: String,
@@ -68,7 +68,8 @@ impl Topics {
         }
     }
 
-    /// Each topic with the current schema of its values.
+    /// Each topic with the current schema of its values. Dead letters are the exception: their values are the originals', and the
+    /// schema is that of the rows that they are stored as.
     pub fn with_schemas(&self) -> [(&str, &'static Schema); 12] {
         [
             (&self.service_calls, "service-call"),

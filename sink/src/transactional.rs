@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use tidewatch_schemas::catalogue::Topics;
+use tidewatch_schemas::dead_letter::Letter;
 use tidewatch_schemas::record::{Alert, DeadLetter, Forecast, Late, Ledger, State, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_schemas::{Record, Schema};
+use tidewatch_topic_io::partitioner::partition_for;
 use tidewatch_topic_io::{GroupMetadata, KafkaError, OffsetCommit, Outgoing, TransactionalWriter};
 
 use crate::metrics;
@@ -110,6 +112,7 @@ pub struct TransactionalTopics {
     value: Vec<u8>,
     open: Counts,
     committed: Counts,
+    letter_partitions: Option<i32>,
 }
 
 impl TransactionalTopics {
@@ -127,7 +130,15 @@ impl TransactionalTopics {
             destination(&topics.ledger, Ledger::schema()),
         ];
         let source = format!("tidewatch/{role}");
-        Self { writer, destinations, source, value: Vec::new(), open: Counts::default(), committed: Counts::default() }
+        Self {
+            writer,
+            destinations,
+            source,
+            value: Vec::new(),
+            open: Counts::default(),
+            committed: Counts::default(),
+            letter_partitions: None,
+        }
     }
 
     /// Opens a transaction.
@@ -163,23 +174,62 @@ impl TransactionalTopics {
         self.keyed(OutputKind::Late, late, &late.entity, late.event_time, None, None)
     }
 
-    /// Sends a record that could not be read. It keeps its key; without one, the letters of an input
-    /// partition stay together in one partition. Its record timestamp is the original's, or 0 where
-    /// that is none that Kafka takes.
-    pub fn dead_letter(&mut self, letter: &DeadLetter) -> Result<(), KafkaError> {
-        self.value.clear();
-        wire::encode(letter, self.destinations[OutputKind::DeadLetter as usize].framing, &mut self.value);
-        let origin = format!("{}-{}", letter.topic, letter.partition);
-        let timestamp_ms = letter.timestamp_ms.filter(|ms| *ms >= 0).unwrap_or(0);
-        self.send(
-            OutputKind::DeadLetter,
-            DeadLetter::TYPE,
-            Envelope {
-                key: letter.key.as_deref().unwrap_or(origin.as_bytes()),
-                timestamp_ms: Some(timestamp_ms),
-                ..Envelope::default()
-            },
-        )
+    /// Sends a record that could not be read, as it was, with the headers of a [letter](tidewatch_schemas::dead_letter) behind
+    /// its own. Its key says which partition it goes to; letters without one stay together by their input partition.
+    ///
+    /// A value that is larger than a record may be (`kafka.properties."message.max.bytes"`) is left out, and the letter says so:
+    /// one record never stops a stream, and the letter says where its value is.
+    pub fn dead_letter(&mut self, letter: DeadLetter) -> Result<(), KafkaError> {
+        let letter = Letter::from(letter);
+        match self.send_letter(&letter) {
+            Err(KafkaError::RecordTooLarge { .. }) => self.send_letter(&letter.without_value()),
+            sent => sent,
+        }
+    }
+
+    fn send_letter(&mut self, letter: &Letter) -> Result<(), KafkaError> {
+        let record = &letter.record;
+        let partition = match record.key {
+            Some(_) => None,
+            None => {
+                let partitions = self.letter_partitions()?;
+                Some(partition_for(format!("{}-{}", record.topic, record.partition).as_bytes(), partitions))
+            }
+        };
+        let headers = letter.headers();
+        let mut headers: Vec<(&str, Option<&[u8]>)> =
+            headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())).collect();
+        for (name, value) in [
+            ("ce_specversion", &b"1.0"[..]),
+            ("ce_type", DeadLetter::TYPE.as_bytes()),
+            ("ce_source", self.source.as_bytes()),
+        ] {
+            // What the original says of itself stays what a reader finds.
+            if record.headers.iter().all(|header| header.key != name) {
+                headers.push((name, Some(value)));
+            }
+        }
+        let outgoing = Outgoing {
+            topic: &self.destinations[OutputKind::DeadLetter as usize].topic,
+            partition,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &[],
+            timestamp_ms: Some(letter.timestamp_ms()),
+        };
+        self.writer.send_with(outgoing, &headers)?;
+        self.open.0[OutputKind::DeadLetter as usize] += 1;
+        Ok(())
+    }
+
+    /// Asked once: a topic's number of partitions decides where keys live, so it does not change.
+    fn letter_partitions(&mut self) -> Result<i32, KafkaError> {
+        if let Some(partitions) = self.letter_partitions {
+            return Ok(partitions);
+        }
+        let partitions = self.writer.partitions(&self.destinations[OutputKind::DeadLetter as usize].topic)?;
+        self.letter_partitions = Some(partitions);
+        Ok(partitions)
     }
 
     /// Sends a state record to the state topic's partition of the same number as the input's, or a

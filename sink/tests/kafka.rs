@@ -16,8 +16,8 @@ use tidewatch_schemas::Record;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::columns::ColumnDecoder;
 use tidewatch_schemas::record::{
-    Alert, AlertState, AnomalyKind, DeadLetter, DetectorScore, Forecast, ForecastPoint, Late, SeriesPoint, Severity,
-    State, WindowMetric,
+    Alert, AlertState, AnomalyKind, DeadLetter, DeadLetterHeader, DetectorScore, Forecast, ForecastPoint, Late,
+    SeriesPoint, Severity, State, WindowMetric,
 };
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_sink::transactional::{OutputKind, ValueFraming};
@@ -95,7 +95,7 @@ impl Fixture {
         }
         writer.forecast(&forecast(), intended_ms).unwrap();
         writer.late(&late()).unwrap();
-        writer.dead_letter(&dead_letter()).unwrap();
+        writer.dead_letter(dead_letter()).unwrap();
         writer.state(2, b"service-calls/2", Some(&state())).unwrap();
         writer.state(2, b"service-calls/2", None).unwrap();
         assert_eq!(writer.open_counts().of(OutputKind::State), 2);
@@ -261,13 +261,26 @@ fn garbage_on_a_result_topic_is_kept_raw(bootstrap_servers: &str) {
     plain
         .send(Outgoing { timestamp_ms: Some(START_MS), ..Outgoing::new(&fixture.topics.alerts, b"k", b"not avro") })
         .unwrap();
+    // A letter as earlier versions wrote it, and one whose headers say nothing.
+    let mut earlier = Vec::new();
+    wire::encode(&dead_letter(), Framing::SingleObject, &mut earlier);
+    let letters =
+        Outgoing { timestamp_ms: Some(START_MS), ..Outgoing::new(&fixture.topics.dead_letters, b"k", &earlier) };
+    plain.send(letters).unwrap();
+    plain
+        .send(Outgoing { headers: &[("__streams.errors.exception", b"why")], value: Some(b"no letter"), ..letters })
+        .unwrap();
     plain.flush(Duration::from_secs(30)).unwrap();
     fixture.transaction(&mut fixture.writer(), 4, true);
     let summary = fixture.drain();
+    let letters = summary.topics[&TopicKind::DeadLetters];
+    assert_eq!((letters.rows, letters.rejected), (2, 1));
+    fixture.assert_holds(TopicKind::DeadLetters, &[dead_letter(), dead_letter()]);
     assert_eq!((summary.topics[&TopicKind::Alerts].rows, summary.topics[&TopicKind::Alerts].rejected), (4, 1));
     fixture.assert_holds(TopicKind::Alerts, &fixture.alerts);
     let raw = fixture.files("rejected", "jsonl");
-    assert!(std::fs::read_to_string(&raw[0]).unwrap().contains("6e6f74206176726f"));
+    let raw: String = raw.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert!(raw.contains("6e6f74206176726f") && raw.contains("header `tidewatch-stream` is missing"), "{raw}");
 }
 
 fn a_running_delivery_follows_and_stops_at_once(bootstrap_servers: &str) {
@@ -436,7 +449,10 @@ fn dead_letter() -> DeadLetter {
         timestamp_ms: Some(START_MS),
         key: None,
         value: Some(b"garbage".to_vec()),
-        headers: vec![],
+        headers: vec![
+            DeadLetterHeader { key: "trace".to_owned(), value: Some(vec![0, 0xff]) },
+            DeadLetterHeader { key: "ce_type".to_owned(), value: None },
+        ],
         reason: "malformed".to_owned(),
         error: "truncated".to_owned(),
     }

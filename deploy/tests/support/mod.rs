@@ -54,11 +54,18 @@ impl Corner {
         format!("processor.group_id = \"{}.{run}\"\n[topics]\n{}\n", self.name, lines.join("\n"))
     }
 
+    /// Runs the program to its end: its exit code, what it printed, and what it said.
+    pub(crate) fn ask(&self, settings: &str, args: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.command(settings, args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
     /// Starts the program with this settings file; what it says is kept for [`Running::log`].
     pub(crate) fn start(&self, settings: &str, args: &[&str]) -> Running {
         let mut command = self.command(settings, args);
         let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
+        command.stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
         Running { child: command.spawn().unwrap(), log }
     }
 
@@ -75,6 +82,7 @@ impl Corner {
         command.args(["--brokers", &self.kafka.bootstrap_servers]).env("NO_COLOR", "1");
         // Its port is the same for every process of the machine.
         command.env("TIDEWATCH_TELEMETRY__LISTEN", "off");
+        command.stdin(Stdio::null());
         command
     }
 
@@ -119,6 +127,12 @@ impl Running {
 
     pub(crate) fn log(&self) -> String {
         read_text(self.log.path())
+    }
+
+    /// The most memory that it has had at once, in KiB, as Linux counts it; nothing once it has ended.
+    pub(crate) fn peak_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches(" kB").parse().ok()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

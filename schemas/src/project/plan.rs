@@ -63,6 +63,11 @@ pub struct AvroPlan {
 }
 
 impl AvroPlan {
+    /// How many wanted fields there are: slots that [`decode`](Self::decode) fills.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
     /// Compiles the writer's schema and the wanted fields, dotted paths into nested (also nullable) records.
     ///
     /// A field that the schema lacks, or that is no scalar, is refused by name.

@@ -18,11 +18,12 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::Producer as _;
 use rdkafka::{ClientConfig, Offset};
 
+use crate::batch::committed_metadata;
 use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::{ConsumerEvents, ProducerEvents};
 use crate::error::{KafkaError, retry_passing};
 use crate::oauth::Tokens;
-use crate::reader::{committed_offsets, open_consumer};
+use crate::reader::{Committed, GroupMetadata, committed_offsets, open_consumer};
 use crate::writer::{Producer, open, poll};
 
 /// A topic that is to exist.
@@ -262,6 +263,32 @@ impl Admin {
             });
         }
         Ok(lags)
+    }
+
+    /// What a group has committed for each partition of a topic, in their order. An open transaction's offsets are waited for.
+    ///
+    /// # Errors
+    /// As [`lag`](Self::lag).
+    pub fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<Committed>>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions(topic)? {
+            list.add_partition(topic, partition);
+        }
+        let found = committed_offsets(&self.consumer_of(group)?, &list, REQUEST_TIMEOUT);
+        let found = found.map_err(|error| KafkaError::client("asking for committed offsets", &error))?;
+        let committed = |(entry, metadata): (rdkafka::topic_partition_list::TopicPartitionListElem<'_>, String)| {
+            if let Offset::Offset(offset) = entry.offset() { Some(Committed { offset, metadata }) } else { None }
+        };
+        Ok(found.elements().into_iter().zip(committed_metadata(&found)).map(committed).collect())
+    }
+
+    /// What commits the offsets of a group that nobody is a member of: its writer is alone by its transactional id.
+    ///
+    /// # Errors
+    /// A setting that the client does not accept.
+    pub fn group_metadata(&self, group: &str) -> Result<GroupMetadata, KafkaError> {
+        let metadata = self.consumer_of(group)?.group_metadata();
+        Ok(GroupMetadata(metadata.expect("a consumer with a group.id has metadata")))
     }
 
     fn watermarks(&self, topic: &str, partition: i32) -> Result<PartitionOffsets, KafkaError> {

@@ -210,11 +210,16 @@ impl<'a> Message<'a> {
 
     /// When it was created, or appended if the topic says so, in milliseconds since the epoch.
     pub fn timestamp_ms(&self) -> Option<i64> {
+        self.timestamp_as_written_ms().filter(|ms| *ms >= 0)
+    }
+
+    /// The timestamp as the record carries it, also a negative one, which is none to [`timestamp_ms`](Self::timestamp_ms).
+    pub fn timestamp_as_written_ms(&self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: (2); `kind` outlives the call.
         let timestamp = unsafe { sys::rd_kafka_message_timestamp(self.0, &raw mut kind) };
-        (kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp >= 0)
-            .then_some(timestamp)
+        let is_there = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp != -1;
+        is_there.then_some(timestamp)
     }
 
     /// The key; `None` is no key, which is not the same as an empty one.

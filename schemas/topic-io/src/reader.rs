@@ -135,6 +135,15 @@ fn read_error(error: &MessageError, position: Option<i64>) -> KafkaError {
             resource: format!("{topic:?}"),
             reason: code.to_string(),
         },
+        Code::BadCompression => KafkaError::Client {
+            operation: "reading",
+            code: Some(*code),
+            reason: format!(
+                "the batch at {topic}[{partition}]@{} is damaged, or decompresses to more than \
+                 kafka.properties.\"receive.message.max.bytes\": raise that, or skip the batch by resetting the group's offset",
+                position.unwrap_or(*offset)
+            ),
+        },
         code => KafkaError::Client {
             operation: "reading",
             code: Some(*code),

@@ -116,7 +116,29 @@ impl TransactionalWriter {
     /// # Errors
     /// A record that the client refuses, or a transaction that has failed already: abort it.
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
-        enqueue(self.producer()?, &record)
+        enqueue(self.producer()?, &record, &[])
+    }
+
+    /// As [`send`](Self::send), with more headers behind the record's own; they may be without a value, as those of records of
+    /// others are now and then.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_with(&mut self, record: Outgoing<'_>, more: &[(&str, Option<&[u8]>)]) -> Result<(), KafkaError> {
+        enqueue(self.producer()?, &record, more)
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// No such topic, or no answer in time.
+    pub fn partitions(&self, topic: &str) -> Result<i32, KafkaError> {
+        let answer = self.producer()?.client().fetch_metadata(Some(topic), self.options.operation_timeout);
+        let answer = answer.map_err(|error| KafkaError::client("asking for a topic's partitions", &error))?;
+        match answer.topics().first() {
+            Some(found) if found.error().is_none() => Ok(found.partitions().len() as i32),
+            _ => Err(KafkaError::UnknownTopic { topic: topic.to_owned() }),
+        }
     }
 
     /// Commits what was sent and the group's offsets together.

@@ -67,7 +67,7 @@ impl Writer {
     /// # Errors
     /// The first failed delivery so far, or a record that the client refuses, for example one that is too large.
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
-        enqueue(&self.producer, &record)?;
+        enqueue(&self.producer, &record, &[])?;
         self.sent += 1;
         if self.sent.is_multiple_of(SENDS_PER_POLL) {
             self.poll()?;
@@ -136,9 +136,13 @@ pub(crate) fn poll(producer: &Producer, timeout: Duration) {
     producer.poll(timeout);
 }
 
-/// Hands a record over, waiting for room in the queue.
-pub(crate) fn enqueue(producer: &Producer, record: &Outgoing<'_>) -> Result<(), KafkaError> {
-    let mut pending = native(record);
+/// Hands a record over, waiting for room in the queue; `more` are headers behind its own.
+pub(crate) fn enqueue(
+    producer: &Producer,
+    record: &Outgoing<'_>,
+    more: &[(&str, Option<&[u8]>)],
+) -> Result<(), KafkaError> {
+    let mut pending = native(record, more);
     loop {
         match producer.send(pending) {
             Ok(()) => return Ok(()),
@@ -160,14 +164,13 @@ pub(crate) fn enqueue(producer: &Producer, record: &Outgoing<'_>) -> Result<(), 
     }
 }
 
-fn native<'a>(record: &Outgoing<'a>) -> BaseRecord<'a, [u8], [u8]> {
-    let mut headers = None;
-    if !record.headers.is_empty() {
-        let list = OwnedHeaders::new_with_capacity(record.headers.len());
-        headers = Some(
-            record.headers.iter().fold(list, |list, (key, value)| list.insert(Header { key, value: Some(*value) })),
-        );
-    }
+fn native<'a>(record: &Outgoing<'a>, more: &[(&str, Option<&[u8]>)]) -> BaseRecord<'a, [u8], [u8]> {
+    let count = record.headers.len() + more.len();
+    let headers = (count > 0).then(|| {
+        let own = record.headers.iter().map(|&(key, value)| (key, Some(value)));
+        let list = OwnedHeaders::new_with_capacity(count);
+        own.chain(more.iter().copied()).fold(list, |list, (key, value)| list.insert(Header { key, value }))
+    });
     BaseRecord {
         topic: record.topic,
         partition: record.partition,

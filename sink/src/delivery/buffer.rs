@@ -34,6 +34,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) value: Option<&'a [u8]>,
     /// The intended send time header, when it matters.
     pub(crate) intended_ms: Option<i64>,
+    /// Why it cannot be read, where that was seen before its value was looked at.
+    pub(crate) unreadable: Option<&'a str>,
 }
 
 /// Waiting rows of one partition.
@@ -200,7 +202,11 @@ mod tests {
         let mut buffer = PartitionBuffer::new(TopicKind::Late, "t".to_owned(), 0, 1, claimed_last);
         for &offset in offsets {
             let value = vec![offset as u8; value_len];
-            buffer.push(Arrival { offset, timestamp_ms: None, value: Some(&value), intended_ms: None }, None, now);
+            buffer.push(
+                Arrival { offset, timestamp_ms: None, value: Some(&value), intended_ms: None, unreadable: None },
+                None,
+                now,
+            );
         }
         buffer
     }
@@ -235,8 +241,16 @@ mod tests {
     fn what_stays_after_a_cut_keeps_its_values() {
         let now = Instant::now();
         let mut buffer = buffer(&[1, 2, 5], 4, None, now);
-        assert!(!buffer.push(Arrival { offset: 5, timestamp_ms: None, value: None, intended_ms: None }, None, now));
-        assert!(buffer.push(Arrival { offset: 6, timestamp_ms: None, value: None, intended_ms: None }, None, now));
+        assert!(!buffer.push(
+            Arrival { offset: 5, timestamp_ms: None, value: None, intended_ms: None, unreadable: None },
+            None,
+            now
+        ));
+        assert!(buffer.push(
+            Arrival { offset: 6, timestamp_ms: None, value: None, intended_ms: None, unreadable: None },
+            None,
+            now
+        ));
         let gone = buffer.discard(2, now);
         assert_eq!(gone.iter().map(|row| row.offset).collect::<Vec<_>>(), [1, 2]);
         let roll = buffer.roll(2);

@@ -90,7 +90,8 @@ impl Deliverer {
         now: Instant,
     ) -> Option<Result<Seen, String>> {
         let buffer = self.buffers.get_mut(&(topic.to_owned(), partition))?;
-        let seen = inspect(buffer.kind, arrival.value);
+        let unreadable = arrival.unreadable.map(|reason| Err(reason.to_owned()));
+        let seen = unreadable.unwrap_or_else(|| inspect(buffer.kind, arrival.value));
         buffer.push(arrival, seen.as_ref().err().cloned(), now).then_some(seen)
     }
 

@@ -4,8 +4,11 @@
 //! Reading every record once here is what keeps one bad value from spoiling a whole file: column
 //! builders cannot take half a record back.
 
+use tidewatch_schemas::dead_letter::Letter;
 use tidewatch_schemas::record::{Alert, AlertState, DeadLetter, Forecast, Late, Severity, WindowMetric};
+use tidewatch_schemas::wire::Framing;
 use tidewatch_schemas::{Record, Schema, wire};
+use tidewatch_topic_io::Message;
 
 use super::kind::TopicKind;
 
@@ -29,6 +32,21 @@ impl TopicKind {
             Self::DeadLetters => DeadLetter::schema(),
         }
     }
+}
+
+/// A dead letter as the record that is stored of it. `None`: it has no headers of a letter, so its value is all there is.
+///
+/// # Errors
+/// Why its headers cannot be read; it is then kept raw.
+pub(crate) fn letter(message: &Message<'_>) -> Option<Result<Vec<u8>, String>> {
+    let read = Letter::read(message.key(), message.value(), message.timestamp_as_written_ms(), message.headers())?;
+    Some(read.map(|letter| framed(letter.record)).map_err(|error| error.to_string()))
+}
+
+fn framed(record: DeadLetter) -> Vec<u8> {
+    let mut framed = Vec::new();
+    wire::encode(&record, Framing::SingleObject, &mut framed);
+    framed
 }
 
 /// Reads a value as its kind's record.

@@ -16,7 +16,7 @@ use super::buffer::Arrival;
 use super::deliverer::{Deliverer, SettleError, Stored};
 use super::encode::EncodeError;
 use super::kind::TopicKind;
-use super::record::Seen;
+use super::record::{Seen, letter};
 use super::shelf::{Shelf, StorageError};
 use super::summary::{DeliverySummary, Tally};
 use crate::config::DeliveryConfig;
@@ -216,7 +216,15 @@ impl<'a> Shell<'a> {
             let alert = self.kinds.get(message.topic()) == Some(&TopicKind::Alerts);
             let intended_ms = if alert { intended_ms(&message) } else { None };
             let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-            let arrival = Arrival { offset, timestamp_ms: message.timestamp_ms(), value: message.value(), intended_ms };
+            let is_letter = self.kinds.get(message.topic()) == Some(&TopicKind::DeadLetters);
+            let letter = if is_letter { letter(&message) } else { None };
+            let (value, unreadable) = match &letter {
+                Some(Ok(framed)) => (Some(framed.as_slice()), None),
+                Some(Err(problem)) => (message.value(), Some(problem.as_str())),
+                None => (message.value(), None),
+            };
+            let timestamp_ms = message.timestamp_ms();
+            let arrival = Arrival { offset, timestamp_ms, value, intended_ms, unreadable };
             let Some(seen) = self.deliverer.absorb(topic, partition, arrival, now) else { continue };
             if let Some(intended_ms) = intended_ms {
                 self.tally.alert_arrived(intended_ms, now_ms);

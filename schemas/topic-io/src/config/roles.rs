@@ -15,6 +15,9 @@ const FETCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The client's own minimum for it: one batch of the default largest size.
 const FETCH_BYTES_MIN: u64 = 1_048_576;
 
+/// What a compressed batch may become, in bytes: a few times what anybody sends on purpose, and no more than a small machine has.
+const DECOMPRESSED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
 /// What a reader's properties depend on.
 pub(crate) struct ReaderRole<'a> {
     pub(crate) group_id: &'a str,
@@ -90,6 +93,9 @@ impl KafkaConfig {
         config.set("queued.max.messages.kbytes", role.prefetch_kbytes_total.to_string());
         config.set("fetch.max.bytes", fetch_bytes.to_string());
         config.set("message.max.bytes", "1000000");
+        // The client bounds what zstd may decompress to by the largest response, 100 MB by default: a batch beyond it can never be
+        // read, and stops its partition. Responses themselves are bounded by what is asked for.
+        config.set("receive.message.max.bytes", DECOMPRESSED_BYTES_MAX.to_string());
         config.extend(self.base_properties()?.config_map_owned());
         config.set_log_level(RDKafkaLogLevel::Warning);
         // What correctness rests on comes last.

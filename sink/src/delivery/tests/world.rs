@@ -115,6 +115,7 @@ impl World {
                 timestamp_ms: Some(record.timestamp_ms),
                 value: record.value.as_deref(),
                 intended_ms: None,
+                unreadable: None,
             };
             deliverer.absorb(topic, partition, arrival, now);
         }

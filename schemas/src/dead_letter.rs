@@ -1,0 +1,305 @@
+//! A dead letter as it stands on its topic: the original record, with headers behind its own that say why it is there.
+//!
+//! Key, value and headers are the original's, byte for byte, so that any client can read a letter or send it back. What was wrong,
+//! and where the record stood, are one block of headers at the end, under the names of KIP-1034 (Kafka Streams' dead letter queue)
+//! where it has one. Invariant: the block begins at the *last* header named [`EXCEPTION`]; what is before it is the original's, also
+//! where the original was itself a dead letter.
+//!
+//! | header | value, text |
+//! |---|---|
+//! | `__streams.errors.exception` | the reason, kebab case, from a closed set |
+//! | `__streams.errors.message` | what exactly was wrong, at most 1,024 bytes |
+//! | `__streams.errors.topic`, `.partition`, `.offset` | where the original stands |
+//! | `tidewatch-stream` | the stream's name in the settings |
+//! | `tidewatch-original-timestamp-ms` | only where the letter's own timestamp is another: clients cannot write 0 or less |
+//! | `tidewatch-value-omitted-bytes` | only where the value was larger than the letter's topic takes; it is at the original's place |
+//!
+//! Headers' names that are not UTF-8 have lost their spelling when they come here; everything else is kept.
+
+use crate::record::{DeadLetter, DeadLetterHeader};
+
+/// The reason; the block of a letter's own headers begins with it.
+pub const EXCEPTION: &str = "__streams.errors.exception";
+/// On a record that was put back on its topic: the letter that it was, `topic-partition@offset`.
+pub const REPLAYED_FROM: &str = "tidewatch-replayed-from";
+const MESSAGE: &str = "__streams.errors.message";
+const TOPIC: &str = "__streams.errors.topic";
+const PARTITION: &str = "__streams.errors.partition";
+const OFFSET: &str = "__streams.errors.offset";
+const STREAM: &str = "tidewatch-stream";
+const TIMESTAMP: &str = "tidewatch-original-timestamp-ms";
+const OMITTED: &str = "tidewatch-value-omitted-bytes";
+
+/// The longest text that says what was wrong: a letter is to be little more than its original.
+const MESSAGE_BYTES_MAX: usize = 1_024;
+/// Kafka's word for "no timestamp".
+const NO_TIMESTAMP: i64 = -1;
+/// The least timestamp that a client writes as it is given; it takes 0 for "now".
+const TIMESTAMP_MIN_MS: i64 = 1;
+
+/// A record of the dead-letter topic, or one to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Letter {
+    /// The original record, its place, and what was wrong.
+    pub record: DeadLetter,
+    /// How large the value was that is not in the letter; `record.value` is then `None`.
+    pub value_omitted_bytes: Option<u64>,
+}
+
+/// Why a record with a letter's headers is no letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LetterError {
+    /// A header that every letter has.
+    #[error("header `{0}` is missing")]
+    Missing(&'static str),
+    /// A header of text.
+    #[error("header `{0}` is no text")]
+    NotText(&'static str),
+    /// A header that is a number.
+    #[error("header `{name}` is {value:?}, not a number in its range")]
+    NotANumber {
+        /// Its name.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+    },
+}
+
+impl From<DeadLetter> for Letter {
+    fn from(record: DeadLetter) -> Self {
+        Self { record, value_omitted_bytes: None }
+    }
+}
+
+impl Letter {
+    /// The letter without its value, for a topic that does not take so large a record.
+    #[must_use]
+    pub fn without_value(mut self) -> Self {
+        self.value_omitted_bytes =
+            self.record.value.take().map(|value| value.len() as u64).or(self.value_omitted_bytes);
+        self
+    }
+
+    /// The timestamp of the letter's record: the original's, or the least there is where no client can write that.
+    #[must_use]
+    pub fn timestamp_ms(&self) -> i64 {
+        self.record.timestamp_ms.map_or(TIMESTAMP_MIN_MS, |ms| ms.max(TIMESTAMP_MIN_MS))
+    }
+
+    /// All headers of the letter's record: the original's, and behind them its own.
+    #[must_use]
+    pub fn headers(&self) -> Vec<DeadLetterHeader> {
+        let DeadLetter { stream, topic, partition, offset, timestamp_ms, headers, reason, error, .. } = &self.record;
+        let mut all = Vec::with_capacity(headers.len() + 8);
+        all.extend_from_slice(headers);
+        let mut put = |name: &str, text: String| {
+            all.push(DeadLetterHeader { key: name.into(), value: Some(text.into_bytes()) });
+        };
+        put(EXCEPTION, reason.clone());
+        put(MESSAGE, bounded(error).to_owned());
+        put(TOPIC, topic.clone());
+        put(PARTITION, partition.to_string());
+        put(OFFSET, offset.to_string());
+        put(STREAM, stream.clone());
+        if *timestamp_ms != Some(self.timestamp_ms()) {
+            put(TIMESTAMP, timestamp_ms.unwrap_or(NO_TIMESTAMP).to_string());
+        }
+        if let Some(bytes) = self.value_omitted_bytes {
+            put(OMITTED, bytes.to_string());
+        }
+        all
+    }
+
+    /// Reads a record of the dead-letter topic back; `None` if it has no header of a letter.
+    ///
+    /// # Errors
+    /// A header of the block that is missing or says nothing.
+    pub fn read<'a>(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp_ms: Option<i64>,
+        headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) -> Option<Result<Self, LetterError>> {
+        let headers: Vec<(&str, Option<&[u8]>)> = headers.into_iter().collect();
+        let begin = headers.iter().rposition(|(name, _)| *name == EXCEPTION)?;
+        let (original, block) = headers.split_at(begin);
+        Some(Self::of(key, value, timestamp_ms, original, &Block(block)))
+    }
+
+    fn of(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp_ms: Option<i64>,
+        original: &[(&str, Option<&[u8]>)],
+        block: &Block<'_>,
+    ) -> Result<Self, LetterError> {
+        let own = |&(name, value): &(&str, Option<&[u8]>)| DeadLetterHeader {
+            key: name.to_owned(),
+            value: value.map(<[u8]>::to_vec),
+        };
+        let value_omitted_bytes = block.number_if_there(OMITTED)?;
+        let timestamp_ms = match block.number_if_there::<i64>(TIMESTAMP)? {
+            Some(NO_TIMESTAMP) => None,
+            Some(stated) => Some(stated),
+            None => timestamp_ms,
+        };
+        let record = DeadLetter {
+            stream: block.text(STREAM)?.to_owned(),
+            topic: block.text(TOPIC)?.to_owned(),
+            partition: block.number(PARTITION)?,
+            offset: block.number(OFFSET)?,
+            timestamp_ms,
+            key: key.map(<[u8]>::to_vec),
+            value: value.filter(|_| value_omitted_bytes.is_none()).map(<[u8]>::to_vec),
+            headers: original.iter().map(own).collect(),
+            reason: block.text(EXCEPTION)?.to_owned(),
+            error: block.text(MESSAGE)?.to_owned(),
+        };
+        Ok(Self { record, value_omitted_bytes })
+    }
+}
+
+/// A letter's own headers.
+struct Block<'a>(&'a [(&'a str, Option<&'a [u8]>)]);
+
+impl<'a> Block<'a> {
+    fn text_if_there(&self, name: &'static str) -> Result<Option<&'a str>, LetterError> {
+        let Some((_, value)) = self.0.iter().find(|(found, _)| *found == name) else { return Ok(None) };
+        let text = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        text.map(Some).ok_or(LetterError::NotText(name))
+    }
+
+    fn text(&self, name: &'static str) -> Result<&'a str, LetterError> {
+        self.text_if_there(name)?.ok_or(LetterError::Missing(name))
+    }
+
+    fn number_if_there<N: std::str::FromStr>(&self, name: &'static str) -> Result<Option<N>, LetterError> {
+        let Some(text) = self.text_if_there(name)? else { return Ok(None) };
+        let wrong = |_| LetterError::NotANumber { name, value: text.to_owned() };
+        text.parse().map(Some).map_err(wrong)
+    }
+
+    fn number<N: std::str::FromStr>(&self, name: &'static str) -> Result<N, LetterError> {
+        self.number_if_there(name)?.ok_or(LetterError::Missing(name))
+    }
+}
+
+/// As much of a text as a header may hold, cut between characters.
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter() -> DeadLetter {
+        DeadLetter {
+            stream: "checks".into(),
+            topic: "in".into(),
+            partition: 3,
+            offset: 42,
+            timestamp_ms: Some(1_700_000_000_000),
+            key: Some(vec![0xff, 0]),
+            value: Some(b"{".to_vec()),
+            headers: vec![
+                DeadLetterHeader { key: "trace".into(), value: Some(vec![0, 0xff]) },
+                DeadLetterHeader { key: "none".into(), value: None },
+                DeadLetterHeader { key: "trace".into(), value: Some(Vec::new()) },
+            ],
+            reason: "undecodable".into(),
+            error: "EOF while parsing".into(),
+        }
+    }
+
+    fn pairs(headers: &[DeadLetterHeader]) -> Vec<(&str, Option<&[u8]>)> {
+        headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())).collect()
+    }
+
+    fn read_back(letter: &Letter) -> Letter {
+        let (headers, timestamp_ms) = (letter.headers(), letter.timestamp_ms());
+        let DeadLetter { key, value, .. } = &letter.record;
+        Letter::read(key.as_deref(), value.as_deref(), Some(timestamp_ms), pairs(&headers)).unwrap().unwrap()
+    }
+
+    fn check_kept(record: DeadLetter) {
+        let letter = Letter::from(record);
+        assert_eq!(read_back(&letter), letter);
+    }
+
+    #[test]
+    fn a_letter_is_the_original_and_is_read_back() {
+        check_kept(letter());
+        check_kept(DeadLetter { key: None, value: None, headers: Vec::new(), ..letter() });
+        check_kept(DeadLetter { key: Some(Vec::new()), value: Some(Vec::new()), ..letter() });
+        for timestamp_ms in [None, Some(0), Some(-5), Some(1), Some(i64::MAX)] {
+            check_kept(DeadLetter { timestamp_ms, ..letter() });
+        }
+        let headers = (0..1_000).map(|n| DeadLetterHeader { key: format!("h{}", n % 7), value: Some(vec![n as u8]) });
+        check_kept(DeadLetter { headers: headers.collect(), ..letter() });
+    }
+
+    #[test]
+    fn the_headers_are_those_of_kip_1034() {
+        let letter = Letter::from(letter());
+        let headers = letter.headers();
+        let own: Vec<(&str, &str)> = pairs(&headers)[3..]
+            .iter()
+            .map(|(name, value)| (*name, std::str::from_utf8(value.unwrap()).unwrap()))
+            .collect();
+        assert_eq!(
+            own,
+            [
+                ("__streams.errors.exception", "undecodable"),
+                ("__streams.errors.message", "EOF while parsing"),
+                ("__streams.errors.topic", "in"),
+                ("__streams.errors.partition", "3"),
+                ("__streams.errors.offset", "42"),
+                ("tidewatch-stream", "checks"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_letter_of_a_letter_keeps_the_first_ones_headers() {
+        let first = Letter::from(letter());
+        check_kept(DeadLetter { headers: first.headers(), topic: "dead-letters".into(), ..letter() });
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_left_out_and_said_to_be() {
+        let without = Letter::from(letter()).without_value();
+        assert_eq!((without.value_omitted_bytes, without.record.value.as_ref()), (Some(1), None));
+        assert_eq!(read_back(&without), without);
+    }
+
+    #[test]
+    fn a_long_error_is_cut_between_characters() {
+        let long = Letter::from(DeadLetter { error: format!("a{}", "ü".repeat(1_000)), ..letter() });
+        assert_eq!(read_back(&long).record.error, format!("a{}", "ü".repeat(511)));
+    }
+
+    fn check_refused(change: impl Fn(&mut DeadLetterHeader), dropped: Option<&str>, expected: &str) {
+        let mut headers = Letter::from(letter()).headers();
+        headers.retain(|header| Some(header.key.as_str()) != dropped);
+        headers.iter_mut().for_each(change);
+        let error = Letter::read(None, None, None, pairs(&headers)).unwrap().unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_letter_is_told() {
+        assert_eq!(Letter::read(None, Some(b"x"), None, [("trace", None)]), None);
+        let set = |name: &'static str, value: Option<&'static str>| {
+            move |header: &mut DeadLetterHeader| {
+                if header.key == name {
+                    header.value = value.map(|text| text.as_bytes().to_vec());
+                }
+            }
+        };
+        check_refused(|_| {}, Some(TOPIC), "header `__streams.errors.topic` is missing");
+        check_refused(set(OFFSET, None), None, "header `__streams.errors.offset` is no text");
+        let number = "header `__streams.errors.partition` is \"3000000000\", not a number in its range";
+        check_refused(set(PARTITION, Some("3000000000")), None, number);
+    }
+}
