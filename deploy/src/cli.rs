@@ -151,7 +151,7 @@ A killed broker loses nothing that it has acknowledged. After a power loss the l
 /// What is published.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ScenarioArgs {
-    /// A shipped scenario (demo, smoke, steady) or a scenario file
+    /// A shipped scenario (demo, disorder, smoke, steady) or a scenario file
     #[arg(long, value_name = "NAME|FILE")]
     pub scenario: Option<String>,
     /// Which variant of it; the same seed gives the same bytes

@@ -160,9 +160,8 @@ impl Generator {
     /// What disorder does to every partition that has events; nothing for a scenario without. Cost: as [`Self::records_total`].
     pub fn disorder(&self) -> Vec<record::Disorder> {
         let Some(rules) = &self.plan.disorder else { return Vec::new() };
-        let of = |place: StreamPartition| {
-            self.counts(rules, place).record(place.stream, place.partition, self.plan.seed)
-        };
+        let of =
+            |place: StreamPartition| self.counts(rules, place).record(place.stream, place.partition, self.plan.seed);
         self.partitions().into_keys().map(of).collect()
     }
 

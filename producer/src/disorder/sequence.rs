@@ -108,7 +108,8 @@ struct Gaps {
 impl Gaps {
     fn new(rules: &Disorder, place: StreamPartition) -> Self {
         let changes = |kind: ChangeKind| {
-            let changes = rules.schema_changes.iter().filter(|change| (change.stream, change.kind) == (place.stream, kind));
+            let changes =
+                rules.schema_changes.iter().filter(|change| (change.stream, change.kind) == (place.stream, kind));
             changes.map(|change| change.offsets_ms.clone()).collect()
         };
         let idle = rules.idle.iter().filter(|idle| (idle.stream, idle.partition) == (place.stream, place.partition));
