@@ -199,11 +199,8 @@ impl Sequence {
     }
 
     fn choose(&mut self, before: Option<i64>) -> Option<(Pending, i64)> {
-        // A moment is known as soon as there is a held record: something scored came before it.
-        if let (Some(greatest), Some(moment), Some(Reverse(first))) = (self.greatest, before, self.held.peek())
-            && first.at <= greatest
-        {
-            return self.held.pop().map(|Reverse(pending)| (pending, moment));
+        if let Some(late) = self.release(before) {
+            return Some(late);
         }
         // Whatever is drawn from here on is due at the next event's time at the earliest.
         while self.events.next_time().is_some_and(|time| self.due.peek().is_none_or(|Reverse(first)| first.at > time)) {
@@ -211,9 +208,18 @@ impl Sequence {
                 self.draw(slot);
             }
         }
-        let next = self.due.pop().map(|Reverse(pending)| (pending, pending.at));
+        // The last that were drawn may all be of a clock so slow that they are late already.
+        let next = self.due.pop().map(|Reverse(pending)| (pending, pending.at)).or_else(|| self.release(before));
         debug_assert!(next.is_some() || self.held.is_empty(), "the anchor lets every late record go");
         next
+    }
+
+    /// The first late record, if what makes it late has come.
+    fn release(&mut self, before: Option<i64>) -> Option<(Pending, i64)> {
+        let greatest = self.greatest?;
+        let Reverse(late) = self.held.peek().copied().filter(|Reverse(first)| first.at <= greatest)?;
+        self.held.pop();
+        Some((late, late.slot.event_time.max(before?)))
     }
 
     /// Decides what becomes of an event.
