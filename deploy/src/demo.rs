@@ -251,7 +251,7 @@ fn report(
     let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
     alerts.sort_by(|a, b| (&a.alert_id, a.sequence).cmp(&(&b.alert_id, b.sequence)));
-    let window_ms = settings.streams()?.iter().map(|stream| stream.window.size_ms).max().unwrap_or(0);
+    let window_ms = settings.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);
     let grace_ms = score::grace_ms(window_ms);
     let delivery = settings.delivery()?;
     let OutputLocation::Folder(folder) = delivery.output else { anyhow::bail!("a demo stores in a folder") };
