@@ -15,7 +15,7 @@ use tidewatch_processor::ProcessorConfig;
 use tidewatch_producer::schedule::Pace;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::record::{Alert, Truth};
-use tidewatch_schemas::{Record, wire};
+use tidewatch_schemas::{Record, schema, wire};
 use tidewatch_sink::TopicKind;
 use tidewatch_sink::config::OutputLocation;
 use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
@@ -259,11 +259,7 @@ fn report(
     let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
     alerts.sort_by(|a, b| (&a.alert_id, a.sequence).cmp(&(&b.alert_id, b.sequence)));
-    let length_ms = |stream: &std::sync::Arc<tidewatch_processor_core::StreamConfig>| {
-        let (start, end) = stream.window.last_of(0);
-        end - start
-    };
-    let window_ms = settings.streams()?.iter().map(length_ms).max().unwrap_or(0);
+    let window_ms = settings.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);
     let grace_ms = score::grace_ms(window_ms);
     let delivery = settings.delivery()?;
     let OutputLocation::Folder(folder) = delivery.output else { anyhow::bail!("a demo stores in a folder") };
@@ -286,6 +282,7 @@ fn report(
 }
 
 /// All records of a topic, in the order of partitions and offsets.
+/// All records of this kind; the truth topic has two.
 fn read_all<R: Record>(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<Vec<R>> {
     let partitions = Admin::connect(kafka)?.partitions(topic)?;
     let mut reader = PartitionReader::new(kafka, true)?;
@@ -295,11 +292,20 @@ fn read_all<R: Record>(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<Vec<R
     while !reader.is_at_end() {
         for message in reader.read(BATCH_MAX, WAIT)?.iter() {
             let place = (message.partition(), message.offset());
-            let record = wire::decode(message.value().unwrap_or_default());
+            let value = message.value().unwrap_or_default();
+            if is_of_another_kind::<R>(value) {
+                continue;
+            }
+            let record = wire::decode(value);
             records.push(record.with_context(|| format!("{topic} partition {} offset {}", place.0, place.1))?);
         }
     }
     Ok(records)
+}
+
+fn is_of_another_kind<R: Record>(value: &[u8]) -> bool {
+    let Ok((wire::Header::Fingerprint(fingerprint), _)) = wire::read_header(value) else { return false };
+    schema::by_fingerprint(fingerprint).is_some_and(|schema| schema.name() != R::NAME)
 }
 
 /// FNV-1a over the records' bytes.

@@ -7,6 +7,7 @@
 //! Invariant: an event is a function of (scenario, seed, entity, index). Only `publisher` and `replay` look at a clock, and
 //! what they see goes into a header, never into a value.
 
+pub mod disorder;
 pub mod fault;
 pub mod generator;
 pub mod metrics;

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tidewatch_schemas::Record;
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::record::Truth;
+use tidewatch_schemas::record::{Disorder, Truth};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_topic_io::{KafkaConfig, KafkaError, Outgoing, Writer};
 
@@ -52,18 +52,18 @@ pub struct PublishJob<'a> {
     pub kafka: &'a KafkaConfig,
     /// Publish the truth about these events first. A resumed job has it published already, if its limit is the same.
     pub truth: bool,
-    /// Events that each partition has already.
+    /// Records that each partition has already; with `[disorder]`, published with the same limit.
     pub resume_from: BTreeMap<StreamPartition, u64>,
 }
 
 /// What was published.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PublishSummary {
-    /// Events by stream.
+    /// Records by stream: events, and what disorder made of them.
     pub published: BTreeMap<StreamKind, u64>,
-    /// Events by partition, those that were there already included: the `resume_from` of the next job.
+    /// Records by partition, those that were there already included: the `resume_from` of the next job.
     pub positions: BTreeMap<StreamPartition, u64>,
-    /// Truth records.
+    /// Truth records: faults, and the disorder of each partition.
     pub truth: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
@@ -78,7 +78,7 @@ pub struct PublishSummary {
 }
 
 impl PublishSummary {
-    /// Events over all streams.
+    /// Records over all streams.
     pub fn events(&self) -> u64 {
         self.published.values().sum()
     }
@@ -141,7 +141,7 @@ pub(crate) fn publish_to<O: Outlet>(
     if job.truth {
         summary.truth = publish_truth(job, &generator, &mut open()?)?;
     }
-    let left = left(&generator, &job.resume_from);
+    let left = left(&generator.records_total(), &job.resume_from);
     progress.set_target(left.values().sum());
     let first_time = first_time(&generator, &job.resume_from);
     let clock = Clock::start();
@@ -179,17 +179,30 @@ fn check(job: &PublishJob<'_>) -> Result<(), PublishError> {
     if job.partitions < 1 {
         return setting("partitions", format!("{} is not above 0", job.partitions));
     }
+    if let Some(rules) = &job.scenario.disorder {
+        if let Some(partition) = rules.partition_beyond(job.partitions) {
+            let problem = format!("{} are too few: the scenario has partition {partition} go idle", job.partitions);
+            return setting("partitions", problem);
+        }
+        if rules.needs_schemas() && job.framing != Framing::SingleObject {
+            let problem = "a registry's id stands for one schema, and the scenario writes several; use single-object";
+            return setting("framing", problem.to_owned());
+        }
+    }
     match job.pace.problem() {
         Some(problem) => setting("pace", problem),
         None => Ok(()),
     }
 }
 
-/// Events that each partition still lacks.
-fn left(generator: &Generator, resume_from: &BTreeMap<StreamPartition, u64>) -> BTreeMap<StreamPartition, u64> {
+/// Records that each partition still lacks.
+fn left(
+    total: &BTreeMap<StreamPartition, u64>,
+    resume_from: &BTreeMap<StreamPartition, u64>,
+) -> BTreeMap<StreamPartition, u64> {
     let rest =
         |place: &StreamPartition, events: u64| events.saturating_sub(resume_from.get(place).copied().unwrap_or(0));
-    generator.partitions().into_iter().map(|(place, events)| (place, rest(&place, events))).collect()
+    total.iter().map(|(place, records)| (*place, rest(place, *records))).collect()
 }
 
 /// Event time of the schedule's first event: a resumed schedule begins where the other ended.
@@ -197,7 +210,7 @@ fn first_time(generator: &Generator, resume_from: &BTreeMap<StreamPartition, u64
     if resume_from.is_empty() {
         return generator.start_ms();
     }
-    let next = |place| generator.events(place, resume_from.get(&place).copied().unwrap_or(0)).next_time();
+    let next = |place| generator.records(place, resume_from.get(&place).copied().unwrap_or(0)).next_moment();
     generator.partitions().into_keys().filter_map(next).min().unwrap_or(generator.start_ms())
 }
 
@@ -238,6 +251,29 @@ fn publish_truth<O: Outlet>(job: &PublishJob<'_>, generator: &Generator, outlet:
             value: Some(&value),
             headers: &headers,
             timestamp_ms: Some(truth.onset),
+        };
+        outlet.send(message).map_err(failed)?;
+        count += 1;
+    }
+    for disorder in generator.disorder() {
+        value.clear();
+        wire::encode(&disorder, job.framing, &mut value);
+        let key = format!("{}/{}", disorder.stream, disorder.partition);
+        let id = format!("disorder/{key}");
+        let headers = [
+            ("ce_specversion", &b"1.0"[..]),
+            ("ce_type", Disorder::TYPE.as_bytes()),
+            ("ce_source", SOURCE),
+            ("ce_id", id.as_bytes()),
+            (INTENDED, now.as_bytes()),
+        ];
+        let message = Outgoing {
+            topic,
+            partition: None,
+            key: Some(key.as_bytes()),
+            value: Some(&value),
+            headers: &headers,
+            timestamp_ms: Some(generator.start_ms()),
         };
         outlet.send(message).map_err(failed)?;
         count += 1;

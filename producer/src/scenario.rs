@@ -10,6 +10,7 @@ mod roster;
 mod tests;
 mod validate;
 
+use crate::disorder::Disorder;
 use crate::fault::{DeclaredFault, Fault, FaultKind, placement};
 use crate::generator::Generator;
 use crate::rate::Profile;
@@ -30,8 +31,9 @@ pub struct ScenarioError {
     pub problem: String,
 }
 
-const SHIPPED: [(&str, &str); 3] = [
+const SHIPPED: [(&str, &str); 4] = [
     ("demo", include_str!("../scenarios/demo.toml")),
+    ("disorder", include_str!("../scenarios/disorder.toml")),
     ("smoke", include_str!("../scenarios/smoke.toml")),
     ("steady", include_str!("../scenarios/steady.toml")),
 ];
@@ -56,6 +58,7 @@ pub struct Scenario {
     pub(crate) entities: Vec<Entity>,
     pub(crate) faults: Vec<DeclaredFault>,
     pub(crate) random_faults: Option<RandomFaults>,
+    pub(crate) disorder: Option<Disorder>,
 }
 
 /// A service's name and place in the graph of dependencies.

@@ -32,7 +32,7 @@ pub struct Topics {
     pub state: String,
     /// What became of every input record; compacted.
     pub ledger: String,
-    /// What the generator injected; the processor does not read it.
+    /// What the generator injected: faults (`truth`), and what it did to each partition (`disorder`); the processor does not read it.
     pub truth: String,
 }
 
@@ -117,6 +117,7 @@ mod tests {
         }
         assert!(builtin("other").is_empty());
         let kinds: std::collections::BTreeSet<&str> = schema::all().iter().map(schema::Schema::name).collect();
-        assert_eq!(topics.with_schemas().len(), kinds.len());
+        // The truth topic has two kinds: faults, and the disorder of partitions.
+        assert_eq!(topics.with_schemas().len() + 1, kinds.len());
     }
 }

@@ -42,7 +42,7 @@ fn before_of(plan: &Plan, at: usize, ends: &[u64], offset_ms: i64) -> u64 {
 }
 
 /// How many of an entity's first `end` events come before a time. Times are monotone in the index.
-fn before(source: &Source, end: u64, offset_ms: i64) -> u64 {
+pub(super) fn before(source: &Source, end: u64, offset_ms: i64) -> u64 {
     let (mut low, mut high) = (0, end);
     while low < high {
         let middle = low + (high - low) / 2;

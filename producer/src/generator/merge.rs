@@ -4,6 +4,7 @@
 
 use super::{Plan, values};
 use crate::generator::values::EventRecord;
+use crate::random::Random;
 use crate::stream::StreamKind;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -30,7 +31,19 @@ struct Cursor {
     record: EventRecord,
 }
 
-/// An event that is about to be published.
+/// Which event: all but its contents.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    cursor: usize,
+    /// Its entity's number.
+    pub(crate) source: usize,
+    pub(crate) index: u64,
+    pub(crate) event_time: i64,
+    /// What its disorder is drawn from.
+    pub(crate) random: Random,
+}
+
+/// An event, made.
 #[derive(Debug)]
 pub struct GeneratedEvent<'a> {
     /// Its stream.
@@ -83,6 +96,12 @@ impl PartitionEvents {
 
     /// The next event.
     pub fn next_event(&mut self) -> Option<GeneratedEvent<'_>> {
+        let slot = self.next_slot()?;
+        Some(self.make(slot))
+    }
+
+    /// The next event, to be made later.
+    pub(crate) fn next_slot(&mut self) -> Option<Slot> {
         let mut top = self.waiting.peek_mut()?;
         let Reverse((offset_ms, at)) = *top;
         let cursor = &mut self.cursors[at];
@@ -98,14 +117,21 @@ impl PartitionEvents {
             std::collections::binary_heap::PeekMut::pop(top);
         }
         let event_time = self.plan.start_ms + offset_ms;
-        values::fill(source, index, event_time, &mut cursor.record);
-        Some(GeneratedEvent {
+        Some(Slot { cursor: at, source: cursor.source, index, event_time, random: source.disorder })
+    }
+
+    /// Makes an event that was next before.
+    pub(crate) fn make(&mut self, slot: Slot) -> GeneratedEvent<'_> {
+        let Slot { cursor, source, index, event_time, .. } = slot;
+        let (source, record) = (&self.plan.sources[source], &mut self.cursors[cursor].record);
+        values::fill(source, index, event_time, record);
+        GeneratedEvent {
             stream: source.entity.stream,
             partition: source.partition,
             entity: &source.entity.key,
             index,
             event_time,
-            record: &cursor.record,
-        })
+            record,
+        }
     }
 }

@@ -99,6 +99,18 @@ impl EventRecord {
         }
     }
 
+    /// The same at another event time.
+    pub(super) fn at(&self, time_ms: i64) -> Self {
+        let mut copy = self.clone();
+        match &mut copy {
+            Self::ServiceCall(record) => record.event_time = time_ms,
+            Self::Infrastructure(record) => record.event_time = time_ms,
+            Self::Beacon(record) => record.event_time = time_ms,
+            Self::Check(record) => record.event_time = time_ms,
+        }
+        copy
+    }
+
     /// Appends the framed record.
     pub fn encode(&self, framing: Framing, out: &mut Vec<u8>) {
         match self {

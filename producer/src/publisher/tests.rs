@@ -90,6 +90,32 @@ fn a_stop_and_a_resumption_change_nothing_either() {
 }
 
 #[test]
+fn disorder_is_the_same_whatever_the_threads_the_pace_and_a_stop() {
+    static DISORDER: LazyLock<Scenario> = LazyLock::new(|| Scenario::shipped("disorder").unwrap().with_events(20_000));
+    let job = PublishJob { scenario: &DISORDER, events: None, ..job() };
+    let (one, generator) = (published(&job), DISORDER.generator(1, 3));
+    let sent: u64 = generator.records_total().values().sum();
+    let inputs =
+        |log: &Log| log.iter().filter(|((topic, _), _)| *topic != TOPICS.truth).map(|(_, m)| m.len()).sum::<usize>();
+    assert_eq!(inputs(&one) as u64, sent);
+    assert_ne!(sent, 20_000);
+    for pace in [Pace::Unlimited, Pace::Rate(1e9)] {
+        assert_eq!(published(&PublishJob { pace, threads: 4, ..job.clone() }), one, "{pace:?}");
+    }
+    let positions: BTreeMap<StreamPartition, u64> =
+        generator.records_total().into_iter().map(|(place, records)| (place, records / 3)).collect();
+    let rest = published(&PublishJob { truth: false, resume_from: positions.clone(), ..job.clone() });
+    for (place, position) in positions {
+        let at = (place.stream.topic(&TOPICS).to_owned(), Some(place.partition));
+        assert_eq!(rest[&at], one[&at][position as usize..], "{place:?}");
+    }
+    let truth = &one[&(TOPICS.truth.clone(), None)];
+    let told: Vec<Disorder> = truth.iter().filter_map(|message| wire::decode(&message.value).ok()).collect();
+    assert_eq!(told, generator.disorder());
+    assert_eq!(truth.len(), told.len() + generator.truth().count());
+}
+
+#[test]
 fn truth_comes_first_and_headers_are_complete() {
     let memory = Memory::default();
     let all = PublishJob { events: None, threads: 2, ..job() };
@@ -152,6 +178,14 @@ fn impossible_jobs_are_refused() {
     };
     check(PublishJob { threads: 0, ..job() }, "threads: 0 is not between 1 and 64");
     check(PublishJob { partitions: 0, ..job() }, "partitions: 0 is not above 0");
+    let disorder = Scenario::shipped("disorder").unwrap();
+    let framing = Framing::Confluent { schema_id: 1 };
+    let wanted = "framing: a registry's id stands for one schema, and the scenario writes several; use single-object";
+    check(PublishJob { scenario: &disorder, framing, ..job() }, wanted);
+    let beyond = Scenario::shipped_toml("disorder").unwrap().replace("partition = 0", "partition = 3");
+    let beyond = Scenario::from_toml(&beyond, "beyond").unwrap();
+    let wanted = "partitions: 3 are too few: the scenario has partition 3 go idle";
+    check(PublishJob { scenario: &beyond, ..job() }, wanted);
     check(PublishJob { pace: Pace::Rate(-1.0), ..job() }, "pace: a rate of -1 events/s is not above 0");
 }
 

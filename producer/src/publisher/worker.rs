@@ -1,9 +1,9 @@
-//! One publishing thread: its partitions' events merged by event time, each sent at its intended time.
+//! One publishing thread: its partitions' records merged by moment, each sent at its intended time.
 //!
 //! Invariant: looks at `stop` before every event and at least every 20 ms while waiting.
 
 use super::{INTENDED, PublishError, PublishJob, PublishSummary, SOURCE};
-use crate::generator::{GeneratedEvent, Generator, PartitionEvents, StreamPartition};
+use crate::generator::{Generator, PartitionRecords, PublishedRecord, StreamPartition};
 use crate::metrics;
 use crate::outlet::{Digits, Outlet};
 use crate::progress::Progress;
@@ -63,7 +63,7 @@ pub(super) struct Worker<'a> {
 /// One partition of a thread.
 struct Lane {
     place: StreamPartition,
-    events: PartitionEvents,
+    records: PartitionRecords,
     sent: u64,
     /// Events and bytes that are not reported yet.
     fresh: (u64, u64),
@@ -80,7 +80,7 @@ impl Worker<'_> {
 
     fn send_all<O: Outlet>(&self, places: &[StreamPartition], outlet: &mut O) -> Result<Tally, PublishError> {
         let mut lanes: Vec<Lane> = places.iter().map(|place| self.lane(*place)).collect();
-        let next = |(at, lane): (usize, &Lane)| lane.events.next_time().map(|time| Reverse((time, at)));
+        let next = |(at, lane): (usize, &Lane)| lane.records.next_moment().map(|time| Reverse((time, at)));
         let mut waiting: BinaryHeap<Reverse<(i64, usize)>> = lanes.iter().enumerate().filter_map(next).collect();
         let mut tally = Tally::default();
         let mut value = Vec::with_capacity(256);
@@ -96,13 +96,13 @@ impl Worker<'_> {
                 tally.behind.record(behind);
             }
             let lane = &mut lanes[at];
-            let Some(event) = lane.events.next_event() else { continue };
+            let Some(record) = lane.records.next_record() else { continue };
             value.clear();
-            event.encode(self.job.framing, &mut value);
-            let bytes = self.send(&event, &value, sending.intended_ms, outlet)?;
+            let has_value = record.encode(self.job.framing, &mut value);
+            let bytes = self.send(&record, has_value.then_some(value.as_slice()), sending.intended_ms, outlet)?;
             lane.sent += 1;
             lane.fresh = (lane.fresh.0 + 1, lane.fresh.1 + bytes);
-            if let Some(next_time) = lane.events.next_time() {
+            if let Some(next_time) = lane.records.next_moment() {
                 waiting.push(Reverse((next_time, at)));
             }
             since_report += 1;
@@ -118,7 +118,7 @@ impl Worker<'_> {
 
     fn lane(&self, place: StreamPartition) -> Lane {
         let begin = self.job.resume_from.get(&place).copied().unwrap_or(0);
-        Lane { place, events: self.generator.events(place, begin), sent: 0, fresh: (0, 0) }
+        Lane { place, records: self.generator.records(place, begin), sent: 0, fresh: (0, 0) }
     }
 
     fn is_stopped(&self) -> bool {
@@ -132,11 +132,12 @@ impl Worker<'_> {
 
     fn send<O: Outlet>(
         &self,
-        event: &GeneratedEvent<'_>,
-        value: &[u8],
+        record: &PublishedRecord<'_>,
+        value: Option<&[u8]>,
         intended_ms: u64,
         outlet: &mut O,
     ) -> Result<u64, PublishError> {
+        let event = &record.event;
         let topic = event.stream.topic(self.job.topics);
         let intended = Digits::of(intended_ms);
         let headers = [
@@ -149,12 +150,12 @@ impl Worker<'_> {
             topic,
             partition: Some(event.partition),
             key: Some(event.entity.as_bytes()),
-            value: Some(value),
+            value,
             headers: &headers,
             timestamp_ms: Some(event.event_time),
         };
         outlet.send(message).map_err(|source| PublishError::Kafka { topic: topic.to_owned(), source })?;
-        Ok((event.entity.len() + value.len()) as u64)
+        Ok((event.entity.len() + value.map_or(0, <[u8]>::len)) as u64)
     }
 
     fn report(&self, lanes: &mut [Lane], event_time: i64, behind: Duration, tally: &mut Tally) {

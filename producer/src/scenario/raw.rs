@@ -2,6 +2,8 @@
 //!
 //! Invariant: unknown keys are refused; every key is documented in `SCENARIOS.md`.
 
+use crate::disorder::ChangeKind;
+use crate::disorder::poison::Poison;
 use crate::fault::FaultKind;
 use crate::stream::{Measure, Region, StreamKind};
 use serde::Deserialize;
@@ -23,6 +25,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) fault: Vec<Fault>,
     pub(super) random_faults: Option<RandomFaults>,
+    pub(super) disorder: Option<Disorder>,
 }
 
 #[derive(Deserialize)]
@@ -184,6 +187,97 @@ pub(super) struct RandomKind {
     pub(super) correlated: u32,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Disorder {
+    pub(super) assumes: Assumes,
+    pub(super) reorder: Option<Delayed>,
+    pub(super) late: Option<Late>,
+    pub(super) duplicates: Option<Delayed>,
+    pub(super) drops: Option<Drops>,
+    pub(super) poison: Option<Poisoned>,
+    #[serde(default)]
+    pub(super) skew: Vec<Skew>,
+    #[serde(default)]
+    pub(super) idle: Vec<Idle>,
+    #[serde(default)]
+    pub(super) schema_change: Vec<SchemaChange>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Assumes {
+    pub(super) disorder: String,
+    pub(super) final_after: String,
+    #[serde(default = "an_hour")]
+    pub(super) future_max: String,
+    #[serde(default = "ten_minutes")]
+    pub(super) event_id_memory: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Delayed {
+    pub(super) share: f64,
+    pub(super) within: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Late {
+    pub(super) share: f64,
+    pub(super) by: [String; 2],
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drops {
+    pub(super) share: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Poisoned {
+    pub(super) share: f64,
+    pub(super) kinds: Option<Vec<Poison>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Skew {
+    #[serde(default = "default_stream")]
+    pub(super) stream: StreamKind,
+    pub(super) service: Option<String>,
+    pub(super) instance: Option<String>,
+    pub(super) entity: Option<String>,
+    pub(super) fast: Option<String>,
+    pub(super) slow: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Idle {
+    pub(super) stream: StreamKind,
+    pub(super) partition: i32,
+    pub(super) from: String,
+    pub(super) to: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SchemaChange {
+    pub(super) stream: StreamKind,
+    pub(super) kind: ChangeKind,
+    pub(super) from: String,
+    pub(super) to: Option<String>,
+}
+
+fn an_hour() -> String {
+    "1h".to_owned()
+}
+fn ten_minutes() -> String {
+    "10m".to_owned()
+}
 fn one() -> u32 {
     1
 }

@@ -306,7 +306,7 @@ fn impossible_random_faults() {
 fn a_file_that_is_not_there_names_what_there_is() {
     let error = Scenario::load(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/x.toml: scenario file: cannot be read ("), "{error}");
-    assert!(error.ends_with("; name a file or a shipped scenario: demo, smoke, steady"), "{error}");
+    assert!(error.ends_with("; name a file or a shipped scenario: demo, disorder, smoke, steady"), "{error}");
 }
 
 #[test]
@@ -398,6 +398,73 @@ fn the_others_have_what_they_promise() {
     assert_eq!(steady.entities().len(), 100);
     assert!(steady.truth(1).is_empty());
     assert_eq!(steady.with_events(77).generator(1, 3).events_total(), 77);
+}
+
+#[test]
+fn disorder_whose_outcome_is_not_certain_is_refused() {
+    let rules = "[disorder.assumes]\ndisorder = \"5s\"\nfinal_after = \"20s\"\n[disorder.reorder]\nshare = 0.5\nwithin = \"2s\"\n";
+    let with = |more: &str| Scenario::from_toml(&format!("{RIGHT}\n{rules}{more}"), "a.toml");
+    assert!(with("").unwrap().disorder.is_some());
+    let skew = |skew: &str| format!("[[disorder.skew]]\nservice = \"cart\"\n{skew}");
+    for (more, wanted) in [
+        (
+            "[disorder.late]\nshare = 0.1\nby = [\"19s\", \"1m\"]".to_owned(),
+            "disorder.late.by[0]: is shorter than disorder.assumes.final_after; such an event may still be in time",
+        ),
+        (
+            "[disorder.late]\nshare = 0.1\nby = [\"60s\", \"59s\"]".to_owned(),
+            "disorder.late.by[1]: is shorter than by[0]; swap the two",
+        ),
+        (
+            "[disorder.late]\nshare = 0.1\nby = [\"60s\", \"25h\"]".to_owned(),
+            "disorder.late.by[1]: is not between 1ms and 24h: records wait for so long in memory",
+        ),
+        (
+            "[disorder.duplicates]\nshare = 0.1\nwithin = \"10m\"".to_owned(),
+            "disorder.duplicates.within: is not shorter than disorder.assumes.event_id_memory; the id would be forgotten by then",
+        ),
+        (
+            "[disorder.drops]\nshare = 0.6\n[disorder.poison]\nshare = 0.5".to_owned(),
+            "disorder: the shares of drops, poison, late and duplicates add up to 1.1; keep them within 1",
+        ),
+        (
+            "[disorder.poison]\nshare = 0.5\nkinds = []".to_owned(),
+            "disorder.poison.kinds: is empty; leave it out for all kinds",
+        ),
+        ("[disorder.drops]\nshare = 1.5".to_owned(), "disorder.drops.share: 1.5 is not between 0 and 1"),
+        (skew(""), "disorder.skew[0]: is neither fast nor slow; give one of the two"),
+        (skew("fast = \"0s\""), "disorder.skew[0]: is no skew; give a span above zero"),
+        (
+            skew("fast = \"4s\""),
+            "disorder.skew[0]: with disorder.reorder.within (and the skews before) exceeds disorder.assumes.disorder, so events \
+             might be late or not; make it smaller, or slow by final_after, or fast by more than future_max",
+        ),
+        (
+            format!("{}\n{}", skew("slow = \"20s\""), skew("fast = \"2s\"")),
+            "disorder.skew[1]: \"cart/amer-1\" has a skew already; keep one",
+        ),
+        (
+            "[[disorder.idle]]\nstream = \"beacons\"\npartition = 0\nfrom = \"1h\"".to_owned(),
+            "disorder.idle[0].stream: the scenario has no beacons; declare a [[stream]] of it",
+        ),
+        (
+            "[[disorder.idle]]\nstream = \"checks\"\npartition = -1\nfrom = \"1h\"".to_owned(),
+            "disorder.idle[0].partition: is not a partition's number, from 0",
+        ),
+        (
+            "[[disorder.schema_change]]\nstream = \"checks\"\nkind = \"compatible\"\nfrom = \"2h\"\nto = \"1h\""
+                .to_owned(),
+            "disorder.schema_change[0].to: is not after from; make it later or leave it out",
+        ),
+    ] {
+        assert_eq!(with(&more).expect_err(&more).to_string(), format!("a.toml: {wanted}"));
+    }
+    let none = rules.replace("within = \"2s\"", "within = \"6s\"");
+    let error = Scenario::from_toml(&format!("{RIGHT}\n{none}"), "a.toml").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a.toml: disorder.reorder.within: is longer than disorder.assumes.disorder; such an event might be late or not"
+    );
 }
 
 #[test]

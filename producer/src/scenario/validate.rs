@@ -2,6 +2,7 @@
 //!
 //! Invariant: what passes can be generated for any seed without an error.
 
+mod disorder;
 mod faults;
 mod rate;
 
@@ -44,12 +45,16 @@ pub(super) fn scenario(text: &str, name: &str) -> Checked<Scenario> {
         entities,
         faults: Vec::new(),
         random_faults: None,
+        disorder: None,
     };
     for (number, fault) in file.fault.iter().enumerate() {
         scenario.faults.push(checker.fault(&format!("fault[{number}]"), fault, &scenario)?);
     }
     if let Some(rules) = &file.random_faults {
         scenario.random_faults = Some(checker.random_faults(rules, &scenario)?);
+    }
+    if let Some(rules) = &file.disorder {
+        scenario.disorder = Some(checker.disorder(rules, &scenario)?);
     }
     Ok(scenario)
 }

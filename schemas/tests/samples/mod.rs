@@ -30,6 +30,7 @@ leaf! {
     Severity: |v| Value::Enum(*v as u32, v.as_str().into());
     Correction: |v| Value::Enum(*v as u32, v.as_str().into());
     std::collections::BTreeMap<String, String>: |v| Value::Map(v.iter().map(|(k, x)| (k.clone(), x.leaf())).collect());
+    std::collections::BTreeMap<String, i64>: |v| Value::Map(v.iter().map(|(k, x)| (k.clone(), x.leaf())).collect());
     Vec<String>: |v| Value::Array(v.iter().map(Leaf::leaf).collect());
     Vec<WindowSpan>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<DetectorScore>: |v| Value::Array(v.iter().map(Tree::tree).collect());
@@ -73,6 +74,7 @@ draw! {
     Severity: prop::sample::select(Severity::ALL);
     Correction: prop::sample::select(Correction::ALL);
     std::collections::BTreeMap<String, String>: btree_map(text(), text(), 0..2);
+    std::collections::BTreeMap<String, i64>: btree_map(text(), any::<i64>(), 0..2);
     Vec<String>: vec(text(), 0..3);
     Vec<WindowSpan>: vec(WindowSpan::draw(), 0..3);
     Vec<DetectorScore>: vec(DetectorScore::draw(), 0..4);
@@ -128,6 +130,8 @@ kinds! {
     State { format_version, stream, partition, entity, input_offset, checksum, payload }
     Ledger { group, stream, topic, partition, begin_offset, from_offset, to_offset, read, scored, late, dead_lettered,
         duplicate, filtered, windows, revisions, metrics, forecasts, alerts }
+    Disorder { stream, partition, seed, events, sent, scored, late, duplicates, dead_letters, dropped, idle, reordered,
+        skewed, evolved }
     Truth { fault_id, kind, stream, entity, measure, labels, onset, end, magnitude, cause, seed }
 }
 
@@ -147,6 +151,7 @@ macro_rules! every_kind {
         $check!(state, State);
         $check!(ledger, Ledger);
         $check!(truth, Truth);
+        $check!(disorder, Disorder);
     };
 }
 

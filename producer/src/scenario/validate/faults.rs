@@ -10,9 +10,23 @@ use crate::stream::StreamKind;
 /// Share of the room (entities x time) that random faults and their gaps may take, so that each finds a place.
 const ROOM_SHARE_MAX: f64 = 0.5;
 
+/// Entities as a table names them: all of a service, one of its instances, or one by its key.
+pub(super) struct Whom<'a> {
+    pub(super) stream: StreamKind,
+    pub(super) service: Option<&'a str>,
+    pub(super) instance: Option<&'a str>,
+    pub(super) entity: Option<&'a str>,
+}
+
 impl Checker<'_> {
     pub(super) fn fault(&self, at: &str, fault: &raw::Fault, scenario: &Scenario) -> Checked<DeclaredFault> {
-        let targets = self.targets(at, fault, scenario)?;
+        let whom = Whom {
+            stream: fault.stream,
+            service: fault.service.as_deref(),
+            instance: fault.instance.as_deref(),
+            entity: fault.entity.as_deref(),
+        };
+        let targets = self.targets(at, &whom, scenario)?;
         let measures = fault.stream.measures();
         let measure = fault.measure.unwrap_or(measures[0]);
         if !measures.contains(&measure) {
@@ -55,20 +69,20 @@ impl Checker<'_> {
         Ok(DeclaredFault { kind: fault.kind, targets, measure, onset_ms, duration_ms, magnitude, origin })
     }
 
-    fn targets(&self, at: &str, fault: &raw::Fault, scenario: &Scenario) -> Checked<Vec<usize>> {
-        let of_stream = || scenario.entities.iter().enumerate().filter(|(_, entity)| entity.stream == fault.stream);
-        match (&fault.service, &fault.entity) {
+    pub(super) fn targets(&self, at: &str, whom: &Whom<'_>, scenario: &Scenario) -> Checked<Vec<usize>> {
+        let of_stream = || scenario.entities.iter().enumerate().filter(|(_, entity)| entity.stream == whom.stream);
+        match (whom.service, whom.entity) {
             (Some(_), Some(_)) => self.fail(format!("{at}.entity"), "contradicts service; keep one of the two"),
             (None, None) => self.fail(at, "names nobody; give service (and instance) or entity"),
-            (None, Some(_)) if fault.instance.is_some() => {
+            (None, Some(_)) if whom.instance.is_some() => {
                 self.fail(format!("{at}.instance"), "belongs to service, not to entity; remove it")
             }
-            (None, Some(key)) => match of_stream().find(|(_, entity)| entity.key == *key) {
+            (None, Some(key)) => match of_stream().find(|(_, entity)| entity.key == key) {
                 Some((number, _)) => Ok(vec![number]),
                 None => {
                     let example = of_stream().next().map_or("none", |(_, entity)| entity.key.as_str());
                     let problem =
-                        format!("{} has no entity \"{key}\"; keys look like \"{example}\"", fault.stream.name());
+                        format!("{} has no entity \"{key}\"; keys look like \"{example}\"", whom.stream.name());
                     self.fail(format!("{at}.entity"), problem)
                 }
             },
@@ -78,9 +92,9 @@ impl Checker<'_> {
                 let all: Vec<(usize, &Entity)> =
                     of_stream().filter(|(_, entity)| entity.service == Some(service)).collect();
                 let problem =
-                    format!("service \"{name}\" has no entities in {}; add it to the stream", fault.stream.name());
+                    format!("service \"{name}\" has no entities in {}; add it to the stream", whom.stream.name());
                 self.require(!all.is_empty(), format!("{at}.service"), problem)?;
-                let Some(instance) = &fault.instance else {
+                let Some(instance) = whom.instance else {
                     return Ok(all.into_iter().map(|(number, _)| number).collect());
                 };
                 // An instance's name is the call's second field, and the end of a pod's.
@@ -100,7 +114,7 @@ impl Checker<'_> {
         }
     }
 
-    fn onset(&self, field: &str, text: &str, scenario: &Scenario) -> Checked<i64> {
+    pub(super) fn onset(&self, field: &str, text: &str, scenario: &Scenario) -> Checked<i64> {
         let offset = humantime::parse_duration(text).ok().and_then(|offset| i64::try_from(offset.as_millis()).ok());
         let date = || text.parse::<jiff::Timestamp>().ok().map(|date| date.as_millisecond() - scenario.start_ms);
         let Some(onset_ms) = offset.or_else(date) else {
