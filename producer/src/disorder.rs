@@ -8,7 +8,7 @@
 //! # Why the counts are exact
 //!
 //! An event happens at `t`. Its record carries the time `s = t + skew` and comes on time at the moment `t + delay`, where
-//! `0 <= delay <= reorder.within`. Records are published by moment ([`sequence`]). Let `M` be the greatest `s` of the scored records
+//! `0 <= delay <= reorder.within`. Records are published by moment (`sequence`). Let `M` be the greatest `s` of the scored records
 //! that a partition has had: the processor's watermark is `M - disorder`.
 //!
 //! - *On time*: with `fast` and `slow` the greatest skews, `M <= moment + fast` and `s >= moment - within - slow`, so `M - s` is at most
