@@ -180,56 +180,122 @@ fn events(len: usize) -> impl Strategy<Value = Vec<Given>> {
     )
 }
 
-/// (window end, entity) -> its values.
-type ReferenceWindows = BTreeMap<(i64, String), Vec<f64>>;
+/// (end, start, entity) of a window -> its values.
+type ReferenceWindows = BTreeMap<(i64, i64, String), Vec<f64>>;
 
-/// What a person with a spreadsheet would do: the closed windows, and which events are late.
-fn reference(events: &[Given], size: i64, slide: i64) -> (ReferenceWindows, Vec<bool>) {
+/// What a person with a spreadsheet would do: the windows that are final, and which events are late.
+fn reference(events: &[Given], settings: &StreamSettings) -> (ReferenceWindows, Vec<bool>) {
     let (mut windows, mut late) = (ReferenceWindows::new(), Vec::new());
-    let mut closed_until = i64::MIN;
+    let mut final_until = i64::MIN;
     for event in events {
-        let first = (event.event_time - size).div_euclid(slide) + 1;
-        let starts: Vec<i64> = (first..).map(|n| n * slide).take_while(|&s| s <= event.event_time).collect();
-        let open: Vec<i64> = starts.into_iter().filter(|start| start + size > closed_until).collect();
+        let spans = match settings.window {
+            WindowSettings::Tumbling(size) => fixed_windows(event.event_time, size, size),
+            WindowSettings::Hopping([size, slide]) => fixed_windows(event.event_time, size, slide),
+            WindowSettings::Session(gap) => vec![session(&mut windows, event, gap, final_until)],
+        };
+        let open: Vec<(i64, i64)> = spans.into_iter().filter(|&(_, end)| end > final_until).collect();
         late.push(open.is_empty());
-        for start in open {
-            windows.entry((start + size, event.entity.clone())).or_default().push(event.value);
+        for (start, end) in open {
+            windows.entry((end, start, event.entity.clone())).or_default().push(event.value);
         }
-        closed_until = closed_until.max(event.event_time - 5 * SECOND);
+        let behind = settings.disorder.as_millis() + settings.lateness.as_millis();
+        final_until = final_until.max(event.event_time - behind);
     }
-    windows.retain(|&(end, _), _| end <= closed_until);
+    windows.retain(|&(end, ..), _| end <= final_until);
     (windows, late)
+}
+
+fn fixed_windows(event_time: i64, size: Span, slide: Span) -> Vec<(i64, i64)> {
+    let (size, slide) = (size.as_millis(), slide.as_millis());
+    let earliest = (event_time - size).div_euclid(slide) + 1;
+    let starts = (earliest..).map(|n| n * slide).take_while(|&start| start <= event_time);
+    starts.map(|start| (start, start + size)).collect()
+}
+
+/// The session that the event is part of, once those that it joins are one under that name.
+fn session(windows: &mut ReferenceWindows, event: &Given, gap: Span, final_until: i64) -> (i64, i64) {
+    let (mut start, mut end) = (event.event_time, event.event_time + gap.as_millis());
+    let mut values = Vec::new();
+    let overlaps = |key: &(i64, i64, String)| {
+        key.2 == event.entity && key.0 > final_until && key.1 < end && event.event_time < key.0
+    };
+    let joined: Vec<_> = windows.keys().filter(|key| overlaps(key)).cloned().collect();
+    for key in joined {
+        (start, end) = (start.min(key.1), end.max(key.0));
+        values.extend(windows.remove(&key).unwrap());
+    }
+    if !values.is_empty() {
+        windows.insert((end, start, event.entity.clone()), values);
+    }
+    (start, end)
+}
+
+/// Windows of every kind, size, slide and gap, under any disorder and lateness.
+fn any_windows() -> impl Strategy<Value = StreamSettings> {
+    let window = prop_oneof![
+        (1i64..20_000).prop_map(|size| WindowSettings::Tumbling(Span::from_millis(size))),
+        (1i64..15_000, 1i64..12)
+            .prop_map(|(slide, panes)| WindowSettings::Hopping([slide * panes, slide].map(Span::from_millis))),
+        (1i64..15_000).prop_map(|gap| WindowSettings::Session(Span::from_millis(gap))),
+    ];
+    (window, 0i64..8_000, 0i64..8_000).prop_map(|(window, disorder, lateness)| {
+        let mut settings = settings(SECOND, SECOND);
+        settings.measures[0].detectors.truncate(1);
+        settings.measures[0].forecast = None;
+        let [disorder, lateness] = [disorder, lateness].map(Span::from_millis);
+        StreamSettings { window, disorder, lateness, ..settings }
+    })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn windows_equal_those_of_plain_reference_code(
-        events in events(200),
-        (size, slide) in prop::sample::select(vec![(10, 10), (10, 5), (12, 3), (7, 7), (60, 10)]),
-    ) {
-        let (size, slide) = (size * SECOND, slide * SECOND);
-        let mut engine = Engine::new(settings(size, slide).validate().unwrap(), 3);
+    fn windows_equal_those_of_plain_reference_code(events in events(200), settings in any_windows()) {
+        let mut engine = Engine::new(settings.validate().unwrap(), 3);
         let (effects, ingested) = run(&mut engine, 0, &events);
-        let (windows, late) = reference(&events, size, slide);
+        let (windows, late) = reference(&events, &settings);
 
         prop_assert_eq!(ingested.iter().map(|i| matches!(i, Ingested::Late(_))).collect::<Vec<_>>(), late);
         prop_assert_eq!(effects.metrics.len(), windows.len());
-        let order: Vec<_> = effects.metrics.iter().map(|m| (m.window_end, m.entity.clone())).collect();
-        prop_assert!(order.iter().map(|(end, _)| end).is_sorted() , "windows close in the order of their ends");
+        let mut last_end = BTreeMap::new();
         for metric in &effects.metrics {
-            let values = &windows[&(metric.window_end, metric.entity.clone())];
+            let before = last_end.insert(metric.entity.clone(), metric.window_end);
+            prop_assert!(before.is_none_or(|end| end < metric.window_end), "an entity's windows close in the order of their ends");
+            let values = &windows[&(metric.window_end, metric.window_start, metric.entity.clone())];
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             prop_assert_eq!(metric.count, values.len() as i64);
             prop_assert!((metric.mean - mean).abs() < 1e-9);
             prop_assert_eq!(metric.min, values.iter().copied().fold(f64::MAX, f64::min));
             prop_assert_eq!(metric.max, values.iter().copied().fold(f64::MIN, f64::max));
-            prop_assert_eq!(metric.window_end - metric.window_start, size);
             prop_assert_eq!(metric.partition, 3);
         }
         let counts = engine.counts();
         prop_assert_eq!(counts.scored + counts.late, events.len() as u64);
+    }
+
+    #[test]
+    fn no_measure_leads_to_a_number_that_is_none(
+        values in prop::collection::vec(
+            (0i64..4, prop::sample::select(vec![5.0, 5.0, 5.0, f64::NAN, -0.0, 0.0, f64::MIN_POSITIVE, 1e308, -1e308, f64::MAX, f64::INFINITY])),
+            1..400,
+        ),
+        settings in variants(),
+    ) {
+        let mut settings = settings;
+        settings.measures[0].detectors = vec![DetectorKind::ZScore, DetectorKind::Iqr, DetectorKind::IsolationForest];
+        settings.measures[0].aggregates = vec![Aggregate::Mean, Aggregate::P95, Aggregate::Stddev, Aggregate::Sum, Aggregate::Max];
+        let mut engine = Engine::new(settings.validate().unwrap(), 0);
+        // A window or several apart: some have one point, some are missing, in some the measure is missing.
+        let mut now = 0;
+        let events: Vec<Given> = values.into_iter().map(|(windows, value)| {
+            now += windows * 5 * SECOND;
+            Given { event_time: now, entity: "a/b".into(), value }
+        }).chain([much_later()]).collect();
+        let (effects, _) = run(&mut engine, 0, &events);
+        prop_assert!(!effects.metrics.is_empty());
+        let told = format!("{effects:?}");
+        prop_assert!(!told.contains("NaN") && !told.contains("inf"), "{}", told);
     }
 
     #[test]
