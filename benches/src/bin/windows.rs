@@ -28,6 +28,9 @@ struct Args {
     /// Say only how many bytes an entity takes: kind and entities
     #[arg(long, hide = true, num_args = 2)]
     bytes_of: Option<Vec<u64>>,
+    /// Say only how much more memory ten million distinct entities take than one million
+    #[arg(long, hide = true)]
+    growth: bool,
     /// Write the figures to this file as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -154,11 +157,30 @@ fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<
     Ok(began.elapsed().as_nanos() as f64 / closed as f64)
 }
 
-/// Bytes an entity takes, measured in a process of its own: what another round has freed would be used again.
-fn bytes_of(kind: usize, entities: u64, events: u64) -> anyhow::Result<f64> {
+/// Memory after ten million distinct entities over that after one million, of which the engine keeps 100,000; a snapshot at each million.
+fn growth() -> anyhow::Result<f64> {
+    const MILLION: i64 = 1_000_000;
+    let mut engine = engine(&json!({ "tumbling": "60s" }), "0s", 100_000)?;
+    let (mut effects, mut key) = (Effects::default(), String::new());
+    let mut first = None;
+    for offset in 0..10 * MILLION {
+        key.clear();
+        write!(key, "service-{offset}")?;
+        engine.ingest(&Event { offset, event_time: offset / 10, entity: &key, values: &[1.0], id: None }, &mut effects);
+        effects.clear();
+        if (offset + 1) % MILLION == 0 {
+            engine.snapshot(offset + 1);
+            first = first.or(Some(resident()?));
+        }
+    }
+    anyhow::ensure!(engine.counts().evicted == 9_900_000, "all but 100,000 were to go: {:?}", engine.counts());
+    Ok(resident()? / first.context("a million was reached")?)
+}
+
+/// A figure of memory, measured in a process of its own: what another round has freed would be used again.
+fn alone(args: &[&str]) -> anyhow::Result<f64> {
     let mut child = std::process::Command::new(std::env::current_exe()?);
-    child.args(["--events", &events.to_string(), "--bytes-of", &kind.to_string(), &entities.to_string()]);
-    let output = child.output().context("cannot start this program again")?;
+    let output = child.args(args).output().context("cannot start this program again")?;
     anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
@@ -180,6 +202,10 @@ fn main() -> anyhow::Result<()> {
         println!("{}", round(kind, &keys(*entities), args.events)?.entity_bytes);
         return Ok(());
     }
+    if args.growth {
+        println!("{}", growth()?);
+        return Ok(());
+    }
     if cfg!(debug_assertions) {
         eprintln!("a debug build: its figures are worth nothing");
     }
@@ -195,7 +221,8 @@ fn main() -> anyhow::Result<()> {
                 (0..args.rounds).map(|_| round(&kind, &keys, args.events)).collect::<anyhow::Result<_>>()?;
             let of = |of: fn(&Sample) -> f64| median(samples.iter().map(of).collect());
             let (take_in, close) = (of(|s| s.take_in_ns), of(|s| s.close_ns));
-            let bytes = bytes_of(number, entities, args.events)?;
+            let [events, number, of] = [args.events, number as u64, entities].map(|number| number.to_string());
+            let bytes = alone(&["--events", &events, "--bytes-of", &number, &of])?;
             writeln!(table, "{:24}{entities:>12}{take_in:>12.0}{close:>14.0}{bytes:>14.0}", kind.name)?;
             figures.push(json!({ "window": kind.name, "entities": entities, "ns_per_event": take_in,
                 "ns_per_window": close, "bytes_per_entity": bytes }));
@@ -213,9 +240,11 @@ fn main() -> anyhow::Result<()> {
     let close = ratio(&|| close_at_length(10, &keys[..4], args.events / 20), &|| {
         close_at_length(1_440, &keys[..4], args.events / 20)
     })?;
+    let growth = alone(&["--growth"])?;
     let goals = [
         ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
         ("event and closed window, 1,440 panes over 10 panes", close, 1.5),
+        ("memory after 10 M distinct entities over that after 1 M, 100,000 kept", growth, 1.1),
     ];
     print!("\n{table}\n");
     for (what, ratio, most) in goals {

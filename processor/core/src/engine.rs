@@ -104,6 +104,8 @@ pub(crate) struct Slot {
     pub(crate) entity: Entity,
     /// Changed since the last snapshot.
     pub(crate) dirty: bool,
+    /// Has been in a snapshot: to forget it takes a tombstone.
+    pub(crate) stored: bool,
 }
 
 /// The state of one input partition and what can be done with it.
@@ -121,7 +123,7 @@ pub struct Engine {
     by_key: HashMap<Arc<str>, u32>,
     recency: Recency,
     deadlines: Deadlines,
-    /// Entities forgotten since the last snapshot.
+    /// Entities of the last snapshot that were forgotten since: no more than one snapshot has, however many come and go.
     pub(crate) forgotten: Vec<Arc<str>>,
 }
 
@@ -249,12 +251,12 @@ impl Engine {
         if let (Some(id), Some((_, memory))) = (event.id, &self.config.event_id) {
             entity.ids.note(*memory, self.watermark.now(), event.event_time, id);
         }
-        self.insert(event.entity.into(), entity)
+        self.insert(event.entity.into(), entity, false)
     }
 
     /// Puts an entity into the table as the most recent one.
-    fn insert(&mut self, key: Arc<str>, entity: Entity) -> u32 {
-        let slot = Some(Slot { key: key.clone(), entity, dirty: false });
+    fn insert(&mut self, key: Arc<str>, entity: Entity, stored: bool) -> u32 {
+        let slot = Some(Slot { key: key.clone(), entity, dirty: false, stored });
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -273,13 +275,13 @@ impl Engine {
     /// Puts an entity of a snapshot back. Entities must come in the order in which they were last seen.
     pub(crate) fn reinstate(&mut self, key: Arc<str>, entity: Entity) {
         let due = entity.due(&self.config);
-        let slot = self.insert(key, entity);
+        let slot = self.insert(key, entity, true);
         self.deadlines.set(slot, due);
     }
 
     /// Closes an entity's windows, earliest first, and forgets it.
     fn forget(&mut self, slot: u32, effects: &mut Effects) {
-        let Some(Slot { key, mut entity, .. }) = self.slots[slot as usize].take() else { return };
+        let Some(Slot { key, mut entity, stored, .. }) = self.slots[slot as usize].take() else { return };
         let whose = Whose { config: &self.config, partition: self.partition, entity: &key };
         entity.finish(&mut Context { whose, effects, counts: &mut self.counts });
         self.deadlines.set(slot, None);
@@ -287,7 +289,9 @@ impl Engine {
         self.recency.remove(slot);
         self.free.push(slot);
         self.counts.evicted += 1;
-        self.forgotten.push(key);
+        if stored {
+            self.forgotten.push(key);
+        }
     }
 
     /// Does what is due by the watermark: in the order of the times at which it is due, then of the entities' keys.
@@ -296,7 +300,7 @@ impl Engine {
         while let Some((time, mut slots)) = self.deadlines.take_due(now) {
             slots.sort_unstable_by(|&a, &b| self.key_of(a).cmp(&self.key_of(b)));
             for slot in slots {
-                let Some(Slot { key, entity, dirty }) = &mut self.slots[slot as usize] else { continue };
+                let Some(Slot { key, entity, dirty, .. }) = &mut self.slots[slot as usize] else { continue };
                 // Nothing may be due any more, where a deadline was put off.
                 if entity.due(&self.config).is_some_and(|due| due <= time) {
                     *dirty = true;

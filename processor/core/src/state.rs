@@ -88,7 +88,7 @@ impl Engine {
             std::mem::take(&mut self.forgotten).into_iter().map(|key| (key.to_string(), None)).collect();
         let (config, partition) = (self.config.clone(), self.partition);
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.dirty) {
-            slot.dirty = false;
+            (slot.dirty, slot.stored) = (false, true);
             let state = state_record(&config, partition, Some(slot.key.to_string()), input_offset, &slot.entity);
             changes.insert(slot.key.to_string(), Some(state));
         }

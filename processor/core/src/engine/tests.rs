@@ -485,12 +485,19 @@ fn the_least_recently_seen_entity_makes_room_and_its_windows_close_first() {
     let config = StreamSettings { entities_max: 2, ..settings(10 * SECOND, 10 * SECOND) }.validate().unwrap();
     let mut engine = Engine::new(config, 0);
     let given = |entity: &str| Given { event_time: 100 * SECOND, entity: entity.into(), value: 1.0 };
-    let (effects, _) = run(&mut engine, 0, &[given("a"), given("b"), given("a"), given("c")]);
+    let snapshot = |engine: &mut Engine, offset| -> Vec<(Option<String>, bool)> {
+        engine.snapshot(offset).into_iter().map(|(key, state)| (key, state.is_some())).collect()
+    };
+    let key = |key: &str, is_there| (Some(key.to_owned()), is_there);
+    run(&mut engine, 0, &[given("a"), given("b"), given("a")]);
+    assert_eq!(snapshot(&mut engine, 3), [key("a", true), key("b", true), (None, true)]);
+    let (effects, _) = run(&mut engine, 3, &[given("c")]);
     assert_eq!(effects.metrics.iter().map(|m| (&*m.entity, m.count)).collect::<Vec<_>>(), [("b", 1)]);
     assert_eq!((engine.entities(), engine.counts().evicted), (2, 1));
-    let changes = engine.snapshot(4);
-    let keys: Vec<_> = changes.iter().map(|(key, state)| (key.as_deref(), state.is_some())).collect();
-    assert_eq!(keys, [(Some("a"), true), (Some("b"), false), (Some("c"), true), (None, true)]);
+    // What came and went since the last snapshot was never in one: no tombstone, and no memory for it.
+    let (effects, _) = run(&mut engine, 4, &[given("a"), given("d")]);
+    assert_eq!(effects.metrics.iter().map(|m| &*m.entity).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(snapshot(&mut engine, 6), [key("a", true), key("b", false), key("d", true), (None, true)]);
 }
 
 #[test]
