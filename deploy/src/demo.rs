@@ -14,7 +14,7 @@ use tidewatch_kafka::{KafkaServer, StartOptions};
 use tidewatch_processor::ProcessorConfig;
 use tidewatch_producer::schedule::Pace;
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::record::{Alert, Truth};
+use tidewatch_schemas::record::{Alert, Disorder, Truth};
 use tidewatch_schemas::{Record, schema, wire};
 use tidewatch_sink::TopicKind;
 use tidewatch_sink::config::OutputLocation;
@@ -60,6 +60,10 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
     }
     let folder = run_folder(args.output.as_deref())?;
     crate::telemetry::log(&loaded.settings.telemetry, Some(&folder.join("tidewatch.log")), colour)?;
+    if scenario.has_disorder() {
+        let schemas = folder.join("schemas");
+        loaded.watch_disorder(&schemas).with_context(|| format!("cannot write to {}", schemas.display()))?;
+    }
     let settings = &mut loaded.settings;
     settings.sink.output = folder.join("results").display().to_string();
     let on = On::start(args, is_given, settings, &folder)?;
@@ -257,8 +261,10 @@ fn report(
     cpu: Cpu,
 ) -> anyhow::Result<Report> {
     let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
+    let disorder: Vec<Disorder> = read_all(&settings.kafka, &settings.topics.truth)?;
+    let balance = crate::ledger::read(settings)?;
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
-    alerts.sort_by(|a, b| (&a.alert_id, a.sequence).cmp(&(&b.alert_id, b.sequence)));
+    alerts.sort_by(|a, b| (&a.alert_id, a.sequence, a.revision).cmp(&(&b.alert_id, b.sequence, b.revision)));
     let window_ms = settings.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);
     let grace_ms = score::grace_ms(window_ms);
     let delivery = settings.delivery()?;
@@ -268,7 +274,8 @@ fn report(
         seed: settings.producer.seed,
         event_time: Duration::from_millis(scenario.duration_ms.unsigned_abs()),
         published: outcome.published.as_ref().map_or(0, tidewatch_producer::publisher::PublishSummary::events),
-        balance: crate::ledger::read(settings)?,
+        disorder: score::disorder(&disorder, &balance.partitions),
+        balance,
         elapsed: outcome.elapsed,
         cpu,
         score: score::score(&truth, &alerts, grace_ms),
@@ -281,8 +288,7 @@ fn report(
     })
 }
 
-/// All records of a topic, in the order of partitions and offsets.
-/// All records of this kind; the truth topic has two.
+/// All records of this kind, in the order of partitions and offsets; the truth topic has two kinds.
 fn read_all<R: Record>(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<Vec<R>> {
     let partitions = Admin::connect(kafka)?.partitions(topic)?;
     let mut reader = PartitionReader::new(kafka, true)?;

@@ -1,12 +1,15 @@
-//! Alerts held against the truth: which faults were found, which were missed, which alerts were false. Pure.
+//! What was found held against the truth: faults against alerts, labelled disorder against the ledger. Pure.
 //!
 //! A fault is *found* if an alert of its stream and entity overlaps `[onset, end + grace]`, on whichever measure. An alert (all
 //! records of one `alert_id`) is *false* if it overlaps no fault of its entity so. What a fault causes elsewhere is a truth of its
 //! own, so an alert on a dependant is not false. The kind that an alert gives is compared with its fault's, and is no condition.
+//! Of a record that was revised the last revision counts, and what was retracted was not said.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidewatch_schemas::record::{Alert, AnomalyKind, Severity, Truth};
+use tidewatch_schemas::record::{Alert, AnomalyKind, Correction, Disorder, Severity, Truth};
+
+use crate::ledger::balance::{PartitionBalance, Totals};
 
 /// How long after a fault's end an alert still belongs to it, at least: the window in which it ends closes later, and so do the
 /// windows that resolve the alert.
@@ -102,8 +105,15 @@ pub(crate) fn score(truth: &[Truth], alerts: &[Alert], grace_ms: i64) -> Score {
 }
 
 fn lives(alerts: &[Alert]) -> BTreeMap<&str, Life<'_>> {
-    let mut lives: BTreeMap<&str, Life<'_>> = BTreeMap::new();
+    let mut steps: BTreeMap<(&str, i32), &Alert> = BTreeMap::new();
     for alert in alerts {
+        let step = steps.entry((&alert.alert_id, alert.sequence)).or_insert(alert);
+        if alert.revision > step.revision {
+            *step = alert;
+        }
+    }
+    let mut lives: BTreeMap<&str, Life<'_>> = BTreeMap::new();
+    for alert in steps.into_values().filter(|alert| alert.correction != Correction::Retracted) {
         let new = Life { last: alert, start: alert.opened_at, end: alert.window_end, severity: alert.severity };
         let life = lives.entry(&alert.alert_id).or_insert(new);
         life.start = life.start.min(alert.opened_at);
@@ -114,6 +124,47 @@ fn lives(alerts: &[Alert]) -> BTreeMap<&str, Life<'_>> {
         }
     }
     lives
+}
+
+/// What a scenario did on purpose to the order and content of its records, and where the ledger says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DisorderScore {
+    /// Late, duplicate and dead records, as the truth has them.
+    pub late: i64,
+    pub duplicates: i64,
+    pub dead_letters: i64,
+    /// Each partition of which the ledger says something else, in a line.
+    pub differences: Vec<String>,
+}
+
+/// Compares the truth about disorder with the ledger, partition by partition; `None` if the scenario has none.
+pub(crate) fn disorder(truth: &[Disorder], partitions: &[PartitionBalance]) -> Option<DisorderScore> {
+    let mut score = DisorderScore::default();
+    for truth in truth {
+        let dead_letters: i64 = truth.dead_letters.values().sum();
+        score.late += truth.late;
+        score.duplicates += truth.duplicates;
+        score.dead_letters += dead_letters;
+        let here = partitions.iter().find(|here| here.stream == truth.stream && here.partition == truth.partition);
+        let Totals { read, scored, late, duplicate, dead_lettered, .. } =
+            here.map_or_else(Totals::default, |here| here.totals);
+        let (told, fact) = (
+            [read, scored, late, duplicate, dead_lettered],
+            [truth.sent, truth.scored, truth.late, truth.duplicates, dead_letters],
+        );
+        if told != fact {
+            let names = ["read", "scored", "late", "duplicates", "dead letters"];
+            let parts = names.iter().zip(told).zip(fact).filter(|((_, told), fact)| told != fact);
+            let parts: Vec<String> = parts.map(|((name, told), fact)| format!("{told} {name}, truth {fact}")).collect();
+            score.differences.push(format!(
+                "stream `{}` partition {}: {}",
+                truth.stream,
+                truth.partition,
+                parts.join("; ")
+            ));
+        }
+    }
+    (!truth.is_empty()).then_some(score)
 }
 
 #[cfg(test)]
@@ -194,6 +245,46 @@ mod tests {
         check(&truth, &[alert("1", "a", Spike, 90, 100, 0)], (0, 0, 1, 1, 1));
         check(&truth, &[alert("1", "a", Spike, 150, 155, 0)], (1, 1, 0, 1, 0));
         check(&truth, &[alert("1", "a", Spike, 151, 156, 0)], (0, 0, 1, 1, 1));
+    }
+
+    #[test]
+    fn what_was_retracted_was_not_said() {
+        use AnomalyKind::Spike;
+        let first = alert("1", "a", Spike, 105, 110, 0);
+        let revised = |revision, correction| Alert { revision, correction, ..first.clone() };
+        let retracted = revised(1, Correction::Retracted);
+        let brought_back = revised(2, Correction::Changed);
+        let truth = [fault("a", Spike, 100, 120)];
+        check(&truth, &[first.clone(), retracted.clone()], (0, 0, 1, 0, 0));
+        check(&truth, &[first.clone(), brought_back, retracted], (1, 1, 0, 1, 0));
+    }
+
+    #[test]
+    fn the_ledger_says_of_each_partition_what_was_injected_or_how_it_differs() {
+        let truth = Disorder {
+            stream: "s".into(),
+            partition: 1,
+            seed: 1,
+            events: 10,
+            sent: 10,
+            scored: 6,
+            late: 1,
+            duplicates: 0,
+            dead_letters: BTreeMap::from([("undecodable".into(), 2), ("null-value".into(), 1)]),
+            dropped: 0,
+            idle: 0,
+            reordered: 0,
+            skewed: 0,
+            evolved: 0,
+        };
+        let totals = Totals { read: 10, scored: 6, late: 1, dead_lettered: 3, ..Totals::default() };
+        let ledger = PartitionBalance { stream: "s".into(), partition: 1, totals, ..PartitionBalance::default() };
+        assert_eq!(disorder(&[], std::slice::from_ref(&ledger)), None);
+        let score = disorder(std::slice::from_ref(&truth), std::slice::from_ref(&ledger)).unwrap();
+        assert_eq!(score, DisorderScore { late: 1, duplicates: 0, dead_letters: 3, differences: vec![] });
+        let totals = Totals { scored: 7, late: 0, ..totals };
+        let score = disorder(&[truth], &[PartitionBalance { totals, ..ledger }]).unwrap();
+        assert_eq!(score.differences, ["stream `s` partition 1: 7 scored, truth 6; 0 late, truth 1"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tidewatch_processor::ProcessorSettings;
 use tidewatch_processor_core::config::{Span, StreamConfig, StreamSettings};
 use tidewatch_producer::scenario::Scenario;
 use tidewatch_producer::schedule::Pace;
+use tidewatch_producer::stream::StreamKind;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::{DeliveryConfig, SinkSettings};
 use tidewatch_topic_io::{KafkaConfig, TopicSpec};
@@ -28,6 +29,8 @@ pub(crate) use layers::Layers;
 pub(crate) const REFERENCE: &str = include_str!("../config/reference.toml");
 /// The streams that are watched unless a file declares others.
 pub(crate) const DEMO_STREAMS: &str = include_str!("../config/demo.toml");
+/// Those that a demo with disorder watches unless a file declares others.
+const DISORDER_STREAMS: &str = include_str!("../config/disorder.toml");
 /// The file that is read without being asked for.
 const FILE_IN_WORKING_FOLDER: &str = "tidewatch.toml";
 /// Where `up` and `process` listen unless told otherwise.
@@ -139,19 +142,57 @@ pub(crate) fn load(
     for (keys, value, flag) in flags {
         layers.add_flag(keys, value, flag);
     }
-    let mut settings: Settings = layers.read()?;
-    if layers.origin(&["stream".to_owned()]) == layers::Origin::Default {
-        for stream in &mut settings.streams {
-            if let Some(topic) = settings.topics.input(&stream.name) {
-                stream.topic = topic.to_owned();
+    let mut loaded = Loaded { settings: layers.read()?, layers };
+    loaded.name_inputs();
+    Ok(loaded)
+}
+
+impl Loaded {
+    /// Whether the streams are those that are watched unless others are declared.
+    fn has_default_streams(&self) -> bool {
+        self.layers.origin(&["stream".to_owned()]) == layers::Origin::Default
+    }
+
+    /// The generator's streams are where its topics' names say.
+    fn name_inputs(&mut self) {
+        if self.has_default_streams() {
+            for stream in &mut self.settings.streams {
+                if let Some(topic) = self.settings.topics.input(&stream.name) {
+                    stream.topic = topic.to_owned();
+                }
             }
         }
     }
-    Ok(Loaded { settings, layers })
+
+    /// Watches the streams as the scenario `disorder` assumes, unless others are declared. The schemas to which its writers change
+    /// are written to files in this folder.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(crate) fn watch_disorder(&mut self, folder: &Path) -> std::io::Result<()> {
+        if !self.has_default_streams() {
+            return Ok(());
+        }
+        self.settings.streams = table(DISORDER_STREAMS)["stream"].clone().try_into().expect("a test reads them");
+        self.name_inputs();
+        std::fs::create_dir_all(folder)?;
+        for kind in StreamKind::ALL {
+            let streams = self.settings.streams.iter_mut().filter(|stream| stream.name == kind.name());
+            for (schema, json) in streams.flat_map(|stream| &mut stream.schemas).zip(kind.evolved_schemas()) {
+                let file = folder.join(Path::new(&schema.file).file_name().unwrap_or_default());
+                std::fs::write(&file, json)?;
+                schema.file = file.display().to_string();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn table(text: &str) -> toml::Table {
+    text.parse().expect("a test parses the files that are compiled in")
 }
 
 fn defaults() -> Layers {
-    let table = |text: &str| text.parse::<toml::Table>().expect("a test parses the files that are compiled in");
     let mut defaults = table(REFERENCE);
     defaults.extend(table(DEMO_STREAMS));
     Layers::from_defaults(defaults)

@@ -11,7 +11,7 @@ use tidewatch_sink::{DeliverySummary, TopicKind};
 
 use crate::ledger::balance::{Balance, Totals};
 use crate::live::{bytes, count, grouped};
-use crate::score::{KindScore, Score};
+use crate::score::{DisorderScore, KindScore, Score};
 
 const GREEN: anstyle::Style = anstyle::AnsiColor::Green.on_default().bold();
 const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
@@ -71,6 +71,8 @@ pub(crate) struct Report {
     pub cpu: Cpu,
     /// Alerts against the truth.
     pub score: Score,
+    /// The ledger against the truth about disorder, if the scenario has any.
+    pub disorder: Option<DisorderScore>,
     /// The grace that faults were given.
     pub grace: Duration,
     /// A hash over all alert records: the same seed, the same alerts.
@@ -105,6 +107,9 @@ impl Report {
         if !self.adds_up() {
             let (published, read) = (self.published, self.balance.total.read);
             return Some(format!("the ledger does not add up: {published} events published, {read} read"));
+        }
+        if let Some(difference) = self.disorder.as_ref().and_then(|disorder| disorder.differences.first()) {
+            return Some(format!("the ledger is not what the truth says: {difference}"));
         }
         let left = self.balance.not_stored_yet();
         (left != 0).then(|| format!("the ledger does not add up: {left} results were written and are not stored"))
@@ -141,7 +146,8 @@ impl Report {
 
     fn ledger(&self, text: &mut String) {
         let seconds = self.elapsed.as_secs_f64().max(0.001);
-        let Totals { read, scored, late, dead_lettered, duplicate, filtered, windows, .. } = self.balance.total;
+        let Totals { read, scored, late, dead_lettered, duplicate, filtered, windows, revisions, .. } =
+            self.balance.total;
         let rate = grouped((read as f64 / seconds) as u64);
         line(
             text,
@@ -164,7 +170,20 @@ impl Report {
             number(read)
         );
         line(text, "", &sum);
-        line(text, "Windows", &format!("{} closed and scored", number(windows)));
+        if let Some(disorder) = &self.disorder
+            && !self.is_interrupted
+        {
+            let DisorderScore { late, duplicates, dead_letters, ref differences } = *disorder;
+            let mark = match differences.len() {
+                0 => format!("{GREEN}✓ in every partition the ledger says the same{GREEN:#}"),
+                partitions => format!("{RED}✗ the ledger differs in {}{RED:#}", count(partitions as u64, "partition")),
+            };
+            let (late, duplicates, dead) = (number(late), number(duplicates), number(dead_letters));
+            line(text, "Disorder", &format!("injected: {late} late, {duplicates} duplicates, {dead} broken  {mark}"));
+        }
+        let revised =
+            if revisions > 0 { format!(", {} revisions after late events", number(revisions)) } else { String::new() };
+        line(text, "Windows", &format!("{} closed and scored{revised}", number(windows)));
     }
 
     fn quality(&self, text: &mut String) {
@@ -293,6 +312,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             cpu: Cpu { roles: Duration::from_millis(30), broker: BrokerCpu::Elsewhere },
             score,
+            disorder: None,
             grace: Duration::from_secs(1_800),
             fingerprint: 0xab,
             delivered: DeliverySummary::default(),
@@ -349,6 +369,20 @@ mod tests {
         assert!(report.adds_up());
         report.published = 1_005;
         assert!(!report.adds_up());
+    }
+
+    #[test]
+    fn disorder_is_held_against_the_truth() {
+        let mut report = report();
+        report.disorder = Some(DisorderScore { late: 7, duplicates: 0, dead_letters: 3, differences: vec![] });
+        let text = plain(&report);
+        assert!(text.contains("injected: 7 late, 0 duplicates, 3 broken  ✓ in every partition"), "{text}");
+        assert_eq!(report.problem(), None);
+        let difference = "stream `s` partition 1: 6 late, truth 7".to_owned();
+        report.disorder.as_mut().unwrap().differences.push(difference);
+        assert!(plain(&report).contains("✗ the ledger differs in 1 partition"));
+        let problem = report.problem().unwrap();
+        assert_eq!(problem, "the ledger is not what the truth says: stream `s` partition 1: 6 late, truth 7");
     }
 
     #[test]

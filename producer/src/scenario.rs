@@ -132,6 +132,11 @@ pub(crate) struct RandomKind {
 }
 
 impl Scenario {
+    /// Whether events come out of order, late, twice or broken; the truth then says how many.
+    pub fn has_disorder(&self) -> bool {
+        self.disorder.is_some()
+    }
+
     /// Reads and checks a scenario; `file` is what errors call it.
     pub fn from_toml(text: &str, file: &str) -> Result<Self, ScenarioError> {
         validate::scenario(text, file)

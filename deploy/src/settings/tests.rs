@@ -128,6 +128,32 @@ fn defaults_are_valid() {
 }
 
 #[test]
+fn a_demo_with_disorder_watches_what_its_truth_assumes_unless_streams_are_declared() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let topics = [("TIDEWATCH_TOPICS__CHECKS".to_owned(), "probes".to_owned())];
+    let mut loaded = load(Some(Path::new("/dev/null")), topics.into_iter(), []).unwrap();
+    loaded.watch_disorder(&folder.path().join("schemas")).unwrap();
+    loaded.settings.validate().unwrap();
+    let streams = &loaded.settings.streams;
+    assert_eq!(streams.len(), 4);
+    assert!(streams.iter().any(|stream| stream.topic == "probes"));
+    for stream in streams {
+        assert_eq!(stream.schemas.len(), 2);
+        for schema in &stream.schemas {
+            let shipped = repository.join("producer/avsc").join(Path::new(&schema.file).file_name().unwrap());
+            assert_eq!(std::fs::read(&schema.file).unwrap(), std::fs::read(shipped).unwrap());
+        }
+    }
+    let file = folder.path().join("t.toml");
+    std::fs::write(&file, DEMO_STREAMS).unwrap();
+    let mut declared = load(Some(&file), none(), []).unwrap();
+    let before = declared.settings.streams.clone();
+    declared.watch_disorder(folder.path()).unwrap();
+    assert_eq!(declared.settings.streams, before);
+}
+
+#[test]
 fn file_environment_and_flags_win_in_that_order() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("t.toml");
