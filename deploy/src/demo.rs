@@ -24,12 +24,14 @@ use crate::cli::DemoArgs;
 use crate::embedded;
 use crate::roles::{self, Outcome, Produce, Progresses, Roles};
 use crate::score;
-use crate::settings::{Loaded, Settings, SettingsError};
+use crate::settings::{Loaded, ProducerSettings, Settings, SettingsError};
 use crate::shutdown::Shutdown;
 use crate::summary::{Cpu, Report};
 
 /// Where runs go, one numbered folder each.
 const RUNS_FOLDER: &str = "tidewatch-demo";
+/// The scenario that need not be named.
+const SCENARIO: &str = "demo";
 /// The embedded broker's folder in a run's.
 const BROKER_FOLDER: &str = "broker";
 /// Events per second of the clock when nothing else is asked for: well within what two cores manage, so that the latencies are
@@ -93,7 +95,7 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
     let mut report = report(outcome, settings, &scenario, cpu)?;
     let brokers = is_given.then_some(settings.kafka.bootstrap_servers.as_str());
     let has_alerts = report.delivered.topics.get(&TopicKind::Alerts).is_some_and(|alerts| alerts.rows > 0);
-    report.next = next_commands(&folder, is_kept, settings.producer.seed, brokers, has_alerts);
+    report.next = next_commands(&folder, is_kept, &settings.producer, brokers, has_alerts);
     writeln!(anstream::stdout(), "\n{}", report.render())?;
     if args.keep && !is_given {
         say(&format!("The broker stays at {} until Ctrl-C", settings.kafka.bootstrap_servers));
@@ -336,7 +338,7 @@ fn program() -> String {
 fn next_commands(
     folder: &Path,
     is_kept: bool,
-    seed: u64,
+    producer: &ProducerSettings,
     brokers: Option<&str>,
     has_alerts: bool,
 ) -> Vec<(String, String)> {
@@ -353,12 +355,14 @@ fn next_commands(
             format!("find {shown}/results/{lines} -name '*.jsonl' | xargs grep -h '\"state\":\"opened\"' | head -n 5");
         (command, "the first alerts, as JSON lines")
     };
-    let seed = seed.saturating_add(1);
-    let again = match brokers {
-        Some(brokers) => format!("{program} demo --seed {seed} --brokers {brokers}"),
-        None => format!("{program} demo --seed {seed}"),
-    };
-    let again = (again, "other faults");
+    let mut again = format!("{program} demo --seed {}", producer.seed.saturating_add(1));
+    if producer.scenario != SCENARIO {
+        again += &format!(" --scenario {}", producer.scenario);
+    }
+    if let Some(brokers) = brokers {
+        again += &format!(" --brokers {brokers}");
+    }
+    let again = (again, "another variant of the same");
     let own = (format!("{program} broker"), "a broker to try topics of your own on; the README goes on from here");
     [look, again, own].map(|(command, effect)| (command, effect.to_owned())).to_vec()
 }

@@ -54,6 +54,15 @@ fn two_runs_of_a_seed_account_for_every_event_and_give_the_same_alerts() {
     check_records(folder.path(), "2", &second);
 }
 
+#[test]
+fn disorder_is_injected_and_the_ledger_says_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = tidewatch(folder.path(), &["demo", "--scenario", "disorder"]);
+    assert!(summary.contains("✓ every event is accounted for"), "{summary}");
+    assert!(summary.contains("✓ in every partition the ledger says the same"), "{summary}");
+    assert!(summary.contains("demo --seed 2 --scenario disorder"), "{summary}");
+}
+
 /// Reads a run's records by its settings, as its summary says.
 fn check_records(folder: &Path, run: &str, summary: &str) {
     let settings = format!("tidewatch-demo/{run}/tidewatch.toml");
