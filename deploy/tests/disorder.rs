@@ -190,6 +190,8 @@ fn every_count_is_the_truths_and_order_changes_no_window(bootstrap_servers: &str
     assert_eq!(truth, wanted, "the truth topic says what the generator says");
     assert_eq!(rows.len(), truth.len() + generator.truth().count());
 
+    let calls = corner.read(&corner.topic("as-it-comes", StreamKind::ServiceCalls.name()));
+    assert!(calls.iter().any(|row| row.key.is_none()) && calls.iter().any(|row| row.headers.len() > 1_000));
     let scored = truth.iter().map(|truth| truth.scored).sum();
     let settings = |run: &str| format!("{}{}", corner.outputs(run, PARTITIONS), streams(&corner, run));
     let declared = settings("as-it-comes");

@@ -27,6 +27,8 @@ use tidewatch_topic_io::{KafkaConfig, KafkaError, Outgoing, Writer};
 /// Threads at most; each has a Kafka client of its own.
 pub const THREADS_MAX: usize = 64;
 pub(crate) const SOURCE: &[u8] = b"tidewatch/producer";
+/// The name of headers that say nothing.
+pub(crate) const FILLER: &str = "filler";
 pub(crate) const INTENDED: &str = "tidewatch-intended-ms";
 
 /// What to publish, and how.

@@ -33,7 +33,7 @@ pub(crate) enum Form {
     Added,
     /// With fields of another type.
     Changed,
-    /// As no event.
+    /// As no event, or as a strange one.
     Poisoned(Poison),
 }
 
@@ -247,7 +247,10 @@ impl Sequence {
         }
         if fate < drops + poison.share {
             let kind = poison.kinds[random.below(poison.kinds.len() as u64, index, KIND) as usize];
-            return self.on_time(slot, event_time, Form::Poisoned(kind), Outcome::DeadLetter(kind.reason()));
+            return match kind.outcome() {
+                Outcome::Late => self.hold(slot, 0, event_time, form),
+                outcome => self.on_time(slot, event_time, Form::Poisoned(kind), outcome),
+            };
         }
         let skew_ms = skews.get(&slot.source).copied().unwrap_or(0);
         if skew_ms > assumes.future_max_ms {

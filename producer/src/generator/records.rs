@@ -36,6 +36,17 @@ pub struct PublishedRecord<'a> {
 }
 
 impl PublishedRecord<'_> {
+    /// The message's key: the entity, but for a record that is to have none.
+    pub fn key(&self) -> Option<&[u8]> {
+        let has_key = !matches!(self.form, Form::Poisoned(kind) if !kind.has_key());
+        has_key.then_some(self.event.entity.as_bytes())
+    }
+
+    /// How many headers the message has that say nothing.
+    pub fn more_headers(&self) -> usize {
+        if let Form::Poisoned(kind) = self.form { kind.headers() } else { 0 }
+    }
+
     /// Appends the message's value; false: it has none.
     pub fn encode(&self, framing: Framing, out: &mut Vec<u8>) -> bool {
         let stated: EventRecord;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: looks at `stop` before every event and at least every 20 ms while waiting.
 
-use super::{INTENDED, PublishError, PublishJob, PublishSummary, SOURCE};
+use super::{FILLER, INTENDED, PublishError, PublishJob, PublishSummary, SOURCE};
 use crate::generator::{Generator, PartitionRecords, PublishedRecord, StreamPartition};
 use crate::metrics;
 use crate::outlet::{Digits, Outlet};
@@ -140,18 +140,26 @@ impl Worker<'_> {
         let event = &record.event;
         let topic = event.stream.topic(self.job.topics);
         let intended = Digits::of(intended_ms);
-        let headers = [
+        let own = [
             ("ce_specversion", &b"1.0"[..]),
             ("ce_type", type_of(event.stream).as_bytes()),
             ("ce_source", SOURCE),
             (INTENDED, intended.as_bytes()),
         ];
+        let mut many = Vec::new();
+        let headers = if record.more_headers() == 0 {
+            &own[..]
+        } else {
+            many.extend(own);
+            many.resize(own.len() + record.more_headers(), (FILLER, &b""[..]));
+            &many
+        };
         let message = Outgoing {
             topic,
             partition: Some(event.partition),
-            key: Some(event.entity.as_bytes()),
+            key: record.key(),
             value,
-            headers: &headers,
+            headers,
             timestamp_ms: Some(event.event_time),
         };
         outlet.send(message).map_err(|source| PublishError::Kafka { topic: topic.to_owned(), source })?;

@@ -429,7 +429,7 @@ fn disorder_whose_outcome_is_not_certain_is_refused() {
         ),
         (
             "[disorder.poison]\nshare = 0.5\nkinds = []".to_owned(),
-            "disorder.poison.kinds: is empty; leave it out for all kinds",
+            "disorder.poison.kinds: is empty; leave it out for the default",
         ),
         ("[disorder.drops]\nshare = 1.5".to_owned(), "disorder.drops.share: 1.5 is not between 0 and 1"),
         (skew(""), "disorder.skew[0]: is neither fast nor slow; give one of the two"),

@@ -109,8 +109,8 @@ impl Checker<'_> {
     fn poison(&self, rules: Option<&raw::Poisoned>) -> Checked<PoisonRules> {
         let Some(rules) = rules else { return Ok(PoisonRules::default()) };
         self.share("disorder.poison.share", rules.share)?;
-        let kinds = rules.kinds.clone().unwrap_or_else(|| Poison::ALL.to_vec());
-        self.require(!kinds.is_empty(), "disorder.poison.kinds", "is empty; leave it out for all kinds")?;
+        let kinds = rules.kinds.clone().unwrap_or_else(|| Poison::DEFAULT.to_vec());
+        self.require(!kinds.is_empty(), "disorder.poison.kinds", "is empty; leave it out for the default")?;
         Ok(PoisonRules { share: rules.share, kinds })
     }
 
