@@ -296,24 +296,29 @@ impl<'a> Cycle<'a> {
     /// Time goes on from the greatest event time as the clock does, so that a window closes when it would have, had events gone on.
     fn advance_idle(&mut self, reader: &GroupReader) -> Result<(), ProcessorError> {
         let mut inputs = std::mem::take(&mut self.inputs);
-        let mut result = Ok(());
-        for ((topic, partition), input) in &mut inputs {
+        let advanced = self.advance_idle_of(&mut inputs, reader);
+        self.inputs = inputs;
+        advanced
+    }
+
+    fn advance_idle_of(
+        &mut self,
+        inputs: &mut HashMap<(Arc<str>, i32), Input>,
+        reader: &GroupReader,
+    ) -> Result<(), ProcessorError> {
+        for ((topic, partition), input) in inputs {
             let timeout_ms = self.streams[input.stream].config.idle_timeout_ms;
             let Some(time) = timeout_ms.and_then(|ms| input.idle_time(ms)) else { continue };
-            let is_at_end = |lag: &PartitionLag| *lag.topic == **topic && lag.partition == *partition && lag.lag == 0;
-            if !reader.lag().iter().any(is_at_end) {
+            if !is_at_end(reader, topic, *partition)? {
                 continue;
             }
             let before = input.engine.counts();
             input.advance(time, &mut self.effects);
             input.count_closed(before);
-            result = self.begin().and_then(|()| self.write_effects(None, &mut input.account.open));
-            if result.is_err() {
-                break;
-            }
+            self.begin()?;
+            self.write_effects(None, &mut input.account.open)?;
         }
-        self.inputs = inputs;
-        Ok(result?)
+        Ok(())
     }
 
     /// Where event time stands in each input partition.
@@ -437,6 +442,18 @@ impl<'a> Cycle<'a> {
         }
         Ok(ledgers)
     }
+}
+
+/// Whether everything that a partition holds has been read.
+///
+/// The broker is asked, once what the last fetch told says so: that may be as old as the silence. After a suspension of the machine or a
+/// while without a network the clock has gone on, and what was written meanwhile is still to come.
+fn is_at_end(reader: &GroupReader, topic: &str, partition: i32) -> Result<bool, KafkaError> {
+    let lags = reader.lag();
+    let here = lags.iter().find(|lag| lag.topic == topic && lag.partition == partition && lag.lag == 0);
+    let Some(position) = here.and_then(|lag| lag.committed) else { return Ok(false) };
+    let (_, end) = reader.watermarks(topic, partition)?;
+    Ok(position >= end)
 }
 
 /// When the record was meant to be sent: from its header, else its timestamp.
