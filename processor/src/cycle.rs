@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late, Ledger};
@@ -96,11 +96,20 @@ impl Input {
         self.touched = true;
     }
 
-    /// Counts what the engine has closed and corrected since.
+    /// Counts what the engine has closed, corrected and forgotten since.
     fn count_closed(&mut self, before: tidewatch_processor_core::engine::Counts) {
         let now = self.engine.counts();
         self.account.open.windows += now.windows - before.windows;
         self.account.open.revisions += now.revisions - before.revisions;
+        self.account.open.evicted += now.evicted - before.evicted;
+    }
+
+    /// Takes note of when event time last moved.
+    fn look(&mut self) {
+        let watermark = self.engine.watermark().now();
+        if watermark != self.watermark_seen {
+            (self.watermark_seen, self.moved_at) = (watermark, Instant::now());
+        }
     }
 
     /// Whether earlier offsets are still being read again.
@@ -321,20 +330,27 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    /// Where event time stands in each input partition.
-    pub(crate) fn standings(&mut self, lags: &[PartitionLag]) -> Vec<Standing> {
-        let streams = &self.streams;
-        let standing = |((topic, partition), input): (&(Arc<str>, i32), &mut Input)| {
-            let config = &streams[input.stream].config;
-            let watermark = input.engine.watermark().now();
-            if watermark != input.watermark_seen {
-                (input.watermark_seen, input.moved_at) = (watermark, Instant::now());
-            }
+    /// Takes note of how far event time has come, and whether all is accounted for.
+    pub(crate) fn look(&mut self) {
+        self.inputs.values_mut().for_each(Input::look);
+        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
+        let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        for (index, stream) in self.streams.iter().enumerate() {
+            let waiting = self.inputs.values().filter(|input| input.stream == index && input.engine.is_due(i64::MAX));
+            let oldest = waiting.filter_map(|input| input.engine.watermark().now()).min();
+            metrics::watermark_lag(&stream.config.name, oldest.map_or(0, |oldest| (clock_ms - oldest).max(0)));
+        }
+    }
+
+    /// Where event time stands in each input partition. Cost: proportional to the open windows.
+    pub(crate) fn standings(&self, lags: &[PartitionLag]) -> Vec<Standing> {
+        let standing = |((topic, partition), input): (&(Arc<str>, i32), &Input)| {
+            let config = &self.streams[input.stream].config;
             let mut lags = lags.iter().filter(|lag| *lag.topic == **topic && lag.partition == *partition);
             Standing {
                 stream: config.name.clone(),
                 partition: *partition,
-                watermark,
+                watermark: input.engine.watermark().now(),
                 open_windows: input.engine.open_windows() as u64,
                 lag: lags.next().map_or(0, |lag| lag.lag),
                 silence: input.heard_at.elapsed(),
@@ -342,7 +358,7 @@ impl<'a> Cycle<'a> {
                 idle_timeout: config.idle_timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
             }
         };
-        self.inputs.iter_mut().map(standing).collect()
+        self.inputs.iter().map(standing).collect()
     }
 
     fn write_effects(&mut self, intended_ms: Option<i64>, open: &mut Counts) -> Result<(), KafkaError> {
@@ -428,7 +444,6 @@ impl<'a> Cycle<'a> {
             counts.add(&input.account.commit(ledger));
             input.touched = false;
         }
-        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
         Ok(counts)
     }
 
