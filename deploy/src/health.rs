@@ -1,6 +1,7 @@
 //! The HTTP endpoint: `/metrics` for Prometheus, `/live` and `/ready` for whoever runs us, `/watermarks` for who waits for a window.
 //!
-//! It answers from memory on a thread of its own and never waits for a role.
+//! It answers from memory on a thread of its own and waits for no role, but for the first answer of `/watermarks`: the processor
+//! counts open windows only once somebody has asked.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,8 +16,15 @@ use metrics_exporter_prometheus::PrometheusHandle;
 /// How often the recorder folds what its histograms collected.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// How often, and how many times, it is seen whether the processor has counted.
+const COUNTED_EVERY: Duration = Duration::from_millis(50);
+const COUNTED_TRIES: u32 = 60;
+
 /// Says why the roles are not ready, if they are not.
 pub(crate) type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Says where event time stands, once that is known.
+pub(crate) type Explanation = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What the pages say.
 pub(crate) struct Pages {
@@ -24,8 +32,8 @@ pub(crate) struct Pages {
     pub metrics: PrometheusHandle,
     /// `/ready`.
     pub ready: Readiness,
-    /// `/watermarks`.
-    pub watermarks: Arc<dyn Fn() -> String + Send + Sync>,
+    /// `/watermarks`; `None` if there is no answer yet.
+    pub watermarks: Explanation,
 }
 
 /// Serves at `address`, for as long as the process lives; returns the address that it got.
@@ -43,7 +51,7 @@ pub(crate) fn serve(address: SocketAddr, pages: Pages) -> anyhow::Result<SocketA
     let routes = Router::new()
         .route("/metrics", get(move || async move { metrics.render() }))
         .route("/live", get(|| async { "live\n" }))
-        .route("/watermarks", get(move || async move { watermarks() }))
+        .route("/watermarks", get(move || explain(watermarks)))
         .route(
             "/ready",
             get(move || async move {
@@ -73,6 +81,18 @@ pub(crate) fn serve(address: SocketAddr, pages: Pages) -> anyhow::Result<SocketA
     Ok(address)
 }
 
+async fn explain(watermarks: Explanation) -> (StatusCode, String) {
+    for _ in 0..COUNTED_TRIES {
+        if let Some(text) = watermarks() {
+            return (StatusCode::OK, text);
+        }
+        tokio::time::sleep(COUNTED_EVERY).await;
+    }
+    let text =
+        "no answer from the processor yet: it waits for its group or its broker, or reads its state back; ask again\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
@@ -92,7 +112,10 @@ mod tests {
     }
 
     fn pages(metrics: PrometheusHandle, ready: Readiness) -> Pages {
-        Pages { metrics, ready, watermarks: Arc::new(|| "noon\n".to_owned()) }
+        // As a processor does: it has an answer once it was asked.
+        let was_asked = AtomicBool::new(false);
+        let noon = move || was_asked.swap(true, Ordering::Relaxed).then(|| "noon\n".to_owned());
+        Pages { metrics, ready, watermarks: Arc::new(noon) }
     }
 
     #[test]

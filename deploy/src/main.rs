@@ -162,7 +162,10 @@ fn endpoint(settings: &Settings, processes: bool, progresses: &Arc<Progresses>) 
         let pages = health::Pages {
             metrics,
             ready: roles::readiness(Arc::clone(progresses), processes),
-            watermarks: Arc::new(move || watermarks.process.explain_watermark()),
+            watermarks: Arc::new(move || match processes {
+                true => watermarks.process.explain_watermark(),
+                false => Some("no processor runs in this process\n".to_owned()),
+            }),
         };
         match health::serve(address, pages) {
             Ok(address) => tracing::info!(%address, "serving /metrics, /live, /ready and /watermarks"),
@@ -197,11 +200,17 @@ fn told(outcome: &Outcome) -> String {
         let ledger = ledger.map(|(number, what)| format!("{} {what}", live::grouped(number))).join(" + ");
         let mark = if counts.residue() == 0 { "✓" } else { "✗ does not add up" };
         text.push_str(&format!("process   {} read = {ledger} {mark}\n", live::grouped(counts.read)));
-        let (windows, alerts) = (live::count(counts.windows, "window"), live::count(counts.alerts, "alert record"));
-        text.push_str(&format!(
-            "          {windows}, {alerts}, {}\n",
-            live::count(processed.transactions, "transaction")
-        ));
+        let followed = [
+            live::count(counts.windows, "window"),
+            live::count(counts.revisions, "revision"),
+            live::count(counts.alerts, "alert record"),
+            live::count(processed.transactions, "transaction"),
+        ];
+        text.push_str(&format!("          {}\n", followed.join(", ")));
+        if counts.evicted > 0 {
+            let evicted = live::grouped(counts.evicted);
+            text.push_str(&format!("          {evicted} entities forgotten to make room: entities_max\n"));
+        }
     }
     if let Some(delivered) = &outcome.delivered {
         let (rows, files) = (live::count(delivered.rows(), "row"), live::count(delivered.files(), "file"));

@@ -103,6 +103,10 @@ pub(crate) fn run(
         let mut live = Live::new(&roles.names());
         let drain = roles.drain;
         let mut explained_at = roles.explains_watermark.then(Instant::now);
+        if explained_at.is_some() {
+            // There is no answer yet, but from now on the processor knows that it is asked.
+            explain_watermark(progresses);
+        }
         let produces = roles.produce.is_some();
         let produce: Handle<'_, _> = roles
             .produce
@@ -148,11 +152,13 @@ pub(crate) fn run(
                 break;
             }
             if let Some(at) = explained_at.filter(|at| at.elapsed() >= EXPLAIN_EVERY) {
-                // Nobody can be told that standard error is closed.
-                let _ = live::AboveLines.write_all(progresses.process.explain_watermark().as_bytes());
+                explain_watermark(progresses);
                 explained_at = Some(at + EXPLAIN_EVERY);
             }
             std::thread::sleep(LOOK_EVERY);
+        }
+        if explained_at.is_some() {
+            explain_watermark(progresses);
         }
         live.end();
         let outcome = Outcome {
@@ -164,6 +170,14 @@ pub(crate) fn run(
         };
         Ok(outcome)
     })
+}
+
+/// Says what holds event time back, once the processor knows.
+fn explain_watermark(progresses: &Progresses) {
+    if let Some(text) = progresses.process.explain_watermark() {
+        // Nobody can be told that standard error is closed.
+        let _ = live::AboveLines.write_all(text.as_bytes());
+    }
 }
 
 fn spawn<'scope, T: Send + 'scope>(
@@ -290,9 +304,14 @@ fn process_status(progress: &tidewatch_processor::Progress, is_done: bool) -> St
         live::count(counts.windows, "window"),
         live::count(counts.alerts, "alert record"),
     ];
-    if counts.dead_lettered > 0 {
-        parts.push(live::count(counts.dead_lettered, "dead letter"));
-    }
+    let only_if_any = [
+        (counts.revisions, live::count(counts.revisions, "revision")),
+        (counts.late, format!("{} late", live::grouped(counts.late))),
+        (counts.dead_lettered, live::count(counts.dead_lettered, "dead letter")),
+        (counts.duplicate, live::count(counts.duplicate, "duplicate")),
+        (counts.filtered, format!("{} filtered", live::grouped(counts.filtered))),
+    ];
+    parts.extend(only_if_any.into_iter().filter(|&(number, _)| number > 0).map(|(_, text)| text));
     if !is_done {
         parts.push(if progress.assigned() == 0 {
             "joining".to_owned()

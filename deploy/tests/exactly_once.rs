@@ -83,15 +83,6 @@ fn results(corner: &Corner, run: &str) -> Vec<(&'static str, Vec<Row>)> {
     RESULTS.iter().map(|what| (*what, corner.read(&corner.topic(run, what)))).collect()
 }
 
-/// Reads on until so many metrics are committed, and one more than was seen before; the processor must be at work all the while.
-fn wait_for(committed: &mut PartitionReader, seen: &mut usize, wanted: usize, process: &mut Running) {
-    let wanted = wanted.max(*seen + 1);
-    while *seen < wanted {
-        assert!(!process.has_ended(), "ended by itself: {}", process.log());
-        *seen += committed.read(10_000, PATIENCE).unwrap().len();
-    }
-}
-
 /// Stops the processor (SIGSTOP) in the middle of a transaction: some of its results are written, none of them committed.
 fn stop_in_transaction(corner: &Corner, run: &str, process: &mut Running) {
     let mut written = PartitionReader::new(&corner.kafka, false).unwrap();
@@ -132,7 +123,7 @@ fn run_with_kills(corner: &Corner, run: &str, more: &str, metrics_in_all: usize)
     let mut seen = 0;
     for (kill, hundredths) in KILL_AT.into_iter().enumerate() {
         let mut process = corner.start(&settings, &["process"]);
-        wait_for(&mut committed, &mut seen, metrics_in_all * hundredths / 100, &mut process);
+        process.wait_for(&mut committed, &mut seen, metrics_in_all * hundredths / 100);
         if kill > 0 {
             stop_in_transaction(corner, run, &mut process);
         }
@@ -152,7 +143,7 @@ fn run_with_requests_to_end(corner: &Corner, run: &str, metrics_in_all: usize) {
     let mut seen = 0;
     for (signal, hundredths) in [("TERM", 5), ("INT", 25)] {
         let mut process = corner.start(&settings, &["process"]);
-        wait_for(&mut committed, &mut seen, metrics_in_all * hundredths / 100, &mut process);
+        process.wait_for(&mut committed, &mut seen, metrics_in_all * hundredths / 100);
         process.signal(signal);
         let (status, log) = process.finish();
         assert_eq!(status.code(), Some(0), "{signal}: {log}");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late, Ledger};
@@ -96,11 +96,20 @@ impl Input {
         self.touched = true;
     }
 
-    /// Counts what the engine has closed and corrected since.
+    /// Counts what the engine has closed, corrected and forgotten since.
     fn count_closed(&mut self, before: tidewatch_processor_core::engine::Counts) {
         let now = self.engine.counts();
         self.account.open.windows += now.windows - before.windows;
         self.account.open.revisions += now.revisions - before.revisions;
+        self.account.open.evicted += now.evicted - before.evicted;
+    }
+
+    /// Takes note of when event time last moved.
+    fn look(&mut self) {
+        let watermark = self.engine.watermark().now();
+        if watermark != self.watermark_seen {
+            (self.watermark_seen, self.moved_at) = (watermark, Instant::now());
+        }
     }
 
     /// Whether earlier offsets are still being read again.
@@ -296,40 +305,52 @@ impl<'a> Cycle<'a> {
     /// Time goes on from the greatest event time as the clock does, so that a window closes when it would have, had events gone on.
     fn advance_idle(&mut self, reader: &GroupReader) -> Result<(), ProcessorError> {
         let mut inputs = std::mem::take(&mut self.inputs);
-        let mut result = Ok(());
-        for ((topic, partition), input) in &mut inputs {
+        let advanced = self.advance_idle_of(&mut inputs, reader);
+        self.inputs = inputs;
+        advanced
+    }
+
+    fn advance_idle_of(
+        &mut self,
+        inputs: &mut HashMap<(Arc<str>, i32), Input>,
+        reader: &GroupReader,
+    ) -> Result<(), ProcessorError> {
+        for ((topic, partition), input) in inputs {
             let timeout_ms = self.streams[input.stream].config.idle_timeout_ms;
             let Some(time) = timeout_ms.and_then(|ms| input.idle_time(ms)) else { continue };
-            let is_at_end = |lag: &PartitionLag| *lag.topic == **topic && lag.partition == *partition && lag.lag == 0;
-            if !reader.lag().iter().any(is_at_end) {
+            if !is_at_end(reader, topic, *partition)? {
                 continue;
             }
             let before = input.engine.counts();
             input.advance(time, &mut self.effects);
             input.count_closed(before);
-            result = self.begin().and_then(|()| self.write_effects(None, &mut input.account.open));
-            if result.is_err() {
-                break;
-            }
+            self.begin()?;
+            self.write_effects(None, &mut input.account.open)?;
         }
-        self.inputs = inputs;
-        Ok(result?)
+        Ok(())
     }
 
-    /// Where event time stands in each input partition.
-    pub(crate) fn standings(&mut self, lags: &[PartitionLag]) -> Vec<Standing> {
-        let streams = &self.streams;
-        let standing = |((topic, partition), input): (&(Arc<str>, i32), &mut Input)| {
-            let config = &streams[input.stream].config;
-            let watermark = input.engine.watermark().now();
-            if watermark != input.watermark_seen {
-                (input.watermark_seen, input.moved_at) = (watermark, Instant::now());
-            }
+    /// Takes note of how far event time has come, and whether all is accounted for.
+    pub(crate) fn look(&mut self) {
+        self.inputs.values_mut().for_each(Input::look);
+        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
+        let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        for (index, stream) in self.streams.iter().enumerate() {
+            let waiting = self.inputs.values().filter(|input| input.stream == index && input.engine.is_due(i64::MAX));
+            let oldest = waiting.filter_map(|input| input.engine.watermark().now()).min();
+            metrics::watermark_lag(&stream.config.name, oldest.map_or(0, |oldest| (clock_ms - oldest).max(0)));
+        }
+    }
+
+    /// Where event time stands in each input partition. Cost: proportional to the open windows.
+    pub(crate) fn standings(&self, lags: &[PartitionLag]) -> Vec<Standing> {
+        let standing = |((topic, partition), input): (&(Arc<str>, i32), &Input)| {
+            let config = &self.streams[input.stream].config;
             let mut lags = lags.iter().filter(|lag| *lag.topic == **topic && lag.partition == *partition);
             Standing {
                 stream: config.name.clone(),
                 partition: *partition,
-                watermark,
+                watermark: input.engine.watermark().now(),
                 open_windows: input.engine.open_windows() as u64,
                 lag: lags.next().map_or(0, |lag| lag.lag),
                 silence: input.heard_at.elapsed(),
@@ -337,7 +358,7 @@ impl<'a> Cycle<'a> {
                 idle_timeout: config.idle_timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
             }
         };
-        self.inputs.iter_mut().map(standing).collect()
+        self.inputs.iter().map(standing).collect()
     }
 
     fn write_effects(&mut self, intended_ms: Option<i64>, open: &mut Counts) -> Result<(), KafkaError> {
@@ -423,7 +444,6 @@ impl<'a> Cycle<'a> {
             counts.add(&input.account.commit(ledger));
             input.touched = false;
         }
-        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
         Ok(counts)
     }
 
@@ -437,6 +457,18 @@ impl<'a> Cycle<'a> {
         }
         Ok(ledgers)
     }
+}
+
+/// Whether everything that a partition holds has been read.
+///
+/// The broker is asked, once what the last fetch told says so: that may be as old as the silence. After a suspension of the machine or a
+/// while without a network the clock has gone on, and what was written meanwhile is still to come.
+fn is_at_end(reader: &GroupReader, topic: &str, partition: i32) -> Result<bool, KafkaError> {
+    let lags = reader.lag();
+    let here = lags.iter().find(|lag| lag.topic == topic && lag.partition == partition && lag.lag == 0);
+    let Some(position) = here.and_then(|lag| lag.committed) else { return Ok(false) };
+    let (_, end) = reader.watermarks(topic, partition)?;
+    Ok(position >= end)
 }
 
 /// When the record was meant to be sent: from its header, else its timestamp.

@@ -77,6 +77,8 @@ impl Account {
             filtered,
             windows,
             revisions,
+            // Of memory, not of records.
+            evicted: _,
             metrics,
             forecasts,
             alerts,

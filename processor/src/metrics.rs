@@ -10,10 +10,13 @@ use crate::Counts;
 
 const RECORDS: &str = "tidewatch_processor_records_total";
 const WINDOWS: &str = "tidewatch_processor_windows_closed_total";
+const REVISIONS: &str = "tidewatch_processor_revisions_total";
+const EVICTED: &str = "tidewatch_processor_entities_evicted_total";
 const ALERTS: &str = "tidewatch_processor_alerts_total";
 const CYCLES: &str = "tidewatch_processor_transactions_total";
 const ABORTS: &str = "tidewatch_processor_aborted_cycles_total";
 const LAG: &str = "tidewatch_processor_lag_records";
+const WATERMARK_LAG: &str = "tidewatch_processor_watermark_lag_seconds";
 const ENTITIES: &str = "tidewatch_processor_entities";
 const RESIDUE: &str = "tidewatch_processor_ledger_residue";
 const PROCESS_SECONDS: &str = "tidewatch_processor_cycle_process_seconds";
@@ -28,6 +31,8 @@ pub fn describe() {
         "Input records committed, by what became of them; the outcomes add up to what was read"
     );
     describe_counter!(WINDOWS, Unit::Count, "Windows closed, one for each entity");
+    describe_counter!(REVISIONS, Unit::Count, "Result records that corrected earlier ones after late events");
+    describe_counter!(EVICTED, Unit::Count, "Entities forgotten to make room for others (entities_max)");
     describe_counter!(ALERTS, Unit::Count, "Alert records written: opened, updated, resolved");
     describe_counter!(CYCLES, Unit::Count, "Transactions committed");
     describe_counter!(
@@ -36,6 +41,12 @@ pub fn describe() {
         "Cycles that failed, were aborted, and were taken up again from the committed offsets"
     );
     describe_gauge!(LAG, Unit::Count, "Records between the committed position and the end of the input");
+    describe_gauge!(
+        WATERMARK_LAG,
+        Unit::Seconds,
+        "How far event time is behind the clock in the assigned partition of the stream that is furthest behind, among those where a \
+         window waits; 0 where none does"
+    );
     describe_gauge!(ENTITIES, Unit::Count, "Entities remembered");
     describe_gauge!(
         RESIDUE,
@@ -58,6 +69,8 @@ pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Durati
     counter!(RECORDS, "outcome" => "duplicate").increment(counts.duplicate);
     counter!(RECORDS, "outcome" => "filtered").increment(counts.filtered);
     counter!(WINDOWS).increment(counts.windows);
+    counter!(REVISIONS).increment(counts.revisions);
+    counter!(EVICTED).increment(counts.evicted);
     counter!(ALERTS).increment(counts.alerts);
     counter!(CYCLES).increment(1);
     histogram!(PROCESS_SECONDS).record(process.as_secs_f64());
@@ -95,6 +108,11 @@ pub(crate) fn state_read(topic: &str, records: usize, partitions: usize, took: D
 
 pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {
     tracing::debug!(topic, partition, entities, snapshot, committed, "partition restored");
+}
+
+/// How far the stream's event time is behind the clock.
+pub(crate) fn watermark_lag(stream: &str, lag_ms: i64) {
+    gauge!(WATERMARK_LAG, "stream" => stream.to_owned()).set(lag_ms as f64 / 1_000.0);
 }
 
 pub(crate) fn standing(lag: i64, entities: u64) {

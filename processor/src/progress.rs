@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use crate::standing::{Standing, explain};
 
@@ -17,6 +18,7 @@ pub struct Progress {
     windows: AtomicU64,
     alerts: AtomicU64,
     revisions: AtomicU64,
+    evicted: AtomicU64,
     metrics: AtomicU64,
     forecasts: AtomicU64,
     transactions: AtomicU64,
@@ -25,7 +27,7 @@ pub struct Progress {
     lag: AtomicI64,
     assigned: AtomicU64,
     is_explaining: AtomicBool,
-    standings: Mutex<Vec<Standing>>,
+    standings: Mutex<Option<(Instant, Vec<Standing>)>>,
 }
 
 /// Counts of one cycle, or of a whole run. The ledger: `read = scored + late + dead_lettered + duplicate + filtered`.
@@ -49,6 +51,8 @@ pub struct Counts {
     pub alerts: u64,
     /// Result records that correct earlier ones after late events.
     pub revisions: u64,
+    /// Entities forgotten to make room for others (`entities_max`).
+    pub evicted: u64,
     /// Metric records written, revisions included.
     pub metrics: u64,
     /// Forecast records written, revisions included.
@@ -74,6 +78,7 @@ impl Counts {
             windows,
             alerts,
             revisions,
+            evicted,
             metrics,
             forecasts,
         } = *more;
@@ -86,6 +91,7 @@ impl Counts {
         self.windows += windows;
         self.alerts += alerts;
         self.revisions += revisions;
+        self.evicted += evicted;
         self.metrics += metrics;
         self.forecasts += forecasts;
     }
@@ -111,6 +117,7 @@ impl Progress {
             windows: self.windows.load(Relaxed),
             alerts: self.alerts.load(Relaxed),
             revisions: self.revisions.load(Relaxed),
+            evicted: self.evicted.load(Relaxed),
             metrics: self.metrics.load(Relaxed),
             forecasts: self.forecasts.load(Relaxed),
         }
@@ -141,13 +148,13 @@ impl Progress {
         self.assigned.load(Relaxed)
     }
 
-    /// Where event time stands and what holds it back, as of the last look; from the first call on, the processor looks twice a
-    /// second. Looking costs it time in proportion to the windows that are open.
-    pub fn explain_watermark(&self) -> String {
-        if !self.is_explaining.swap(true, Relaxed) {
-            return "the processor was not asked before; ask again in a second\n".to_owned();
-        }
-        explain(&self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    /// Where event time stands and what holds it back, as of the processor's last look; `None` if it has not looked yet.
+    ///
+    /// From the first call on it looks twice a second, which costs it time in proportion to the windows that are open.
+    pub fn explain_watermark(&self) -> Option<String> {
+        self.is_explaining.store(true, Relaxed);
+        let standings = self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        standings.as_ref().map(|(looked_at, standings)| explain(standings, looked_at.elapsed()))
     }
 
     pub(crate) fn is_explaining(&self) -> bool {
@@ -155,7 +162,7 @@ impl Progress {
     }
 
     pub(crate) fn set_standings(&self, standings: Vec<Standing>) {
-        *self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = standings;
+        *self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((Instant::now(), standings));
     }
 
     pub(crate) fn add_committed(&self, counts: &Counts) {
@@ -168,6 +175,7 @@ impl Progress {
         self.windows.fetch_add(counts.windows, Relaxed);
         self.alerts.fetch_add(counts.alerts, Relaxed);
         self.revisions.fetch_add(counts.revisions, Relaxed);
+        self.evicted.fetch_add(counts.evicted, Relaxed);
         self.metrics.fetch_add(counts.metrics, Relaxed);
         self.forecasts.fetch_add(counts.forecasts, Relaxed);
         self.transactions.fetch_add(1, Relaxed);

@@ -25,34 +25,36 @@ pub struct Standing {
     pub idle_timeout: Option<Duration>,
 }
 
-/// Silence that is worth a word.
+/// Silence that is worth a word, if event time does not go on by the clock before.
 const SILENCE_MIN: Duration = Duration::from_secs(10);
 /// How far a partition's event time may trail the stream's without being called slow, in ms.
 const TRAIL_MAX_MS: i64 = 10_000;
+/// Age at which what is told is no longer what is.
+const AGE_MAX: Duration = Duration::from_secs(3);
 
 impl Standing {
     /// Why its event time is where it is; `newest` is the greatest watermark of the stream's partitions.
     fn reason(&self, newest: i64) -> String {
-        let Some(watermark) = self.watermark else {
-            return if self.lag > 0 { self.behind() } else { "empty: no event yet".to_owned() };
-        };
+        let is_silent = self.silence >= self.idle_timeout.map_or(SILENCE_MIN, |timeout| timeout.min(SILENCE_MIN));
+        let silence = spoken(self.silence);
         if self.lag > 0 {
-            return self.behind();
+            let lag = format!("lag: {} still to read", counted(self.lag.unsigned_abs(), "record"));
+            // Those of a transaction are withheld by the broker until it ends.
+            return if is_silent {
+                format!("{lag}, and none has come for {silence}; a producer may have left a transaction open")
+            } else {
+                lag
+            };
         }
-        if self.silence >= SILENCE_MIN {
-            let silence = spoken(self.silence);
+        let Some(watermark) = self.watermark else { return "empty: no event yet".to_owned() };
+        if is_silent {
+            let idle = format!("idle: no record for {silence}");
             return match self.idle_timeout {
-                None => {
-                    format!("idle: no record for {silence}; idle_timeout is off, its windows wait for the next one")
-                }
-                Some(timeout) if self.silence >= timeout => {
-                    format!("idle: no record for {silence}; its event time goes on by the clock")
-                }
+                _ if self.open_windows == 0 => format!("{idle}; nothing waits for it"),
+                None => format!("{idle}; idle_timeout is off, its windows wait for the next one"),
+                Some(timeout) if self.silence >= timeout => format!("{idle}; its event time goes on by the clock"),
                 Some(timeout) => {
-                    format!(
-                        "idle: no record for {silence}; event time goes on by the clock in {}",
-                        spoken(timeout - self.silence)
-                    )
+                    format!("{idle}; its event time goes on by the clock in {}", spoken(timeout - self.silence))
                 }
             };
         }
@@ -63,49 +65,59 @@ impl Standing {
         }
         "on time".to_owned()
     }
-
-    fn behind(&self) -> String {
-        format!("lag: {} records still to read", self.lag)
-    }
 }
 
-/// Which partition of each stream holds event time back and why, how many windows wait for it, and since when.
+/// Which partition of each stream holds event time back and why, how many windows wait for it, and since when; as it was `age` ago.
 #[must_use]
-pub fn explain(standings: &[Standing]) -> String {
+pub fn explain(standings: &[Standing], age: Duration) -> String {
     let mut streams: BTreeMap<&str, Vec<&Standing>> = BTreeMap::new();
     for standing in standings {
         streams.entry(&standing.stream).or_default().push(standing);
     }
     let mut text = String::new();
+    // Writing to a String does not fail.
+    if age >= AGE_MAX {
+        let _ = writeln!(text, "as of {} ago: the processor is busy, waits for its broker, or has ended", spoken(age));
+    }
+    if streams.is_empty() {
+        text.push_str("no partition is assigned\n");
+    }
     for (stream, mut partitions) in streams {
-        // Those without an event hold nothing back: no window of theirs waits.
-        partitions.sort_by_key(|at| (at.watermark.unwrap_or(i64::MAX), at.partition));
-        let newest = partitions.iter().filter_map(|at| at.watermark).max().unwrap_or(0);
-        // Writing to a String does not fail.
-        let _ = match partitions[0].watermark {
-            None => writeln!(text, "{stream}: no event yet"),
-            Some(oldest) if oldest == newest => writeln!(text, "{stream}: event time is {} everywhere", time(oldest)),
-            Some(oldest) => {
+        // A partition where no window waits holds nothing back.
+        partitions.sort_by_key(|at| (at.open_windows == 0, at.watermark.unwrap_or(i64::MAX), at.partition));
+        let newest = partitions.iter().filter_map(|at| at.watermark).max();
+        let _ = match (partitions[0].watermark, newest) {
+            (Some(oldest), Some(newest)) if partitions[0].open_windows > 0 && oldest < newest => {
                 let trail = spoken(Duration::from_millis((newest - oldest).unsigned_abs()));
                 let partition = partitions[0].partition;
                 writeln!(text, "{stream}: partition {partition} holds event time back, {trail} behind the newest")
             }
+            (_, Some(newest)) => {
+                writeln!(text, "{stream}: event time has come to {}, nothing holds it back", time(newest))
+            }
+            (_, None) => writeln!(text, "{stream}: no event yet"),
         };
         for at in partitions {
             let watermark = at.watermark.map_or("-".to_owned(), time);
-            let windows = format!("{} windows wait", at.open_windows);
+            let wait = if at.open_windows == 1 { "waits" } else { "wait" };
+            let windows = format!("{} {wait}", counted(at.open_windows, "window"));
             let since = format!("unmoved for {}", spoken(at.still));
-            let reason = at.reason(newest);
+            let reason = at.reason(newest.unwrap_or(0));
             let _ =
-                writeln!(text, "  partition {:<3} {watermark:23}  {windows:>20}  {since:22}  {reason}", at.partition);
+                writeln!(text, "  partition {:<3} {watermark:24}  {windows:>20}  {since:22}  {reason}", at.partition);
         }
     }
-    if text.is_empty() { "no partition is assigned\n".to_owned() } else { text }
+    text
+}
+
+/// `1 window`, `2 windows`.
+fn counted(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
 fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms)
-        .map_or_else(|_| ms.to_string(), |time| time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+        .map_or_else(|_| ms.to_string(), |time| time.strftime("%Y-%m-%d %H:%M:%S%.3fZ").to_string())
 }
 
 /// Two units at most: `4m 12s`.
@@ -136,35 +148,60 @@ mod tests {
     fn the_partition_that_holds_time_back_comes_first_with_its_reason() {
         let noon = 1_736_164_800_000;
         let seconds = Duration::from_secs;
+        let held = || at(1, Some(noon - 3_600_000));
         let cases = [
-            (Standing { lag: 12, ..at(1, Some(noon - 3_600_000)) }, "lag: 12 records still to read"),
+            (Standing { lag: 12, ..held() }, "lag: 12 records still to read"),
             (
-                Standing { silence: seconds(252), ..at(1, Some(noon - 3_600_000)) },
-                "idle: no record for 4m 12s; event time goes on by the clock in 48s",
+                Standing { lag: 1, silence: seconds(60), ..held() },
+                "lag: 1 record still to read, and none has come for 1m; a producer may have left a transaction open",
             ),
             (
-                Standing { silence: seconds(301), ..at(1, Some(noon - 3_600_000)) },
+                Standing { silence: seconds(252), ..held() },
+                "idle: no record for 4m 12s; its event time goes on by the clock in 48s",
+            ),
+            (
+                Standing { silence: seconds(301), ..held() },
                 "idle: no record for 5m 1s; its event time goes on by the clock",
             ),
             (
-                Standing { silence: seconds(60), idle_timeout: None, ..at(1, Some(noon - 3_600_000)) },
-                "idle: no record for 1m; idle_timeout is off, its windows wait for the next one",
+                Standing { silence: seconds(2), idle_timeout: Some(seconds(1)), ..held() },
+                "idle: no record for 2s; its event time goes on by the clock",
             ),
             (
-                at(1, Some(noon - 3_600_000)),
-                "slow producer: all is read, and its events are 1h older than the stream's newest",
+                Standing { silence: seconds(60), idle_timeout: None, ..held() },
+                "idle: no record for 1m; idle_timeout is off, its windows wait for the next one",
             ),
+            (held(), "slow producer: all is read, and its events are 1h older than the stream's newest"),
         ];
         for (held, reason) in cases {
-            let text = explain(&[at(0, Some(noon)), held, at(2, None)]);
+            let text = explain(&[at(0, Some(noon)), held, at(2, None)], Duration::ZERO);
             let lines: Vec<&str> = text.lines().collect();
             assert_eq!(lines[0], "calls: partition 1 holds event time back, 1h behind the newest");
             assert!(lines[1].starts_with("  partition 1   2025-01-06 11:00:00.000"), "{text}");
             assert!(lines[1].ends_with(reason), "{text}");
             assert!(lines[2].ends_with("on time") && lines[3].ends_with("empty: no event yet"), "{text}");
         }
-        assert_eq!(explain(&[]), "no partition is assigned\n");
-        assert!(explain(&[at(0, Some(noon))]).starts_with("calls: event time is 2025-01-06 12:00:00.000 everywhere\n"));
+    }
+
+    #[test]
+    fn where_no_window_waits_nothing_is_held_back() {
+        let noon = 1_736_164_800_000;
+        let check = |standings: &[Standing], first: &str| {
+            let text = explain(standings, Duration::ZERO);
+            assert_eq!(text.lines().next(), Some(first), "{text}");
+            text
+        };
+        check(&[], "no partition is assigned");
+        check(&[Standing { open_windows: 0, ..at(0, None) }], "calls: no event yet");
+        let on_time = "calls: event time has come to 2025-01-06 12:00:00.000Z, nothing holds it back";
+        check(&[at(0, Some(noon))], on_time);
+        let silence = Duration::from_secs(600);
+        let closed = Standing { open_windows: 0, silence, ..at(0, Some(noon - 3_600_000)) };
+        let text = check(&[closed, Standing { open_windows: 1, ..at(1, Some(noon)) }], on_time);
+        assert!(text.ends_with("idle: no record for 10m; nothing waits for it\n"), "{text}");
+        assert!(text.contains(" 1 window waits ") && text.contains(" 0 windows wait "), "{text}");
+        let old = explain(&[at(0, Some(noon))], Duration::from_secs(61));
+        assert!(old.starts_with("as of 1m 1s ago: the processor is busy"), "{old}");
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl<'a> Worker<'a> {
         self.looked_at = Instant::now();
         let lags = self.reader.lag();
         let lag = lags.iter().map(|partition| partition.lag).sum();
+        self.cycle.look();
         if self.cycle.progress.is_explaining() {
             self.cycle.progress.set_standings(self.cycle.standings(&lags));
         }

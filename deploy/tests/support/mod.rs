@@ -63,10 +63,14 @@ impl Corner {
 
     /// Starts the program with this settings file; what it says is kept for [`Running::log`].
     pub(crate) fn start(&self, settings: &str, args: &[&str]) -> Running {
-        let mut command = self.command(settings, args);
-        let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        command.stdout(Stdio::null()).stderr(File::create(log.path()).unwrap());
-        Running { child: command.spawn().unwrap(), log }
+        self.spawn(self.command(settings, args))
+    }
+
+    /// Starts a [`command`](Self::command) of this corner.
+    pub(crate) fn spawn(&self, mut command: Command) -> Running {
+        let [log, printed] = [(); 2].map(|()| tempfile::NamedTempFile::new_in(self.folder.path()).unwrap());
+        command.stdout(File::create(printed.path()).unwrap()).stderr(File::create(log.path()).unwrap());
+        Running { child: command.spawn().unwrap(), log, printed }
     }
 
     /// The program with this settings file, in this corner's folder.
@@ -90,6 +94,13 @@ impl Corner {
     pub(crate) fn run(&self, settings: &str, args: &[&str]) {
         let (status, log) = self.start(settings, args).finish();
         assert!(status.success(), "{args:?}: {status}\n{log}");
+    }
+
+    /// What `tidewatch ledger --json` says; nothing may be wrong with it.
+    pub(crate) fn ledger(&self, settings: &str) -> serde_json::Value {
+        let (code, balance, said) = self.ask(settings, &["ledger", "--json"]);
+        assert_eq!(code, Some(0), "{balance}{said}");
+        serde_json::from_str(&balance).unwrap()
     }
 
     /// All committed records of a topic.
@@ -116,6 +127,7 @@ impl Corner {
 pub(crate) struct Running {
     child: Child,
     log: tempfile::NamedTempFile,
+    printed: tempfile::NamedTempFile,
 }
 
 impl Running {
@@ -127,6 +139,28 @@ impl Running {
 
     pub(crate) fn log(&self) -> String {
         read_text(self.log.path())
+    }
+
+    /// What it has printed, beside its log.
+    pub(crate) fn printed(&self) -> String {
+        read_text(self.printed.path())
+    }
+
+    /// Waits until it has been stopped by a SIGSTOP that was sent.
+    pub(crate) fn wait_until_stopped(&self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        while !std::fs::read_to_string(&status).unwrap().contains("State:\tT") {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reads on until so many records are there, and one more than was seen before; it must be at work all the while.
+    pub(crate) fn wait_for(&mut self, reader: &mut PartitionReader, seen: &mut usize, wanted: usize) {
+        let wanted = wanted.max(*seen + 1);
+        while *seen < wanted {
+            assert!(!self.has_ended(), "ended by itself: {}", self.log());
+            *seen += reader.read(10_000, PATIENCE).unwrap().len();
+        }
     }
 
     /// The most memory that it has had at once, in KiB, as Linux counts it; nothing once it has ended.
