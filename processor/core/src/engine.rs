@@ -89,7 +89,7 @@ pub struct Counts {
     pub late: u64,
     /// Events that came again.
     pub duplicate: u64,
-    /// Windows closed (an entity's, whatever its number of measures).
+    /// Windows told, each once (an entity's, whatever its number of measures).
     pub windows: u64,
     /// Records that corrected others after late events.
     pub revisions: u64,

@@ -171,10 +171,10 @@ impl Entity {
         while let Some(end) = self.contents.next_end(config.window, self.told_until).filter(|&end| end <= until) {
             self.told_until = end;
             let Some((start, pane)) = self.contents.window(config.window, end) else { continue };
-            context.counts.windows += 1;
             let closed = Closed::new(config, start, end, &pane);
             match config.revisions {
                 Revisions::Off => {
+                    context.counts.windows += 1;
                     let judged = self.settle_one(&closed, pane, context);
                     tell_first(&context.whose, &closed, &judged, context.effects);
                 }

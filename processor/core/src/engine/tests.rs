@@ -501,6 +501,19 @@ fn the_least_recently_seen_entity_makes_room_and_its_windows_close_first() {
 }
 
 #[test]
+fn a_window_that_comes_to_be_after_its_end_is_counted_too() {
+    for revisions in [Revisions::Off, Revisions::On] {
+        let lateness = Span::from_millis(60 * SECOND);
+        let settings = StreamSettings { lateness, revisions, ..settings(10 * SECOND, 10 * SECOND) };
+        let mut engine = Engine::new(settings.validate().unwrap(), 0);
+        let given = |second: i64| Given { event_time: second * SECOND, entity: "a".into(), value: 1.0 };
+        let (effects, _) = run(&mut engine, 0, &[1, 25, 12, 45, 200, 400].map(given));
+        assert_eq!(effects.metrics.len(), 5);
+        assert_eq!(engine.counts().windows, 5, "{revisions:?}");
+    }
+}
+
+#[test]
 fn an_event_is_late_only_when_its_last_window_has_closed() {
     // disorder 3 s + lateness 2 s: the window [100 s, 110 s) closes when event time reaches 115 s
     for (head, expected) in [(115 * SECOND - 1, false), (115 * SECOND, true)] {

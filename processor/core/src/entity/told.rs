@@ -134,6 +134,8 @@ impl Before {
         let mut covered_before: Vec<Told> = self.told.extract_if(.., covered).collect();
         covered_before.extend(self.reopened.extract_if(.., covered));
         covered_before.sort_by_key(|told| told.closed.end);
+        // Sessions that became one were told, and counted, each.
+        context.counts.windows += u64::from(same.is_none() && covered_before.is_empty());
         let revisions = context.metrics(&closed, &judged, same.as_ref(), &covered_before);
         let alerts = judged.steps.iter().map(|step| {
             let known = self.alerts.iter().find(|alert| alert.step.is_telling_of(step));
