@@ -104,11 +104,11 @@ fn processor(kafka: &KafkaConfig, input: &str, round: usize) -> anyhow::Result<P
         "window": { "tumbling": "10s" }, "measure": [{ "name": "response", "field": "response_ms" }],
     }))?;
     let name = |what: &str| format!("{input}.{round}.{what}");
-    let outputs = ["metrics", "forecasts", "alerts", "late", "dead-letters", "state"].map(name);
+    let outputs = ["metrics", "forecasts", "alerts", "late", "dead-letters", "state", "ledger"].map(name);
     let specs: Vec<TopicSpec> = outputs.iter().map(|topic| TopicSpec::new(topic, PARTITIONS)).collect();
     Admin::connect(kafka)?.ensure_topics(&specs)?;
-    let [metrics, forecasts, alerts, late, dead_letters, state] = outputs;
-    let topics = Topics { metrics, forecasts, alerts, late, dead_letters, state, ..Topics::default() };
+    let [metrics, forecasts, alerts, late, dead_letters, state, ledger] = outputs;
+    let topics = Topics { metrics, forecasts, alerts, late, dead_letters, state, ledger, ..Topics::default() };
     let settings = ProcessorSettings { group_id: name("group"), ..ProcessorSettings::default() };
     Ok(ProcessorConfig { kafka: kafka.clone(), streams: vec![stream.validate()?], topics, settings })
 }
