@@ -122,7 +122,7 @@ mod tests {
         for schema in all() {
             assert!(std::ptr::eq(by_fingerprint(schema.fingerprint()).unwrap(), schema));
         }
-        assert_eq!(all().len(), 16);
+        assert_eq!(all().len(), 17);
         assert_eq!(versions("no-such").count(), 0);
     }
 
