@@ -339,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_value_that_was_too_large_is_said_to_be_elsewhere() {
-        let text = shown(PLACE, &Letter::from(record()).without_value());
+        let record = DeadLetter { value: None, ..record() };
+        let text = shown(PLACE, &Letter { record, value_omitted_bytes: Some(16) });
         assert!(
             text.ends_with("value      16 B, too large for the dead-letter topic: read it from calls.v1-2@99\n"),
             "{text}"

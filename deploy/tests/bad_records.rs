@@ -20,6 +20,8 @@ tidewatch_test_brokers::on_both_brokers!(
     each_bad_avro_record_becomes_one_dead_letter_and_changes_nothing_else,
     each_bad_json_record_becomes_one_dead_letter_and_changes_nothing_else,
     a_value_that_no_topic_takes_is_left_out_of_its_letter,
+    what_the_dead_letter_topic_does_not_take_is_left_out_before_it_is_sent,
+    a_negative_timestamp_is_kept,
     a_compression_bomb_is_a_dead_letter_in_bounded_memory,
     topics_that_do_not_fit_are_one_line,
 );
@@ -405,12 +407,77 @@ fn a_value_that_no_topic_takes_is_left_out_of_its_letter(bootstrap_servers: &str
     assert!(found == [(None, Some(2_000_000)), (Some(b"small".to_vec()), None)], "{:?}", found.len());
 }
 
+/// The client would take these records; the topic takes less, one record or several in a batch.
+fn what_the_dead_letter_topic_does_not_take_is_left_out_before_it_is_sent(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "bad-narrow");
+    let topic = corner.topic("run", "in");
+    create_wide(&corner, &topic);
+    let mut narrow = TopicSpec::new(corner.topic("run", "dead_letters"), PARTITIONS);
+    narrow.properties.insert("max.message.bytes".into(), "100000".into());
+    corner.admin.ensure_topics(&[narrow]).unwrap();
+    // Of bytes that do not compress.
+    let mut state = 1_u64;
+    let mut random = |size: usize| -> Vec<u8> {
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        (0..size).map(|_| next()).collect()
+    };
+    let sizes = [30_000, 30_000, 500_000, 30_000, 30_000, 30_000, 30_000, 90_000];
+    let values = sizes.map(&mut random);
+    let mut writer = Writer::new(&corner.kafka).unwrap();
+    for value in &values {
+        let record =
+            Outgoing { partition: Some(0), timestamp_ms: Some(START_MS), ..Outgoing::new(&topic, b"k", value) };
+        writer.send(record).unwrap();
+    }
+    writer.flush(Duration::from_secs(60)).unwrap();
+    corner.run(&format!("{}{}", corner.outputs("run", PARTITIONS), json_stream(&topic)), &["process", "--drain"]);
+    let mut found = letters(&corner, "run");
+    found.sort_by_key(|letter| letter.record.offset);
+    let found: Vec<_> = found.into_iter().map(|letter| (letter.record.value, letter.value_omitted_bytes)).collect();
+    let whole =
+        |value: &Vec<u8>| if value.len() < 100_000 { (Some(value.clone()), None) } else { (None, Some(500_000)) };
+    let expected: Vec<_> = values.iter().map(whole).collect();
+    assert!(
+        found == expected,
+        "{:?}",
+        found.iter().map(|(value, omitted)| (value.as_ref().map(Vec::len), omitted)).collect::<Vec<_>>()
+    );
+}
+
+fn a_negative_timestamp_is_kept(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "bad-negative");
+    let topic = corner.topic("run", "in");
+    create_wide(&corner, &topic);
+    let mut writer = Writer::new(&corner.kafka).unwrap();
+    let event = json(&check(0, 0));
+    for (value, timestamp_ms) in [(&b"garbage"[..], -86_400_000), (&event, -1_000), (b"more", -2)] {
+        let record =
+            Outgoing { partition: Some(0), timestamp_ms: Some(timestamp_ms), ..Outgoing::new(&topic, b"k", value) };
+        writer.send(record).unwrap();
+        writer.flush(Duration::from_secs(60)).unwrap();
+    }
+    let settings = format!("{}{}", corner.outputs("run", PARTITIONS), json_stream(&topic));
+    corner.run(&settings, &["process", "--drain"]);
+    let found: Vec<_> = letters(&corner, "run")
+        .into_iter()
+        .map(|Letter { record, .. }| (record.offset, record.timestamp_ms, record.value.unwrap()))
+        .collect();
+    assert_eq!(
+        found,
+        [(0, Some(-86_400_000), b"garbage".to_vec()), (2, Some(-2), b"more".to_vec())],
+        "the record between them is an event"
+    );
+}
+
 fn a_compression_bomb_is_a_dead_letter_in_bounded_memory(bootstrap_servers: &str) {
     let corner = Corner::new(bootstrap_servers, "bad-bomb");
     let topic = corner.topic("run", "in");
     create_wide(&corner, &topic);
     let bomb = vec![0; BOMB_BYTES];
-    for codec in ["gzip", "zstd"] {
+    for codec in ["gzip", "zstd", "lz4", "snappy"] {
         let mut kafka = corner.kafka.clone();
         kafka.properties.set("compression.type", codec);
         kafka.properties.set("message.max.bytes", "300000000");
@@ -439,8 +506,9 @@ fn a_compression_bomb_is_a_dead_letter_in_bounded_memory(bootstrap_servers: &str
     assert!(status.success(), "{log}");
     let found: Vec<_> =
         letters(&corner, "run").into_iter().map(|letter| (letter.record.value, letter.value_omitted_bytes)).collect();
-    let (bomb, small) = ((None, Some(BOMB_BYTES as u64)), (Some(b"small".to_vec()), None));
-    assert!(found == [bomb.clone(), small.clone(), bomb, small], "{:?}", found.len());
+    let (bombs, small): (Vec<_>, Vec<_>) = found.into_iter().partition(|(value, _)| value.is_none());
+    assert_eq!(bombs, [(); 4].map(|()| (None, Some(BOMB_BYTES as u64))));
+    assert_eq!(small, [(); 4].map(|()| (Some(b"small".to_vec()), None)));
     // Once as it was decompressed, once as a letter to be, and what is fetched ahead meanwhile.
     assert!(peak_kib > 0 && peak_kib < 4 * BOMB_BYTES as u64 / 1_024, "{peak_kib} KiB");
 }

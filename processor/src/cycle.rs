@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
-use tidewatch_schemas::record::{DeadLetter, DeadLetterHeader, Late, Ledger};
+use tidewatch_schemas::dead_letter::Draft;
+use tidewatch_schemas::record::{Late, Ledger};
 use tidewatch_sink::TransactionalTopics;
 use tidewatch_sink::transactional::INTENDED_HEADER;
 use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
-use crate::decode::{Decoded, EventDecoder, Rejected, Taken};
+use crate::decode::{Decoded, EventDecoder, Taken};
 use crate::ledger::Account;
 use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
 use crate::standing::Standing;
@@ -258,7 +259,20 @@ impl<'a> Cycle<'a> {
             Err(rejected) => {
                 if !committed_before {
                     input.account.open.dead_lettered += 1;
-                    self.outputs.dead_letter(dead_letter(&stream.config.name, message, rejected))?;
+                    let headers: Vec<_> = message.headers().collect();
+                    self.outputs.dead_letter(&Draft {
+                        stream: &stream.config.name,
+                        topic: message.topic(),
+                        partition: message.partition(),
+                        offset,
+                        timestamp_ms: message.timestamp_as_written_ms(),
+                        key: message.key(),
+                        value: message.value(),
+                        value_omitted_bytes: None,
+                        headers: &headers,
+                        reason: rejected.reason.as_str(),
+                        error: &rejected.error,
+                    })?;
                 }
                 return Ok(());
             }
@@ -475,22 +489,4 @@ fn is_at_end(reader: &GroupReader, topic: &str, partition: i32) -> Result<bool, 
 fn intended_ms(message: &Message<'_>) -> Option<i64> {
     let stated = message.header(INTENDED_HEADER).and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
     stated.or(message.timestamp_ms())
-}
-
-fn dead_letter(stream: &str, message: &Message<'_>, rejected: Rejected) -> DeadLetter {
-    DeadLetter {
-        stream: stream.into(),
-        topic: message.topic().into(),
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp_as_written_ms(),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.value().map(<[u8]>::to_vec),
-        headers: message
-            .headers()
-            .map(|(key, value)| DeadLetterHeader { key: key.into(), value: value.map(<[u8]>::to_vec) })
-            .collect(),
-        reason: rejected.reason.as_str().into(),
-        error: rejected.error,
-    }
 }

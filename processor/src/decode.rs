@@ -1,5 +1,7 @@
 //! From a record's bytes to an event of its stream, or to the reason why it is none.
 
+use std::fmt::{Display, Write as _};
+
 use tidewatch_processor_core::config::{Format, TimeUnit};
 use tidewatch_processor_core::{EVENT_TIME_END_MS, StreamConfig, is_valid_event_time};
 use tidewatch_schemas::catalogue;
@@ -55,10 +57,15 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    fn new(reason: Reason, error: impl Into<String>) -> Self {
-        Self { reason, error: error.into() }
+    fn new(reason: Reason, error: impl Display) -> Self {
+        let mut text = String::with_capacity(ERROR_BYTES_USUAL);
+        write!(text, "{error}").expect("a string takes whatever is written");
+        Self { reason, error: text }
     }
 }
+
+/// What the particulars mostly take, so that they are allocated once.
+const ERROR_BYTES_USUAL: usize = 128;
 
 /// The last event that was decoded; its memory is used again for the next.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -154,7 +161,7 @@ impl EventDecoder {
             Reader::Avro(reader) => reader.decode(bytes, row),
             Reader::Json(reader, scratch) => reader.decode(bytes, scratch, row),
         };
-        read.map_err(|error| Rejected::new(Reason::Undecodable, error.to_string()))?;
+        read.map_err(|error| Rejected::new(Reason::Undecodable, error))?;
         self.wanted.read(row, timestamp_ms, out)
     }
 }
@@ -174,7 +181,7 @@ impl Wanted {
             && ahead_ms > self.future_max_ms
         {
             let allowed = self.future_max_ms;
-            let error = format!(
+            let error = format_args!(
                 "event time is {ahead_ms} ms after the record's timestamp, {allowed} ms are allowed (future_max)"
             );
             return Err(Rejected::new(Reason::EventTimeInFuture, error));
@@ -188,7 +195,6 @@ impl Wanted {
     }
 
     fn read_entity(&self, values: &[Value<'_>], key: &mut String) -> Result<(), Rejected> {
-        use std::fmt::Write as _;
         key.clear();
         for (at, value) in values.iter().enumerate() {
             if at > 0 {
@@ -202,7 +208,7 @@ impl Wanted {
                 _ => return Err(self.wrong_type(at, "text")),
             }
             if key.len() > ENTITY_BYTES_MAX {
-                let error = format!("the entity's key has more than {ENTITY_BYTES_MAX} bytes");
+                let error = format_args!("the entity's key has more than {ENTITY_BYTES_MAX} bytes");
                 return Err(Rejected::new(Reason::EntityTooLong, error));
             }
         }
@@ -237,7 +243,7 @@ impl Wanted {
         if is_valid_event_time(time) {
             Ok(time)
         } else {
-            let error = format!(
+            let error = format_args!(
                 "field `{}`: {time} ms is not within 0 and {EVENT_TIME_END_MS} (1970 to 2200)",
                 self.fields[at]
             );
@@ -256,16 +262,16 @@ impl Wanted {
         if number.is_finite() {
             Ok(number)
         } else {
-            Err(Rejected::new(Reason::NotFinite, format!("field `{}` is {number}", self.fields[at])))
+            Err(Rejected::new(Reason::NotFinite, format_args!("field `{}` is {number}", self.fields[at])))
         }
     }
 
     fn missing(&self, at: usize) -> Rejected {
-        Rejected::new(Reason::MissingField, format!("field `{}` is missing or null", self.fields[at]))
+        Rejected::new(Reason::MissingField, format_args!("field `{}` is missing or null", self.fields[at]))
     }
 
     fn wrong_type(&self, at: usize, wanted: &str) -> Rejected {
-        Rejected::new(Reason::WrongType, format!("field `{}` cannot be read as {wanted}", self.fields[at]))
+        Rejected::new(Reason::WrongType, format_args!("field `{}` cannot be read as {wanted}", self.fields[at]))
     }
 }
 

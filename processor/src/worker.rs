@@ -25,6 +25,9 @@ const BACKOFF: Duration = Duration::from_millis(200);
 /// How often lag and other standing figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// The client's own bound of a batch: a topic that takes less must not be sent as much.
+const BATCH_BYTES_USUAL: usize = 1_000_000;
+
 /// What a processor did from its start to its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
@@ -112,11 +115,17 @@ impl<'a> Worker<'a> {
         streams: Vec<Stream>,
         progress: &'a Progress,
     ) -> Result<Self, ProcessorError> {
-        let partitions = check_topics(config)?;
-        let timeout = crate::config::millis(config.settings.transaction_timeout);
-        let options = TransactionOptions { transaction_timeout: timeout, ..TransactionOptions::default() };
+        let admin = Admin::connect(&config.kafka)?;
+        let partitions = check_topics(config, &admin)?;
+        let letter_bytes_max = admin.batch_bytes_max(&config.topics.dead_letters)?;
+        let options = TransactionOptions {
+            transaction_timeout: crate::config::millis(config.settings.transaction_timeout),
+            batch_bytes_max: letter_bytes_max.filter(|&bytes| bytes < BATCH_BYTES_USUAL),
+            ..TransactionOptions::default()
+        };
         let writer = TransactionalWriter::new(&config.kafka, &config.transactional_id(), options)?;
-        let outputs = TransactionalTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor");
+        let outputs = TransactionalTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
+            .with_letter_bytes_max(letter_bytes_max);
         let names: Vec<&str> = streams.iter().map(|stream| stream.config.topic.as_str()).collect();
         let options = GroupOptions {
             read_committed: true,
@@ -273,8 +282,7 @@ fn start_at(committed: Option<&Committed>, start: Start) -> StartAt {
 }
 
 /// Checks that inputs and outputs are there, and gives the inputs' numbers of partitions.
-fn check_topics(config: &ProcessorConfig) -> Result<HashMap<Arc<str>, i32>, ProcessorError> {
-    let admin = Admin::connect(&config.kafka)?;
+fn check_topics(config: &ProcessorConfig, admin: &Admin) -> Result<HashMap<Arc<str>, i32>, ProcessorError> {
     let mut partitions: HashMap<Arc<str>, i32> = HashMap::new();
     for stream in &config.streams {
         partitions.insert(stream.topic.as_str().into(), admin.partitions(&stream.topic)?);

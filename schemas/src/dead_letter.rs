@@ -32,12 +32,16 @@ const OMITTED: &str = "tidewatch-value-omitted-bytes";
 
 /// The longest text that says what was wrong: a letter is to be little more than its original.
 const MESSAGE_BYTES_MAX: usize = 1_024;
+/// The lengths of a header's name and value.
+const HEADER_BYTES_MAX: usize = 10;
+/// The names and lengths of a letter's own headers, its numbers, and the frames of the record and its batch.
+const REST_BYTES_MAX: usize = 1_024;
 /// Kafka's word for "no timestamp".
 const NO_TIMESTAMP: i64 = -1;
 /// The least timestamp that a client writes as it is given; it takes 0 for "now".
 const TIMESTAMP_MIN_MS: i64 = 1;
 
-/// A record of the dead-letter topic, or one to be.
+/// A record of the dead-letter topic, as it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
     /// The original record, its place, and what was wrong.
@@ -65,6 +69,90 @@ pub enum LetterError {
     },
 }
 
+/// A letter to be written, borrowed from the record that it is about: nothing of a letter is copied before the client copies it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draft<'a> {
+    /// The stream's name in the settings.
+    pub stream: &'a str,
+    /// Where the original stands.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// The original's timestamp as it was written.
+    pub timestamp_ms: Option<i64>,
+    /// The original's key.
+    pub key: Option<&'a [u8]>,
+    /// The original's value, if it goes along.
+    pub value: Option<&'a [u8]>,
+    /// How large the value is that does not go along.
+    pub value_omitted_bytes: Option<u64>,
+    /// The original's headers.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+    /// From a closed set, in kebab case.
+    pub reason: &'a str,
+    /// What exactly was wrong.
+    pub error: &'a str,
+}
+
+impl<'a> Draft<'a> {
+    /// The letter without its value, for a topic that does not take so large a record.
+    #[must_use]
+    pub fn without_value(self) -> Self {
+        let value_omitted_bytes = self.value.map(|value| value.len() as u64).or(self.value_omitted_bytes);
+        Self { value: None, value_omitted_bytes, ..self }
+    }
+
+    /// The most that the letter's record takes in a batch of its own, in bytes, uncompressed.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers =
+            self.headers.iter().map(|(name, value)| HEADER_BYTES_MAX + name.len() + size(*value)).sum::<usize>();
+        let block = MESSAGE_BYTES_MAX + self.topic.len() + self.stream.len() + self.reason.len() + REST_BYTES_MAX;
+        size(self.key) + size(self.value) + headers + block
+    }
+
+    /// The timestamp of the letter's record: the original's, or the least there is where no client can write that.
+    #[must_use]
+    pub fn record_timestamp_ms(&self) -> i64 {
+        writable_ms(self.timestamp_ms)
+    }
+
+    /// All headers of the letter's record: the original's, and behind them its own. Numbers are spelled out in `text`.
+    pub fn all_headers<'b>(
+        &self,
+        text: &'b mut String,
+    ) -> impl Iterator<Item = (&'b str, Option<&'b [u8]>)> + use<'a, 'b>
+    where
+        'a: 'b,
+    {
+        use std::fmt::Write as _;
+        let is_other_time = self.timestamp_ms != Some(self.record_timestamp_ms());
+        let numbers = [
+            (PARTITION, Some(i128::from(self.partition))),
+            (OFFSET, Some(i128::from(self.offset))),
+            (TIMESTAMP, is_other_time.then(|| self.timestamp_ms.unwrap_or(NO_TIMESTAMP).into())),
+            (OMITTED, self.value_omitted_bytes.map(i128::from)),
+        ];
+        text.clear();
+        let spelled = numbers.map(|(name, number)| {
+            let begin = text.len();
+            number.map(|number| {
+                write!(text, "{number}").expect("a string takes whatever is written");
+                (name, begin..text.len())
+            })
+        });
+        let texts =
+            [(EXCEPTION, self.reason), (MESSAGE, bounded(self.error)), (TOPIC, self.topic), (STREAM, self.stream)];
+        let text: &'b str = text;
+        let texts = texts.into_iter().map(|(name, text)| (name, Some(text.as_bytes())));
+        let numbers = spelled.into_iter().flatten().map(move |(name, range)| (name, Some(&text.as_bytes()[range])));
+        self.headers.iter().copied().chain(texts).chain(numbers)
+    }
+}
+
 impl From<DeadLetter> for Letter {
     fn from(record: DeadLetter) -> Self {
         Self { record, value_omitted_bytes: None }
@@ -72,42 +160,10 @@ impl From<DeadLetter> for Letter {
 }
 
 impl Letter {
-    /// The letter without its value, for a topic that does not take so large a record.
-    #[must_use]
-    pub fn without_value(mut self) -> Self {
-        self.value_omitted_bytes =
-            self.record.value.take().map(|value| value.len() as u64).or(self.value_omitted_bytes);
-        self
-    }
-
     /// The timestamp of the letter's record: the original's, or the least there is where no client can write that.
     #[must_use]
     pub fn timestamp_ms(&self) -> i64 {
-        self.record.timestamp_ms.map_or(TIMESTAMP_MIN_MS, |ms| ms.max(TIMESTAMP_MIN_MS))
-    }
-
-    /// All headers of the letter's record: the original's, and behind them its own.
-    #[must_use]
-    pub fn headers(&self) -> Vec<DeadLetterHeader> {
-        let DeadLetter { stream, topic, partition, offset, timestamp_ms, headers, reason, error, .. } = &self.record;
-        let mut all = Vec::with_capacity(headers.len() + 8);
-        all.extend_from_slice(headers);
-        let mut put = |name: &str, text: String| {
-            all.push(DeadLetterHeader { key: name.into(), value: Some(text.into_bytes()) });
-        };
-        put(EXCEPTION, reason.clone());
-        put(MESSAGE, bounded(error).to_owned());
-        put(TOPIC, topic.clone());
-        put(PARTITION, partition.to_string());
-        put(OFFSET, offset.to_string());
-        put(STREAM, stream.clone());
-        if *timestamp_ms != Some(self.timestamp_ms()) {
-            put(TIMESTAMP, timestamp_ms.unwrap_or(NO_TIMESTAMP).to_string());
-        }
-        if let Some(bytes) = self.value_omitted_bytes {
-            put(OMITTED, bytes.to_string());
-        }
-        all
+        writable_ms(self.record.timestamp_ms)
     }
 
     /// Reads a record of the dead-letter topic back; `None` if it has no header of a letter.
@@ -184,6 +240,10 @@ impl<'a> Block<'a> {
     }
 }
 
+fn writable_ms(timestamp_ms: Option<i64>) -> i64 {
+    timestamp_ms.map_or(TIMESTAMP_MIN_MS, |ms| ms.max(TIMESTAMP_MIN_MS))
+}
+
 /// As much of a text as a header may hold, cut between characters.
 fn bounded(text: &str) -> &str {
     &text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)]
@@ -216,10 +276,35 @@ mod tests {
         headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())).collect()
     }
 
+    /// What a letter is as a record: its timestamp, value and headers.
+    fn written(letter: &Letter) -> (i64, Option<&[u8]>, Vec<DeadLetterHeader>) {
+        let Letter { record, value_omitted_bytes } = letter;
+        let headers = pairs(&record.headers);
+        let draft = Draft {
+            stream: &record.stream,
+            topic: &record.topic,
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            value_omitted_bytes: None,
+            headers: &headers,
+            reason: &record.reason,
+            error: &record.error,
+        };
+        let draft = if value_omitted_bytes.is_some() { draft.without_value() } else { draft };
+        let own = |(key, value): (&str, Option<&[u8]>)| DeadLetterHeader {
+            key: key.to_owned(),
+            value: value.map(<[u8]>::to_vec),
+        };
+        let value = record.value.as_deref().filter(|_| draft.value.is_some());
+        (draft.record_timestamp_ms(), value, draft.all_headers(&mut "left over".to_owned()).map(own).collect())
+    }
+
     fn read_back(letter: &Letter) -> Letter {
-        let (headers, timestamp_ms) = (letter.headers(), letter.timestamp_ms());
-        let DeadLetter { key, value, .. } = &letter.record;
-        Letter::read(key.as_deref(), value.as_deref(), Some(timestamp_ms), pairs(&headers)).unwrap().unwrap()
+        let (timestamp_ms, value, headers) = written(letter);
+        Letter::read(letter.record.key.as_deref(), value, Some(timestamp_ms), pairs(&headers)).unwrap().unwrap()
     }
 
     fn check_kept(record: DeadLetter) {
@@ -242,7 +327,7 @@ mod tests {
     #[test]
     fn the_headers_are_those_of_kip_1034() {
         let letter = Letter::from(letter());
-        let headers = letter.headers();
+        let (_, _, headers) = written(&letter);
         let own: Vec<(&str, &str)> = pairs(&headers)[3..]
             .iter()
             .map(|(name, value)| (*name, std::str::from_utf8(value.unwrap()).unwrap()))
@@ -253,9 +338,9 @@ mod tests {
                 ("__streams.errors.exception", "undecodable"),
                 ("__streams.errors.message", "EOF while parsing"),
                 ("__streams.errors.topic", "in"),
+                ("tidewatch-stream", "checks"),
                 ("__streams.errors.partition", "3"),
                 ("__streams.errors.offset", "42"),
-                ("tidewatch-stream", "checks"),
             ]
         );
     }
@@ -263,14 +348,37 @@ mod tests {
     #[test]
     fn a_letter_of_a_letter_keeps_the_first_ones_headers() {
         let first = Letter::from(letter());
-        check_kept(DeadLetter { headers: first.headers(), topic: "dead-letters".into(), ..letter() });
+        let (_, _, headers) = written(&first);
+        check_kept(DeadLetter { headers, topic: "dead-letters".into(), ..letter() });
     }
 
     #[test]
     fn a_value_that_does_not_fit_is_left_out_and_said_to_be() {
-        let without = Letter::from(letter()).without_value();
-        assert_eq!((without.value_omitted_bytes, without.record.value.as_ref()), (Some(1), None));
-        assert_eq!(read_back(&without), without);
+        let without = read_back(&Letter { record: letter(), value_omitted_bytes: Some(1) });
+        assert_eq!(without, Letter { record: DeadLetter { value: None, ..letter() }, value_omitted_bytes: Some(1) });
+    }
+
+    #[test]
+    fn a_letter_is_no_larger_than_it_says() {
+        let draft = Draft {
+            stream: "",
+            topic: "t",
+            partition: i32::MIN,
+            offset: i64::MIN,
+            timestamp_ms: Some(i64::MIN),
+            key: Some(b"key"),
+            value: Some(b"value"),
+            value_omitted_bytes: Some(u64::MAX),
+            headers: &[("none", None), ("some", Some(b"1"))],
+            reason: "",
+            error: &"x".repeat(2_000),
+        };
+        let mut text = String::new();
+        let lengths = draft.all_headers(&mut text).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len));
+        let headers: usize = lengths.map(|length| length + HEADER_BYTES_MAX).sum();
+        // The frames of a batch and of a record in it (Kafka's documentation, "Message Format").
+        let frames = 61 + 50;
+        assert!((headers + 8 + frames..headers + 1_024).contains(&draft.bytes_max()), "{}", draft.bytes_max());
     }
 
     #[test]
@@ -280,7 +388,7 @@ mod tests {
     }
 
     fn check_refused(change: impl Fn(&mut DeadLetterHeader), dropped: Option<&str>, expected: &str) {
-        let mut headers = Letter::from(letter()).headers();
+        let (_, _, mut headers) = written(&Letter::from(letter()));
         headers.retain(|header| Some(header.key.as_str()) != dropped);
         headers.iter_mut().for_each(change);
         let error = Letter::read(None, None, None, pairs(&headers)).unwrap().unwrap_err();

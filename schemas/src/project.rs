@@ -45,7 +45,7 @@ pub enum ReadError {
     #[error("{0}")]
     Frame(WireError),
     /// Nobody has told the reader the schema that the message names.
-    #[error("unknown schema: {}", match .0 { Header::Fingerprint(f) => format!("fingerprint {f:016x}"), Header::SchemaId(id) => format!("id {id}") })]
+    #[error("unknown schema: {0}")]
     UnknownSchema(Header),
     /// Not a datum of its schema.
     #[error("{0}")]

@@ -4,6 +4,8 @@
 //! Confluent wire format: `00`, the registry's schema id as 4 bytes big-endian.
 //! Invariant: both are read, whichever is written.
 
+use std::fmt;
+
 use crate::datum::{Cursor, Datum, DecodeError};
 use crate::record::Record;
 use crate::schema::{self, Schema};
@@ -31,6 +33,15 @@ pub enum Header {
     Fingerprint(u64),
     /// A registry's id of the writer's schema.
     SchemaId(u32),
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fingerprint(fingerprint) => write!(f, "fingerprint {fingerprint:016x}"),
+            Self::SchemaId(id) => write!(f, "id {id}"),
+        }
+    }
 }
 
 /// Why a message has no readable frame.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::dead_letter::Letter;
+use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{Alert, DeadLetter, Forecast, Late, Ledger, State, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_schemas::{Record, Schema};
@@ -110,9 +110,11 @@ pub struct TransactionalTopics {
     destinations: [Destination; OutputKind::ALL.len()],
     source: String,
     value: Vec<u8>,
+    text: String,
     open: Counts,
     committed: Counts,
     letter_partitions: Option<i32>,
+    letter_bytes_max: Option<usize>,
 }
 
 impl TransactionalTopics {
@@ -135,10 +137,18 @@ impl TransactionalTopics {
             destinations,
             source,
             value: Vec::new(),
+            text: String::new(),
             open: Counts::default(),
             committed: Counts::default(),
             letter_partitions: None,
+            letter_bytes_max: None,
         }
+    }
+
+    /// Tells what the dead-letter topic takes at most, in bytes, so that larger values are left out of their letters.
+    #[must_use]
+    pub fn with_letter_bytes_max(self, bytes: Option<usize>) -> Self {
+        Self { letter_bytes_max: bytes, ..self }
     }
 
     /// Opens a transaction.
@@ -175,51 +185,47 @@ impl TransactionalTopics {
     }
 
     /// Sends a record that could not be read, as it was, with the headers of a [letter](tidewatch_schemas::dead_letter) behind
-    /// its own. Its key says which partition it goes to; letters without one stay together by their input partition.
+    /// its own. Its key says which partition it goes to; letters without one stay together by their input partition. The attributes
+    /// that other records have in their headers are not put on it: its value is not of our types.
     ///
-    /// A value that is larger than a record may be (`kafka.properties."message.max.bytes"`) is left out, and the letter says so:
-    /// one record never stops a stream, and the letter says where its value is.
-    pub fn dead_letter(&mut self, letter: DeadLetter) -> Result<(), KafkaError> {
-        let letter = Letter::from(letter);
-        match self.send_letter(&letter) {
+    /// A value that is larger than a record may be (`kafka.properties."message.max.bytes"`, the topic's `max.message.bytes`) is left
+    /// out, and the letter says so: one record never stops a stream, and the letter says where its value is.
+    pub fn dead_letter(&mut self, letter: &Draft<'_>) -> Result<(), KafkaError> {
+        // The topic would refuse it only after it was sent, which voids the transaction.
+        if self.letter_bytes_max.is_some_and(|most| letter.bytes_max() > most) {
+            return self.send_letter(&letter.without_value());
+        }
+        match self.send_letter(letter) {
             Err(KafkaError::RecordTooLarge { .. }) => self.send_letter(&letter.without_value()),
             sent => sent,
         }
     }
 
-    fn send_letter(&mut self, letter: &Letter) -> Result<(), KafkaError> {
-        let record = &letter.record;
-        let partition = match record.key {
+    fn send_letter(&mut self, letter: &Draft<'_>) -> Result<(), KafkaError> {
+        let partition = match letter.key {
             Some(_) => None,
-            None => {
-                let partitions = self.letter_partitions()?;
-                Some(partition_for(format!("{}-{}", record.topic, record.partition).as_bytes(), partitions))
-            }
+            None => Some(self.partition_of_input(letter.topic, letter.partition)?),
         };
-        let headers = letter.headers();
-        let mut headers: Vec<(&str, Option<&[u8]>)> =
-            headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())).collect();
-        for (name, value) in [
-            ("ce_specversion", &b"1.0"[..]),
-            ("ce_type", DeadLetter::TYPE.as_bytes()),
-            ("ce_source", self.source.as_bytes()),
-        ] {
-            // What the original says of itself stays what a reader finds.
-            if record.headers.iter().all(|header| header.key != name) {
-                headers.push((name, Some(value)));
-            }
-        }
         let outgoing = Outgoing {
             topic: &self.destinations[OutputKind::DeadLetter as usize].topic,
             partition,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
+            key: letter.key,
+            value: letter.value,
             headers: &[],
-            timestamp_ms: Some(letter.timestamp_ms()),
+            timestamp_ms: Some(letter.record_timestamp_ms()),
         };
-        self.writer.send_with(outgoing, &headers)?;
+        self.writer.send_with(outgoing, letter.all_headers(&mut self.text))?;
         self.open.0[OutputKind::DeadLetter as usize] += 1;
         Ok(())
+    }
+
+    /// The dead-letter topic's partition for what an input partition holds without a key.
+    fn partition_of_input(&mut self, topic: &str, partition: i32) -> Result<i32, KafkaError> {
+        use std::fmt::Write as _;
+        let partitions = self.letter_partitions()?;
+        self.text.clear();
+        write!(self.text, "{topic}-{partition}").expect("a string takes whatever is written");
+        Ok(partition_for(self.text.as_bytes(), partitions))
     }
 
     /// Asked once: a topic's number of partitions decides where keys live, so it does not change.

@@ -15,6 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidewatch_schemas::Record;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::columns::ColumnDecoder;
+use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{
     Alert, AlertState, AnomalyKind, DeadLetter, DeadLetterHeader, DetectorScore, Forecast, ForecastPoint, Late,
     SeriesPoint, Severity, State, WindowMetric,
@@ -95,7 +96,7 @@ impl Fixture {
         }
         writer.forecast(&forecast(), intended_ms).unwrap();
         writer.late(&late()).unwrap();
-        writer.dead_letter(dead_letter()).unwrap();
+        send_dead_letter(writer);
         writer.state(2, b"service-calls/2", Some(&state())).unwrap();
         writer.state(2, b"service-calls/2", None).unwrap();
         assert_eq!(writer.open_counts().of(OutputKind::State), 2);
@@ -456,6 +457,26 @@ fn dead_letter() -> DeadLetter {
         reason: "malformed".to_owned(),
         error: "truncated".to_owned(),
     }
+}
+
+fn send_dead_letter(writer: &mut TransactionalTopics) {
+    let DeadLetter { stream, topic, partition, offset, timestamp_ms, key, value, headers, reason, error } =
+        dead_letter();
+    let headers: Vec<_> = headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())).collect();
+    let draft = Draft {
+        stream: &stream,
+        topic: &topic,
+        partition,
+        offset,
+        timestamp_ms,
+        key: key.as_deref(),
+        value: value.as_deref(),
+        value_omitted_bytes: None,
+        headers: &headers,
+        reason: &reason,
+        error: &error,
+    };
+    writer.dead_letter(&draft).unwrap();
 }
 
 fn state() -> State {

@@ -267,7 +267,7 @@ impl Run<'_> {
         let record = &letter.record;
         let from = format!("{}-{}@{}", self.source.topic, place.partition, place.offset);
         let own = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()));
-        let headers: Vec<_> = own.chain([(REPLAYED_FROM, Some(from.as_bytes()))]).collect();
+        let headers = own.chain([(REPLAYED_FROM, Some(from.as_bytes()))]);
         let outgoing = Outgoing {
             topic: &record.topic,
             partition: Some(record.partition),
@@ -276,7 +276,7 @@ impl Run<'_> {
             headers: &[],
             timestamp_ms: Some(letter.timestamp_ms()),
         };
-        self.writer.send_with(outgoing, &headers)?;
+        self.writer.send_with(outgoing, headers)?;
         self.open.letters += 1;
         self.open.bytes += record.value.as_ref().map_or(0, Vec::len);
         self.open.partitions.insert(place.partition);

@@ -10,7 +10,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -160,12 +160,7 @@ impl Admin {
         let settings: Vec<_> = missing.iter().map(|topic| topic.settings()).collect();
         let new_topics: Vec<_> =
             missing.iter().zip(&settings).map(|(topic, settings)| new_topic(topic, settings)).collect();
-        let properties = self.config.base_properties()?;
-        let client = AdminClient::from_config_and_context(&properties, ProducerEvents::new(&self.config));
-        let client = client.map_err(|error| self.config.refused(&error))?;
-        Tokens::start(client.inner().context().tokens.as_ref(), client.inner())?;
-        let options =
-            AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
+        let (client, options) = self.requests()?;
         let results = block_on(client.create_topics(&new_topics, &options));
         let results = results.map_err(|error| KafkaError::client("creating topics", &error))?;
         for (topic, result) in missing.iter().zip(results) {
@@ -219,6 +214,30 @@ impl Admin {
             }
             Some(code) => Err(KafkaError::of_code("asking for a topic's partitions", code)),
         }
+    }
+
+    /// The largest batch of records that a topic takes, in bytes as it is compressed (`max.message.bytes`). `None` where the cluster
+    /// does not say: that is a right of its own (`DescribeConfigs`), which a writer need not have.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub fn batch_bytes_max(&self, topic: &str) -> Result<Option<usize>, KafkaError> {
+        let (client, options) = self.requests()?;
+        let answer = block_on(client.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
+        let answer = answer.map_err(|error| KafkaError::client("asking for a topic's settings", &error))?;
+        let settings = answer.into_iter().next().and_then(Result::ok);
+        Ok(settings.and_then(|settings| settings.get("max.message.bytes")?.value.as_ref()?.parse().ok()))
+    }
+
+    /// A client of what asks the cluster's controller, and how long it is waited for.
+    fn requests(&self) -> Result<(AdminClient<ProducerEvents>, AdminOptions), KafkaError> {
+        let properties = self.config.base_properties()?;
+        let client = AdminClient::from_config_and_context(&properties, ProducerEvents::new(&self.config));
+        let client = client.map_err(|error| self.config.refused(&error))?;
+        Tokens::start(client.inner().context().tokens.as_ref(), client.inner())?;
+        let options =
+            AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
+        Ok((client, options))
     }
 
     /// Where each partition of a topic begins and ends.

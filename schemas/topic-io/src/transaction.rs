@@ -4,8 +4,8 @@
 //! initialisation fences the old one and settles the transaction. Source: librdkafka's `rdkafka.h`, "Transactional producer
 //! API". Every call blocks.
 
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{fmt, iter};
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
@@ -30,11 +30,17 @@ pub struct TransactionOptions {
     pub transaction_timeout: Duration,
     /// How long init, commit or abort may take before its outcome is given up on. Default 30 s.
     pub operation_timeout: Duration,
+    /// The most that a batch of several records holds, in bytes, where a topic takes less than the client's own megabyte.
+    pub batch_bytes_max: Option<usize>,
 }
 
 impl Default for TransactionOptions {
     fn default() -> Self {
-        Self { transaction_timeout: Duration::from_secs(60), operation_timeout: Duration::from_secs(30) }
+        Self {
+            transaction_timeout: Duration::from_secs(60),
+            operation_timeout: Duration::from_secs(30),
+            batch_bytes_max: None,
+        }
     }
 }
 
@@ -82,7 +88,8 @@ impl TransactionalWriter {
         self.open = false;
         let timeout_ms = self.options.transaction_timeout.as_millis().to_string();
         // A record may not outlive its transaction: the client wants the one time-out within the other.
-        let more = [("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
+        let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
+        more.extend(self.options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
         let producer = producer(&self.config, Some(&self.transactional_id), &more)?;
         let mut wait = Wait::new(self.options.operation_timeout);
         while let Err(error) = producer.init_transactions(wait.remaining()) {
@@ -116,7 +123,7 @@ impl TransactionalWriter {
     /// # Errors
     /// A record that the client refuses, or a transaction that has failed already: abort it.
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
-        enqueue(self.producer()?, &record, &[])
+        enqueue(self.producer()?, &record, iter::empty())
     }
 
     /// As [`send`](Self::send), with more headers behind the record's own; they may be without a value, as those of records of
@@ -124,7 +131,11 @@ impl TransactionalWriter {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_with(&mut self, record: Outgoing<'_>, more: &[(&str, Option<&[u8]>)]) -> Result<(), KafkaError> {
+    pub fn send_with<'a>(
+        &mut self,
+        record: Outgoing<'_>,
+        more: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) -> Result<(), KafkaError> {
         enqueue(self.producer()?, &record, more)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a record that was accepted is delivered, or its failure is returned by a later call; never neither.
 
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{fmt, iter};
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
@@ -67,7 +67,7 @@ impl Writer {
     /// # Errors
     /// The first failed delivery so far, or a record that the client refuses, for example one that is too large.
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
-        enqueue(&self.producer, &record, &[])?;
+        enqueue(&self.producer, &record, iter::empty())?;
         self.sent += 1;
         if self.sent.is_multiple_of(SENDS_PER_POLL) {
             self.poll()?;
@@ -137,10 +137,10 @@ pub(crate) fn poll(producer: &Producer, timeout: Duration) {
 }
 
 /// Hands a record over, waiting for room in the queue; `more` are headers behind its own.
-pub(crate) fn enqueue(
+pub(crate) fn enqueue<'a>(
     producer: &Producer,
     record: &Outgoing<'_>,
-    more: &[(&str, Option<&[u8]>)],
+    more: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
 ) -> Result<(), KafkaError> {
     let mut pending = native(record, more);
     loop {
@@ -164,12 +164,17 @@ pub(crate) fn enqueue(
     }
 }
 
-fn native<'a>(record: &Outgoing<'a>, more: &[(&str, Option<&[u8]>)]) -> BaseRecord<'a, [u8], [u8]> {
-    let count = record.headers.len() + more.len();
+/// The headers' number is that which `more` states as its most.
+fn native<'a, 'b>(
+    record: &Outgoing<'a>,
+    more: impl Iterator<Item = (&'b str, Option<&'b [u8]>)>,
+) -> BaseRecord<'a, [u8], [u8]> {
+    let (least, most) = more.size_hint();
+    let count = record.headers.len() + most.unwrap_or(least);
     let headers = (count > 0).then(|| {
-        let own = record.headers.iter().map(|&(key, value)| (key, Some(value)));
-        let list = OwnedHeaders::new_with_capacity(count);
-        own.chain(more.iter().copied()).fold(list, |list, (key, value)| list.insert(Header { key, value }))
+        let own = record.headers.iter().map(|&(key, value)| Header { key, value: Some(value) });
+        let list = own.fold(OwnedHeaders::new_with_capacity(count), OwnedHeaders::insert);
+        more.fold(list, |list, (key, value)| list.insert(Header { key, value }))
     });
     BaseRecord {
         topic: record.topic,
