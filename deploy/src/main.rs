@@ -211,6 +211,12 @@ fn told(outcome: &Outcome) -> String {
             let evicted = live::grouped(counts.evicted);
             text.push_str(&format!("          {evicted} entities forgotten to make room: entities_max\n"));
         }
+        if counts.missed > 0 {
+            let missed = live::count(counts.missed, "window");
+            text.push_str(&format!(
+                "          {missed} missed an event that came when they were final, and that is in later ones\n"
+            ));
+        }
     }
     if let Some(delivered) = &outcome.delivered {
         let (rows, files) = (live::count(delivered.rows(), "row"), live::count(delivered.files(), "file"));

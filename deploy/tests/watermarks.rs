@@ -66,7 +66,7 @@ fn send(writer: &mut Writer, topic: &str, partition: i32, value: &str) {
 const REASONS: [(i32, &str, &str); 5] = [
     (0, "1 window waits", "on time"),
     (1, "2 windows wait", "; its event time goes on by the clock in 5"),
-    (2, "1 window waits", "lag: 2 records still to read, and none has come for "),
+    (2, "1 window waits", "lag: 2 records still to read, and no event for "),
     (3, "1 window waits", "slow producer: all is read, and its events are "),
     (4, "0 windows wait", "empty: no event yet"),
 ];

@@ -34,7 +34,7 @@ pub(crate) struct Input {
     snapshot_at: Instant,
     partitions: i32,
     touched: bool,
-    /// When the last record came.
+    /// When the last event came that was scored: what else comes closes no window.
     heard_at: Instant,
     /// The watermark when it was last looked at, and since when it has not moved.
     watermark_seen: Option<i64>,
@@ -74,7 +74,12 @@ impl Input {
     fn repeat_idle(&mut self) {
         let first = self.idle.len() - self.to_repeat;
         for advance in self.idle[first..].iter().take_while(|advance| advance.offset <= self.next) {
-            self.engine.advance(advance.time, &mut Effects::default());
+            let mut committed = Effects::default();
+            self.engine.advance(advance.time, &mut committed);
+            while self.engine.has_more() {
+                committed.clear();
+                self.engine.go_on(&mut committed);
+            }
             self.to_repeat -= 1;
         }
     }
@@ -103,6 +108,7 @@ impl Input {
         self.account.open.windows += now.windows - before.windows;
         self.account.open.revisions += now.revisions - before.revisions;
         self.account.open.evicted += now.evicted - before.evicted;
+        self.account.open.missed += now.missed - before.missed;
     }
 
     /// Takes note of when event time last moved.
@@ -133,6 +139,8 @@ pub(crate) struct Cycle<'a> {
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
     pub(crate) progress: &'a Progress,
     in_transaction: bool,
+    /// When the batch at hand was read.
+    read_at: Instant,
     decoded: Decoded,
     effects: Effects,
 }
@@ -151,6 +159,7 @@ impl<'a> Cycle<'a> {
             inputs: HashMap::new(),
             progress,
             in_transaction: false,
+            read_at: Instant::now(),
             decoded: Decoded::default(),
             effects: Effects::default(),
         }
@@ -196,6 +205,7 @@ impl<'a> Cycle<'a> {
     }
 
     fn take(&mut self, batch: &Batch<'_>) -> Result<(), ProcessorError> {
+        self.read_at = Instant::now();
         // Records come in runs of one partition: what they need is looked up once a run.
         let mut at: Option<((Arc<str>, i32), Input)> = None;
         for message in batch.iter() {
@@ -235,7 +245,6 @@ impl<'a> Cycle<'a> {
             return Ok(());
         }
         input.next = offset + 1;
-        input.heard_at = Instant::now();
         let taken = self.take_in(message, input, committed_before);
         input.repeat_idle();
         taken
@@ -281,11 +290,12 @@ impl<'a> Cycle<'a> {
         let before = input.engine.counts();
         let event = Event { offset, event_time: *event_time, entity, values, id: *id };
         let ingested = input.engine.ingest(&event, &mut self.effects);
-        if committed_before {
-            self.effects.clear();
-            return Ok(());
+        if ingested == Ingested::Scored {
+            input.heard_at = self.read_at;
         }
-        input.count_closed(before);
+        if committed_before {
+            return Ok(self.write_following(input, None, committed_before)?);
+        }
         match ingested {
             Ingested::Scored => input.account.open.scored += 1,
             Ingested::Duplicate => input.account.open.duplicate += 1,
@@ -309,9 +319,30 @@ impl<'a> Cycle<'a> {
             }
         }
         if !self.effects.is_empty() {
-            self.write_effects(intended_ms(message), &mut input.account.open)?;
+            self.write_following(input, intended_ms(message), committed_before)?;
         }
+        input.count_closed(before);
         Ok(())
+    }
+
+    /// Writes what follows, a portion at a time; nothing where it is committed already.
+    fn write_following(
+        &mut self,
+        input: &mut Input,
+        intended_ms: Option<i64>,
+        committed_before: bool,
+    ) -> Result<(), KafkaError> {
+        loop {
+            if committed_before {
+                self.effects.clear();
+            } else {
+                self.write_effects(intended_ms, &mut input.account.open)?;
+            }
+            if !input.engine.has_more() {
+                return Ok(());
+            }
+            input.engine.go_on(&mut self.effects);
+        }
     }
 
     /// Lets event time go on in partitions that have been silent for long, if windows close by it.
@@ -337,9 +368,9 @@ impl<'a> Cycle<'a> {
             }
             let before = input.engine.counts();
             input.advance(time, &mut self.effects);
-            input.count_closed(before);
             self.begin()?;
-            self.write_effects(None, &mut input.account.open)?;
+            self.write_following(input, None, false)?;
+            input.count_closed(before);
         }
         Ok(())
     }

@@ -79,6 +79,7 @@ impl Account {
             revisions,
             // Of memory, not of records.
             evicted: _,
+            missed: _,
             metrics,
             forecasts,
             alerts,

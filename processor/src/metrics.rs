@@ -12,6 +12,7 @@ const RECORDS: &str = "tidewatch_processor_records_total";
 const WINDOWS: &str = "tidewatch_processor_windows_closed_total";
 const REVISIONS: &str = "tidewatch_processor_revisions_total";
 const EVICTED: &str = "tidewatch_processor_entities_evicted_total";
+const MISSED: &str = "tidewatch_processor_windows_missed_total";
 const ALERTS: &str = "tidewatch_processor_alerts_total";
 const CYCLES: &str = "tidewatch_processor_transactions_total";
 const ABORTS: &str = "tidewatch_processor_aborted_cycles_total";
@@ -33,6 +34,11 @@ pub fn describe() {
     describe_counter!(WINDOWS, Unit::Count, "Windows closed, one for each entity");
     describe_counter!(REVISIONS, Unit::Count, "Result records that corrected earlier ones after late events");
     describe_counter!(EVICTED, Unit::Count, "Entities forgotten to make room for others (entities_max)");
+    describe_counter!(
+        MISSED,
+        Unit::Count,
+        "Windows that were final before an event of theirs came, where the event is in others and counts as scored"
+    );
     describe_counter!(ALERTS, Unit::Count, "Alert records written: opened, updated, resolved");
     describe_counter!(CYCLES, Unit::Count, "Transactions committed");
     describe_counter!(
@@ -71,6 +77,7 @@ pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Durati
     counter!(WINDOWS).increment(counts.windows);
     counter!(REVISIONS).increment(counts.revisions);
     counter!(EVICTED).increment(counts.evicted);
+    counter!(MISSED).increment(counts.missed);
     counter!(ALERTS).increment(counts.alerts);
     counter!(CYCLES).increment(1);
     histogram!(PROCESS_SECONDS).record(process.as_secs_f64());

@@ -19,6 +19,7 @@ pub struct Progress {
     alerts: AtomicU64,
     revisions: AtomicU64,
     evicted: AtomicU64,
+    missed: AtomicU64,
     metrics: AtomicU64,
     forecasts: AtomicU64,
     transactions: AtomicU64,
@@ -53,6 +54,8 @@ pub struct Counts {
     pub revisions: u64,
     /// Entities forgotten to make room for others (`entities_max`).
     pub evicted: u64,
+    /// Windows that were final before an event of theirs came, where others of the same event were not.
+    pub missed: u64,
     /// Metric records written, revisions included.
     pub metrics: u64,
     /// Forecast records written, revisions included.
@@ -79,6 +82,7 @@ impl Counts {
             alerts,
             revisions,
             evicted,
+            missed,
             metrics,
             forecasts,
         } = *more;
@@ -92,6 +96,7 @@ impl Counts {
         self.alerts += alerts;
         self.revisions += revisions;
         self.evicted += evicted;
+        self.missed += missed;
         self.metrics += metrics;
         self.forecasts += forecasts;
     }
@@ -118,6 +123,7 @@ impl Progress {
             alerts: self.alerts.load(Relaxed),
             revisions: self.revisions.load(Relaxed),
             evicted: self.evicted.load(Relaxed),
+            missed: self.missed.load(Relaxed),
             metrics: self.metrics.load(Relaxed),
             forecasts: self.forecasts.load(Relaxed),
         }
@@ -176,6 +182,7 @@ impl Progress {
         self.alerts.fetch_add(counts.alerts, Relaxed);
         self.revisions.fetch_add(counts.revisions, Relaxed);
         self.evicted.fetch_add(counts.evicted, Relaxed);
+        self.missed.fetch_add(counts.missed, Relaxed);
         self.metrics.fetch_add(counts.metrics, Relaxed);
         self.forecasts.fetch_add(counts.forecasts, Relaxed);
         self.transactions.fetch_add(1, Relaxed);

@@ -17,7 +17,7 @@ pub struct Standing {
     pub open_windows: u64,
     /// Records still to read.
     pub lag: i64,
-    /// How long no record has come.
+    /// How long no event has come that was scored.
     pub silence: Duration,
     /// How long the watermark has not moved.
     pub still: Duration,
@@ -41,14 +41,14 @@ impl Standing {
             let lag = format!("lag: {} still to read", counted(self.lag.unsigned_abs(), "record"));
             // Those of a transaction are withheld by the broker until it ends.
             return if is_silent {
-                format!("{lag}, and none has come for {silence}; a producer may have left a transaction open")
+                format!("{lag}, and no event for {silence}; a producer may have left a transaction open")
             } else {
                 lag
             };
         }
         let Some(watermark) = self.watermark else { return "empty: no event yet".to_owned() };
         if is_silent {
-            let idle = format!("idle: no record for {silence}");
+            let idle = format!("idle: no event for {silence}");
             return match self.idle_timeout {
                 _ if self.open_windows == 0 => format!("{idle}; nothing waits for it"),
                 None => format!("{idle}; idle_timeout is off, its windows wait for the next one"),
@@ -153,23 +153,23 @@ mod tests {
             (Standing { lag: 12, ..held() }, "lag: 12 records still to read"),
             (
                 Standing { lag: 1, silence: seconds(60), ..held() },
-                "lag: 1 record still to read, and none has come for 1m; a producer may have left a transaction open",
+                "lag: 1 record still to read, and no event for 1m; a producer may have left a transaction open",
             ),
             (
                 Standing { silence: seconds(252), ..held() },
-                "idle: no record for 4m 12s; its event time goes on by the clock in 48s",
+                "idle: no event for 4m 12s; its event time goes on by the clock in 48s",
             ),
             (
                 Standing { silence: seconds(301), ..held() },
-                "idle: no record for 5m 1s; its event time goes on by the clock",
+                "idle: no event for 5m 1s; its event time goes on by the clock",
             ),
             (
                 Standing { silence: seconds(2), idle_timeout: Some(seconds(1)), ..held() },
-                "idle: no record for 2s; its event time goes on by the clock",
+                "idle: no event for 2s; its event time goes on by the clock",
             ),
             (
                 Standing { silence: seconds(60), idle_timeout: None, ..held() },
-                "idle: no record for 1m; idle_timeout is off, its windows wait for the next one",
+                "idle: no event for 1m; idle_timeout is off, its windows wait for the next one",
             ),
             (held(), "slow producer: all is read, and its events are 1h older than the stream's newest"),
         ];
@@ -198,7 +198,7 @@ mod tests {
         let silence = Duration::from_secs(600);
         let closed = Standing { open_windows: 0, silence, ..at(0, Some(noon - 3_600_000)) };
         let text = check(&[closed, Standing { open_windows: 1, ..at(1, Some(noon)) }], on_time);
-        assert!(text.ends_with("idle: no record for 10m; nothing waits for it\n"), "{text}");
+        assert!(text.ends_with("idle: no event for 10m; nothing waits for it\n"), "{text}");
         assert!(text.contains(" 1 window waits ") && text.contains(" 0 windows wait "), "{text}");
         let old = explain(&[at(0, Some(noon))], Duration::from_secs(61));
         assert!(old.starts_with("as of 1m 1s ago: the processor is busy"), "{old}");

@@ -117,8 +117,14 @@ fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
     while windows < events && time < 4 * kind.span_ms {
         time += kind.span_ms / 60;
         engine.advance(time, &mut effects);
-        windows += effects.metrics.len() as u64;
-        effects.clear();
+        loop {
+            windows += effects.metrics.len() as u64;
+            effects.clear();
+            if !engine.has_more() {
+                break;
+            }
+            engine.go_on(&mut effects);
+        }
     }
     let close_ns = began.elapsed().as_nanos() as f64 / windows.max(1) as f64;
     Ok(Sample { take_in_ns: take_in.as_nanos() as f64 / events as f64, close_ns, entity_bytes })

@@ -134,6 +134,7 @@ fn retold(
             late.push(offset);
         }
     }
+    assert!(!engine.has_more(), "so few windows are told at once");
     assert_eq!(idle.next(), None, "a decision behind the last record");
     let mut metrics = BTreeMap::<String, Vec<WindowMetric>>::new();
     for metric in effects.metrics {

@@ -145,6 +145,12 @@ impl AlertState {
         worth_telling.then_some((Change::Updated, open))
     }
 
+    /// Ends the alert that is open, if one is; gives its last step.
+    pub fn end(&mut self) -> Option<OpenAlert> {
+        let open = self.open.take()?;
+        Some(OpenAlert { sequence: open.sequence + 1, ..open })
+    }
+
     /// Start of the first window of the alert that is open, or that may open.
     #[must_use]
     pub fn since(&self) -> Option<i64> {

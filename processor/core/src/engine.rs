@@ -14,6 +14,9 @@ use crate::watermark::Watermark;
 use crate::window::Sample;
 use crate::window::deadlines::Deadlines;
 
+/// Records after which [`Engine::go_on`] lets its caller write them.
+const EFFECTS_MAX: usize = 10_000;
+
 /// One event, as far as the stream's declaration asks for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
@@ -72,6 +75,10 @@ impl Effects {
         self.metrics.is_empty() && self.forecasts.is_empty() && self.alerts.is_empty()
     }
 
+    fn len(&self) -> usize {
+        self.metrics.len() + self.forecasts.len() + self.alerts.len()
+    }
+
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
         self.metrics.clear();
@@ -91,6 +98,9 @@ pub struct Counts {
     pub duplicate: u64,
     /// Windows told, each once (an entity's, whatever its number of measures).
     pub windows: u64,
+    /// Windows that were final before an event of theirs came, where others of the same event were not: the event is in those, and
+    /// counts as scored.
+    pub missed: u64,
     /// Records that corrected others after late events.
     pub revisions: u64,
     /// Entities forgotten to make room.
@@ -123,6 +133,8 @@ pub struct Engine {
     by_key: HashMap<Arc<str>, u32>,
     recency: Recency,
     deadlines: Deadlines,
+    /// What is due and not done yet, the last to be done first: empty between two events.
+    due: Option<(i64, Vec<u32>)>,
     /// Entities of the last snapshot that were forgotten since: no more than one snapshot has, however many come and go.
     pub(crate) forgotten: Vec<Arc<str>>,
 }
@@ -142,15 +154,17 @@ impl Engine {
             by_key: HashMap::new(),
             recency: Recency::default(),
             deadlines: Deadlines::default(),
+            due: None,
             forgotten: Vec::new(),
         }
     }
 
-    /// Takes one event in and appends what follows from it to `effects`.
+    /// Takes one event in and appends what follows from it to `effects`, or some of it: see [`go_on`](Self::go_on).
     ///
     /// Events must come in the order of their offsets. Cost: constant, but for the windows that it closes.
     pub fn ingest(&mut self, event: &Event<'_>, effects: &mut Effects) -> Ingested {
         debug_assert_eq!(event.values.len(), self.config.measures.len());
+        debug_assert!(!self.has_more(), "what is due comes first");
         let config = self.config.clone();
         let sample = Sample { offset: event.offset, values: event.values, quantiles: &config.quantiles };
         let now = self.watermark.now();
@@ -176,16 +190,17 @@ impl Engine {
         if let Some((slot, Slot { entity, dirty, .. })) =
             slot.and_then(|slot| Some((slot, self.slots[slot as usize].as_mut()?)))
         {
-            if let Some(may_be_due) = entity.add(&config, event.event_time, &sample, now) {
+            if let Some(added) = entity.add(&config, event.event_time, &sample, now) {
                 *dirty = true;
                 entity.last_seen = event.offset;
-                if may_be_due {
+                if added.may_be_due {
                     self.deadlines.bring_forward(slot, entity.due(&config));
                 }
                 self.recency.touch(slot);
                 self.counts.scored += 1;
+                self.counts.missed += added.missed;
                 if self.watermark.observe(event.event_time) {
-                    self.come_to_now(effects);
+                    self.go_on(effects);
                 }
                 return Ingested::Scored;
             }
@@ -195,12 +210,54 @@ impl Engine {
         Ingested::Late(LateEvent { window_start, window_end, late_by_ms, would_change_alert })
     }
 
-    /// Lets event time go on to `time` without an event, if it is not there yet, and appends what follows to `effects`.
+    /// Lets event time go on to `time` without an event, if it is not there yet, and appends what follows to `effects`, or some of it:
+    /// see [`go_on`](Self::go_on).
     ///
     /// For a partition that has fallen silent: the caller decides by a clock, and has to remember the decision and its offset.
     pub fn advance(&mut self, time: i64, effects: &mut Effects) {
+        debug_assert!(!self.has_more(), "what is due comes first");
         if self.watermark.advance(time) {
-            self.come_to_now(effects);
+            self.go_on(effects);
+        }
+    }
+
+    /// Whether more follows from the last event or advance than was appended: then [`go_on`](Self::go_on) before anything else.
+    ///
+    /// After a gap in event time every window of every entity may close at once, and nobody has the memory for all of that.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// Appends what follows next, until nothing does or some ten thousand records are appended.
+    ///
+    /// What is due is done in the order of the times at which it is due, then of the entities' keys.
+    pub fn go_on(&mut self, effects: &mut Effects) {
+        let Some(now) = self.watermark.now() else { return };
+        let before = effects.len();
+        loop {
+            if self.due.is_none() {
+                let Some((time, mut slots)) = self.deadlines.take_due(now) else { return };
+                slots.sort_unstable_by(|&a, &b| self.key_of(b).cmp(&self.key_of(a)));
+                self.due = Some((time, slots));
+            }
+            let Some((time, slots)) = &mut self.due else { return };
+            if effects.len() - before >= EFFECTS_MAX {
+                return;
+            }
+            let Some(slot) = slots.pop() else {
+                self.due = None;
+                continue;
+            };
+            let time = *time;
+            let Some(Slot { key, entity, dirty, .. }) = &mut self.slots[slot as usize] else { continue };
+            // Nothing may be due any more, where a deadline was put off.
+            if entity.due(&self.config).is_some_and(|due| due <= time) {
+                *dirty = true;
+                let whose = Whose { config: &self.config, partition: self.partition, entity: key };
+                entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts });
+            }
+            self.deadlines.set(slot, entity.due(&self.config));
         }
     }
 
@@ -242,7 +299,8 @@ impl Engine {
 
     /// Makes a place for an entity that is new here, if need be by forgetting another.
     fn admit(&mut self, event: &Event<'_>, effects: &mut Effects) -> u32 {
-        if self.by_key.len() >= self.config.entities_max
+        // More than one where the bound was lowered since the state was written.
+        while self.by_key.len() >= self.config.entities_max
             && let Some(oldest) = self.recency.oldest()
         {
             self.forget(oldest, effects);
@@ -279,7 +337,7 @@ impl Engine {
         self.deadlines.set(slot, due);
     }
 
-    /// Closes an entity's windows, earliest first, and forgets it.
+    /// Closes an entity's windows, earliest first, ends its alerts, and forgets it.
     fn forget(&mut self, slot: u32, effects: &mut Effects) {
         let Some(Slot { key, mut entity, stored, .. }) = self.slots[slot as usize].take() else { return };
         let whose = Whose { config: &self.config, partition: self.partition, entity: &key };
@@ -291,24 +349,6 @@ impl Engine {
         self.counts.evicted += 1;
         if stored {
             self.forgotten.push(key);
-        }
-    }
-
-    /// Does what is due by the watermark: in the order of the times at which it is due, then of the entities' keys.
-    fn come_to_now(&mut self, effects: &mut Effects) {
-        let Some(now) = self.watermark.now() else { return };
-        while let Some((time, mut slots)) = self.deadlines.take_due(now) {
-            slots.sort_unstable_by(|&a, &b| self.key_of(a).cmp(&self.key_of(b)));
-            for slot in slots {
-                let Some(Slot { key, entity, dirty, .. }) = &mut self.slots[slot as usize] else { continue };
-                // Nothing may be due any more, where a deadline was put off.
-                if entity.due(&self.config).is_some_and(|due| due <= time) {
-                    *dirty = true;
-                    let whose = Whose { config: &self.config, partition: self.partition, entity: key };
-                    entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts });
-                }
-                self.deadlines.set(slot, entity.due(&self.config));
-            }
         }
     }
 

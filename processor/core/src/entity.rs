@@ -14,13 +14,12 @@
 //! differently from what was told is told as a revision. Several late events are worked in together, when the watermark passes the
 //! next step (slide, gap) or a window of the entity closes or becomes final.
 
-use serde::{Deserialize, Serialize};
-use tidewatch_schemas::record::AlertState as Change;
-
 use crate::config::{Revisions, StreamConfig};
 use crate::ids::Ids;
-use crate::judge::{Closed, Judge, Judged, anomalous};
+use crate::judge::{Closed, Judge, Judged};
+use crate::tell::{Silence, Telling, Whose};
 use crate::window::{Contents, Pane, Sample, Window};
+use serde::{Deserialize, Serialize};
 
 mod told;
 
@@ -48,7 +47,14 @@ struct LastFinal {
     start: i64,
     end: i64,
     pane: Pane,
-    anomalous: Vec<bool>,
+}
+
+/// What an event that was taken in leads to.
+pub(crate) struct Added {
+    /// The next deadline may have changed.
+    pub(crate) may_be_due: bool,
+    /// Windows of the event that were final before it came.
+    pub(crate) missed: u64,
 }
 
 /// An entity that sends nothing, and has been reported.
@@ -78,21 +84,21 @@ impl Entity {
         }
     }
 
-    /// Takes an event in when the watermark is at `now`: whether the next deadline may have changed, `None` if it is late.
+    /// Takes an event in when the watermark is at `now`; `None` if it is late.
     pub(crate) fn add(
         &mut self,
         config: &StreamConfig,
         event_time: i64,
         sample: &Sample<'_>,
         now: Option<i64>,
-    ) -> Option<bool> {
+    ) -> Option<Added> {
         let final_until = now.map(|now| now - config.lateness_ms);
         let touched = self.contents.add(config.window, event_time, sample, final_until)?;
         // All that had to be told by now was; a window that ends before comes to be by this event.
         let told_until = if config.revisions == Revisions::On { now } else { final_until };
         self.told_until = self.told_until.max(told_until.unwrap_or(0));
         let Some(now) = now.filter(|&now| config.revisions == Revisions::On && touched.first_end <= now) else {
-            return Some(touched.is_new);
+            return Some(Added { may_be_due: touched.is_new, missed: touched.missed });
         };
         let step_ms = config.window.step_ms();
         let ahead = self.ahead.get_or_insert_with(|| Box::new(Ahead::new(self.settled.clone())));
@@ -100,7 +106,7 @@ impl Entity {
         let from = from.min(touched.first_end);
         // At the latest when the first of them is final: an event after that is none of its any more.
         ahead.stale = Some((from, at.min(from + config.lateness_ms)));
-        Some(true)
+        Some(Added { may_be_due: true, missed: touched.missed })
     }
 
     /// The watermark at which there is something to do next.
@@ -137,9 +143,22 @@ impl Entity {
         self.report_dropout(final_until, context);
     }
 
-    /// Closes what is open, in the order of the windows' ends: the entity is forgotten after that.
+    /// Closes what is open, in the order of the windows' ends, and ends its alerts: the entity is forgotten after that.
     pub(crate) fn finish(&mut self, context: &mut Context<'_>) {
         self.close_all(i64::MAX, context);
+        let Whose { config, .. } = context.whose;
+        let told = self.ahead.as_ref().and_then(|ahead| Some(ahead.told.last()?.closed.clone()));
+        let last_final = self.last_final.as_ref().map(|last| Closed::new(config, last.start, last.end, &last.pane));
+        if let Some(closed) = told.or(last_final) {
+            let judge = self.ahead.as_mut().map_or(&mut self.settled, |ahead| &mut ahead.judge);
+            let judged = judge.end_alerts(config, &closed);
+            let forgotten = || Telling { is_forgotten: true, ..Telling::default() };
+            let ended = judged.steps.iter().filter_map(|step| context.whose.alert(step, &closed, &judged, forgotten()));
+            context.effects.alerts.extend(ended);
+        }
+        if let Some(Dropout { opened_at, missing }) = self.dropout.take() {
+            context.effects.alerts.push(context.whose.dropout(Silence::Forgotten, opened_at, missing, self.last_seen));
+        }
     }
 
     /// Windows that have not closed.
@@ -147,22 +166,23 @@ impl Entity {
         self.contents.open_windows(config.window, self.told_until)
     }
 
-    /// Whether the last final window, which an event has missed, would have been anomalous with it and was not, or the other way
-    /// round, by what is known now; `None` if the event missed an earlier one.
+    /// Whether the last final window, which an event has missed, is anomalous with it and not without it, or the other way round, by
+    /// what is known now; `None` if the event missed an earlier one.
     pub(crate) fn late_event_would_change(
         &self,
         config: &StreamConfig,
         event_time: i64,
         sample: &Sample<'_>,
     ) -> Option<bool> {
-        let LastFinal { start, end, pane, anomalous } = &**self.last_final.as_ref()?;
+        let LastFinal { start, end, pane } = &**self.last_final.as_ref()?;
         if !(*start..*end).contains(&event_time) {
             return None;
         }
-        let mut pane = pane.clone();
-        pane.add(sample);
-        let closed = Closed::new(config, *start, *end, &pane);
-        Some(self.settled.would_be_anomalous(config, &closed) != *anomalous)
+        let is_anomalous =
+            |pane: &Pane| self.settled.would_be_anomalous(config, &Closed::new(config, *start, *end, pane));
+        let mut with = pane.clone();
+        with.add(sample);
+        Some(is_anomalous(&with) != is_anomalous(pane))
     }
 
     fn close_all(&mut self, until: i64, context: &mut Context<'_>) {
@@ -194,12 +214,11 @@ impl Entity {
         if let Some(Dropout { opened_at, .. }) = self.dropout.take() {
             let missing = (closed.start - opened_at) / config.window.step_ms();
             let missing = u32::try_from(missing.max(0)).unwrap_or(u32::MAX);
-            let back = context.whose.dropout(Change::Resolved, opened_at, missing, closed.first_offset);
+            let back = context.whose.dropout(Silence::Over, opened_at, missing, closed.first_offset);
             context.effects.alerts.push(back);
         }
         let judged = self.settled.judge(config, closed);
-        let anomalous = anomalous(&judged.verdicts);
-        self.last_final = Some(Box::new(LastFinal { start: closed.start, end: closed.end, pane, anomalous }));
+        self.last_final = Some(Box::new(LastFinal { start: closed.start, end: closed.end, pane }));
         judged
     }
 
@@ -257,7 +276,7 @@ impl Entity {
         if let (true, Some((start, _)), Some(missing)) = (is_due, self.settled.last(), config.dropout_after) {
             let opened_at = start + config.window.step_ms();
             self.dropout = Some(Dropout { opened_at, missing });
-            let silent = context.whose.dropout(Change::Opened, opened_at, missing, self.last_seen);
+            let silent = context.whose.dropout(Silence::Begun, opened_at, missing, self.last_seen);
             context.effects.alerts.push(silent);
         }
     }

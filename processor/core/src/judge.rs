@@ -155,9 +155,25 @@ impl Judge {
 
     /// Whether each series of a window would be anomalous by what is known now; nothing is learnt.
     pub(crate) fn would_be_anomalous(&self, config: &StreamConfig, closed: &Closed) -> Vec<bool> {
+        let is_anomalous = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|verdict| verdict.score >= 1.0);
+        self.verdicts_of(config, closed).iter().map(is_anomalous).collect()
+    }
+
+    /// Ends the alerts that are open, as of the last window, whether or not they are over.
+    pub(crate) fn end_alerts(&mut self, config: &StreamConfig, closed: &Closed) -> Judged {
+        let verdicts = self.verdicts_of(config, closed);
+        let end = |(at, series): (usize, &mut Series)| {
+            let open = series.alert.end()?;
+            Some(AlertStep { series: at as u16, change: Change::Resolved, open })
+        };
+        let steps = self.series.iter_mut().enumerate().filter_map(end).collect();
+        Judged { verdicts, steps, paths: Vec::new() }
+    }
+
+    fn verdicts_of(&self, config: &StreamConfig, closed: &Closed) -> Vec<Option<Verdict>> {
         let values = closed.values(config);
         let features = self.features(config, &values);
-        anomalous(&self.verdicts(config, &values, features.as_deref()))
+        self.verdicts(config, &values, features.as_deref())
     }
 
     fn verdicts(
@@ -228,11 +244,6 @@ impl Judge {
             .map(|((_, series), value)| value.map_or(Some(f64::NAN), |value| series.feature(value)))
             .collect()
     }
-}
-
-/// Which series reach the threshold of an alert.
-pub(crate) fn anomalous(verdicts: &[Option<Verdict>]) -> Vec<bool> {
-    verdicts.iter().map(|verdict| verdict.as_ref().is_some_and(|verdict| verdict.score >= 1.0)).collect()
 }
 
 /// The stream's series, in the order in which entities hold them.

@@ -35,7 +35,23 @@ pub(crate) struct Telling {
     pub(crate) correction: Correction,
     /// The record that it takes the place of.
     pub(crate) supersedes: Option<String>,
+    /// It is resolved because its entity is forgotten.
+    pub(crate) is_forgotten: bool,
 }
+
+/// What is told of an entity that sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It has been silent for long.
+    Begun,
+    /// It sends again.
+    Over,
+    /// It is forgotten.
+    Forgotten,
+}
+
+/// The end of what is said of an alert that ends because its entity does.
+const FORGOTTEN: &str = "ends here: the entity was forgotten to make room";
 
 impl Whose<'_> {
     fn labels(&self) -> BTreeMap<String, String> {
@@ -86,7 +102,7 @@ impl Whose<'_> {
         let (measure, aggregate) = series_of(self.config).nth(usize::from(step.series))?;
         let verdict = judged.verdicts[usize::from(step.series)].as_ref()?;
         let open = &step.open;
-        let summary = self.sentence(measure, aggregate, closed.start, verdict, step);
+        let summary = self.sentence(measure, aggregate, closed.start, verdict, step, telling.is_forgotten);
         Some(Alert {
             alert_id: self.alert_id(&measure.name, aggregate.as_str(), open.opened_at),
             state: step.change,
@@ -131,14 +147,14 @@ impl Whose<'_> {
         format!("{id}:{}:{revision}", step.open.sequence)
     }
 
-    /// The record of an alert on an entity that sends nothing (opened), or sends again (resolved). `missing` windows from
-    /// `opened_at` on had no events.
-    pub(crate) fn dropout(&self, change: Change, opened_at: i64, missing: u32, offset: i64) -> Alert {
+    /// The record of an alert on an entity that sends nothing. `missing` windows from `opened_at` on had no events.
+    pub(crate) fn dropout(&self, silence: Silence, opened_at: i64, missing: u32, offset: i64) -> Alert {
         let window_end = opened_at + i64::from(missing) * self.config.window.step_ms();
         let since = clock(opened_at);
-        let then = match change {
-            Change::Resolved => format!("is back; nothing came since {since}"),
-            Change::Opened | Change::Updated => format!("has sent nothing since {since}"),
+        let (change, then) = match silence {
+            Silence::Begun => (Change::Opened, format!("has sent nothing since {since}")),
+            Silence::Over => (Change::Resolved, format!("is back; nothing came since {since}")),
+            Silence::Forgotten => (Change::Resolved, format!("has sent nothing since {since}; this {FORGOTTEN}")),
         };
         let (measure, aggregate) = EVENTS;
         Alert {
@@ -212,6 +228,7 @@ impl Whose<'_> {
         start: i64,
         verdict: &Verdict,
         step: &AlertStep,
+        is_forgotten: bool,
     ) -> String {
         let unit = measure.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
         let band = verdict
@@ -221,6 +238,7 @@ impl Whose<'_> {
         let OpenAlert { kind, opened_at, .. } = step.open;
         let kind = kind.as_str().replace('_', " ");
         let then = match step.change {
+            Change::Resolved if is_forgotten => format!("{kind} since {} {FORGOTTEN}", clock(opened_at)),
             Change::Resolved => format!("{kind} since {} is over", clock(opened_at)),
             Change::Opened | Change::Updated => format!("{kind} since {}", clock(opened_at)),
         };

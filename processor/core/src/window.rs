@@ -182,6 +182,8 @@ pub struct Touched {
     pub first_end: i64,
     /// Whether a window has come to be that was not there: the next deadline may be an earlier one.
     pub is_new: bool,
+    /// Windows that the event belongs to and that were final before it came.
+    pub missed: u64,
 }
 
 /// What one entity keeps for its windows that are not final.

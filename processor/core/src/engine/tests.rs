@@ -62,7 +62,9 @@ fn variants() -> impl Strategy<Value = StreamSettings> {
     let lateness = prop::sample::select(vec![0, 2, 7, 25]);
     let revisions = prop::sample::select(vec![Revisions::On, Revisions::Off]);
     let dropout_after = prop::option::of(1u32..4);
-    (window, lateness, revisions, dropout_after).prop_map(move |(window, lateness, revisions, dropout_after)| {
+    let event_id = prop::option::of(Just("id".to_owned()));
+    let choices = (window, lateness, revisions, dropout_after, event_id);
+    choices.prop_map(move |(window, lateness, revisions, dropout_after, event_id)| {
         let step = match window {
             WindowSettings::Tumbling(step) | WindowSettings::Hopping([_, step]) | WindowSettings::Session(step) => step,
         };
@@ -74,7 +76,7 @@ fn variants() -> impl Strategy<Value = StreamSettings> {
             settings.alert.dropout_after = dropout_after;
         }
         settings.alert = crate::config::AlertSettings { votes: 1, open_after: 1, ..settings.alert };
-        StreamSettings { window, lateness: seconds(lateness), revisions, ..settings }
+        StreamSettings { window, lateness: seconds(lateness), revisions, event_id, ..settings }
     })
 }
 
@@ -139,14 +141,17 @@ impl Held {
 
 /// An event long after, of an entity of its own: makes all that was before final.
 fn much_later() -> Given {
-    Given { event_time: 100_000 * SECOND, entity: "zz/end".into(), value: 1.0 }
+    Given { event_time: 100_000 * SECOND, entity: "zz/end".into(), value: 1.0, ..Given::default() }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Given {
     event_time: i64,
     entity: String,
     value: f64,
+    id: Option<u64>,
+    /// Before the event comes, event time goes on by a clock to so much after the greatest event time.
+    silence_ms: Option<i64>,
 }
 
 fn run(engine: &mut Engine, first_offset: i64, events: &[Given]) -> (Effects, Vec<Ingested>) {
@@ -155,29 +160,37 @@ fn run(engine: &mut Engine, first_offset: i64, events: &[Given]) -> (Effects, Ve
         .iter()
         .zip(first_offset..)
         .map(|(e, offset)| {
-            engine.ingest(
-                &Event { offset, event_time: e.event_time, entity: &e.entity, values: &[e.value], id: None },
-                &mut effects,
-            )
+            let event_time_max = engine.watermark().event_time_max();
+            if let (Some(silence_ms), Some(event_time_max)) = (e.silence_ms, event_time_max) {
+                engine.advance(event_time_max + silence_ms, &mut effects);
+                assert!(!engine.has_more(), "so few windows are told at once");
+            }
+            let event = Event { offset, event_time: e.event_time, entity: &e.entity, values: &[e.value], id: e.id };
+            let ingested = engine.ingest(&event, &mut effects);
+            while engine.has_more() {
+                engine.go_on(&mut effects);
+            }
+            ingested
         })
         .collect();
     (effects, ingested)
 }
 
-/// Events whose times wander forward with disorder, of a few entities.
+/// Events whose times wander forward with disorder and pauses, of a few entities, some of them with an id that others have, too.
 fn events(len: usize) -> impl Strategy<Value = Vec<Given>> {
-    prop::collection::vec((0i64..4 * SECOND, -6 * SECOND..6 * SECOND, 0u8..4, 0.0f64..100.0), 1..len).prop_map(
-        |steps| {
-            let mut now = 100 * SECOND;
-            steps
-                .into_iter()
-                .map(|(step, jitter, entity, value)| {
-                    now += step;
-                    Given { event_time: now + jitter, entity: format!("checkout/{entity}"), value }
-                })
-                .collect()
-        },
-    )
+    let event = (0i64..4 * SECOND, -6 * SECOND..6 * SECOND, 0u8..4, 0.0f64..100.0);
+    let id = prop::option::weighted(0.3, 0u64..40);
+    let silence_ms = prop::option::weighted(0.05, 0i64..40 * SECOND);
+    prop::collection::vec((event, id, silence_ms), 1..len).prop_map(|steps| {
+        let mut now = 100 * SECOND;
+        steps
+            .into_iter()
+            .map(|((step, jitter, entity, value), id, silence_ms)| {
+                now += step;
+                Given { event_time: now + jitter, entity: format!("checkout/{entity}"), value, id, silence_ms }
+            })
+            .collect()
+    })
 }
 
 /// (end, start, entity) of a window -> its values.
@@ -186,8 +199,11 @@ type ReferenceWindows = BTreeMap<(i64, i64, String), Vec<f64>>;
 /// What a person with a spreadsheet would do: the windows that are final, and which events are late.
 fn reference(events: &[Given], settings: &StreamSettings) -> (ReferenceWindows, Vec<bool>) {
     let (mut windows, mut late) = (ReferenceWindows::new(), Vec::new());
-    let mut final_until = i64::MIN;
+    let (mut final_until, mut event_time_max) = (i64::MIN, None);
     for event in events {
+        if let (Some(silence_ms), Some(event_time_max)) = (event.silence_ms, event_time_max) {
+            final_until = final_until.max(event_time_max + silence_ms - settings.lateness.as_millis());
+        }
         let spans = match settings.window {
             WindowSettings::Tumbling(size) => fixed_windows(event.event_time, size, size),
             WindowSettings::Hopping([size, slide]) => fixed_windows(event.event_time, size, slide),
@@ -195,11 +211,14 @@ fn reference(events: &[Given], settings: &StreamSettings) -> (ReferenceWindows, 
         };
         let open: Vec<(i64, i64)> = spans.into_iter().filter(|&(_, end)| end > final_until).collect();
         late.push(open.is_empty());
-        for (start, end) in open {
+        for &(start, end) in &open {
             windows.entry((end, start, event.entity.clone())).or_default().push(event.value);
         }
-        let behind = settings.disorder.as_millis() + settings.lateness.as_millis();
-        final_until = final_until.max(event.event_time - behind);
+        if !open.is_empty() {
+            let behind = settings.disorder.as_millis() + settings.lateness.as_millis();
+            final_until = final_until.max(event.event_time - behind);
+            event_time_max = event_time_max.max(Some(event.event_time));
+        }
     }
     windows.retain(|&(end, ..), _| end <= final_until);
     (windows, late)
@@ -290,7 +309,7 @@ proptest! {
         let mut now = 0;
         let events: Vec<Given> = values.into_iter().map(|(windows, value)| {
             now += windows * 5 * SECOND;
-            Given { event_time: now, entity: "a/b".into(), value }
+            Given { event_time: now, entity: "a/b".into(), value, ..Given::default() }
         }).chain([much_later()]).collect();
         let (effects, _) = run(&mut engine, 0, &events);
         prop_assert!(!effects.metrics.is_empty());
@@ -315,7 +334,8 @@ proptest! {
     ) {
         // Sorted by times that are at most the disorder later: nothing is behind the watermark.
         let mut events: Vec<(i64, Given)> = keys.iter().zip(events).map(|(key, event)| (event.event_time + key, event)).collect();
-        let config = StreamSettings { lateness: Span::default(), ..settings }.validate().unwrap();
+        let config = StreamSettings { event_id: None, ..settings }.validate().unwrap();
+        events.iter_mut().for_each(|(_, event)| event.silence_ms = None);
         let mut in_order: Vec<Given> = events.iter().map(|(_, event)| event.clone()).collect();
         in_order.sort_by_key(|event| event.event_time);
         events.sort_by_key(|(key, _)| *key);
@@ -378,7 +398,12 @@ fn alerts_follow_late_events_to_where_they_would_have_been() {
                 let late = if random(4) == 0 { random(9_000) as i64 } else { 0 };
                 let is_high = second > 70 && random(3) == 0;
                 let value = 10.0 + random(100) as f64 / 100.0 + if is_high { 30.0 } else { 0.0 };
-                events.push(Given { event_time: (1_000 + second) * SECOND - late, entity: "a/b".into(), value });
+                events.push(Given {
+                    event_time: (1_000 + second) * SECOND - late,
+                    entity: "a/b".into(),
+                    value,
+                    ..Given::default()
+                });
             }
         }
         events.push(much_later());
@@ -458,6 +483,7 @@ fn a_spike_opens_one_alert_and_its_end_resolves_it() {
                     event_time: 1_000 * minute + window * minute + n * 3 * SECOND,
                     entity: "checkout/eu%2F1".into(),
                     value,
+                    ..Given::default()
                 }
             })
         })
@@ -484,7 +510,8 @@ fn a_spike_opens_one_alert_and_its_end_resolves_it() {
 fn the_least_recently_seen_entity_makes_room_and_its_windows_close_first() {
     let config = StreamSettings { entities_max: 2, ..settings(10 * SECOND, 10 * SECOND) }.validate().unwrap();
     let mut engine = Engine::new(config, 0);
-    let given = |entity: &str| Given { event_time: 100 * SECOND, entity: entity.into(), value: 1.0 };
+    let given =
+        |entity: &str| Given { event_time: 100 * SECOND, entity: entity.into(), value: 1.0, ..Given::default() };
     let snapshot = |engine: &mut Engine, offset| -> Vec<(Option<String>, bool)> {
         engine.snapshot(offset).into_iter().map(|(key, state)| (key, state.is_some())).collect()
     };
@@ -501,12 +528,94 @@ fn the_least_recently_seen_entity_makes_room_and_its_windows_close_first() {
 }
 
 #[test]
+fn windows_that_are_final_before_an_event_of_other_windows_are_counted() {
+    // Windows of 60 s at every second, final 5 s after their end: at 165 s all that end by 160 s are. The event is in the last two of 60.
+    let mut engine = Engine::new(settings(60 * SECOND, SECOND).validate().unwrap(), 0);
+    let given = |event_time| Given { event_time, entity: "a".into(), value: 1.0, ..Given::default() };
+    let (_, ingested) = run(&mut engine, 0, &[given(164 * SECOND), given(165 * SECOND), given(102 * SECOND)]);
+    assert_eq!(ingested[2], Ingested::Scored);
+    assert_eq!((engine.counts().missed, engine.counts().late), (58, 0));
+}
+
+#[test]
+fn what_follows_from_one_event_comes_in_portions_and_is_the_same() {
+    let config = settings(60 * SECOND, SECOND).validate().unwrap();
+    let given = |event_time, n: i64| Given { event_time, entity: format!("{n:04}"), value: 1.0, ..Given::default() };
+    let mut engine = Engine::new(StreamConfig { entities_max: 1_000, ..(*config).clone() }.into(), 0);
+    run(&mut engine, 0, &(0..400).map(|n| given(100 * SECOND, n)).collect::<Vec<_>>());
+    let mut portion = Effects::default();
+    let event = Event { offset: 400, event_time: 9_000 * SECOND, entity: "0000", values: &[1.0], id: None };
+    engine.ingest(&event, &mut portion);
+    let mut ends = Vec::new();
+    loop {
+        assert!(portion.len() <= EFFECTS_MAX + 10, "an entity's deadline more at most");
+        ends.extend(portion.metrics.iter().map(|metric| (metric.window_end, metric.entity.clone())));
+        portion.clear();
+        if !engine.has_more() {
+            break;
+        }
+        engine.go_on(&mut portion);
+    }
+    assert_eq!(ends.len(), 400 * 60);
+    assert!(ends.is_sorted(), "by the windows' ends, then by entity");
+}
+
+#[test]
+fn an_alert_that_is_open_when_its_entity_is_forgotten_ends() {
+    for (revisions, dropout_after) in [(Revisions::Off, None), (Revisions::On, None), (Revisions::Off, Some(2))] {
+        let mut settings = StreamSettings { revisions, entities_max: 2, ..settings(10 * SECOND, 10 * SECOND) };
+        settings.measures[0].forecast = None;
+        settings.measures[0].aggregates.truncate(1);
+        settings.measures[0].detectors = vec![DetectorKind::ZScore];
+        settings.alert = crate::config::AlertSettings { votes: 1, dropout_after, ..settings.alert };
+        let mut engine = Engine::new(settings.validate().unwrap(), 0);
+        let given = |window: i64, entity: &str, value| Given {
+            event_time: (1_000 + window) * 10 * SECOND,
+            entity: entity.into(),
+            value,
+            ..Given::default()
+        };
+        let calm = (0..60).map(|window| given(window, "a", 10.0 + (window % 7) as f64 / 10.0));
+        let faulty = (60..65).map(|window| given(window, "a", 90.0));
+        let other = (65..75).map(|window| given(window, "b", 1.0));
+        let events: Vec<Given> = calm.chain(faulty).chain(other).chain([given(75, "c", 1.0)]).collect();
+        let (effects, _) = run(&mut engine, 0, &events);
+        assert_eq!(engine.counts().evicted, 1);
+        let mut last = BTreeMap::new();
+        for alert in &effects.alerts {
+            last.insert(alert.alert_id.clone(), alert);
+        }
+        let expected = if dropout_after.is_some() { 2 } else { 1 };
+        assert_eq!(last.len(), expected, "{revisions:?}: {:#?}", effects.alerts);
+        for alert in last.into_values() {
+            assert_eq!(alert.state.as_str(), "resolved");
+            assert!(alert.summary.contains("ends here: the entity was forgotten to make room"), "{}", alert.summary);
+        }
+    }
+}
+
+#[test]
+fn a_bound_that_was_lowered_holds_from_the_next_new_entity_on() {
+    let config =
+        |entities_max| StreamSettings { entities_max, ..settings(10 * SECOND, 10 * SECOND) }.validate().unwrap();
+    let mut engine = Engine::new(config(10), 0);
+    let given =
+        |entity: u8| Given { event_time: 100 * SECOND, entity: format!("e{entity}"), value: 1.0, ..Given::default() };
+    run(&mut engine, 0, &(0..10).map(given).collect::<Vec<_>>());
+    let records: Vec<State> = engine.snapshot(10).into_iter().filter_map(|(_, state)| state).collect();
+    let (mut engine, _) = Engine::restore(config(3), 0, records).unwrap().unwrap();
+    run(&mut engine, 10, &[given(10)]);
+    assert_eq!((engine.entities(), engine.counts().evicted), (3, 8));
+}
+
+#[test]
 fn a_window_that_comes_to_be_after_its_end_is_counted_too() {
     for revisions in [Revisions::Off, Revisions::On] {
         let lateness = Span::from_millis(60 * SECOND);
         let settings = StreamSettings { lateness, revisions, ..settings(10 * SECOND, 10 * SECOND) };
         let mut engine = Engine::new(settings.validate().unwrap(), 0);
-        let given = |second: i64| Given { event_time: second * SECOND, entity: "a".into(), value: 1.0 };
+        let given =
+            |second: i64| Given { event_time: second * SECOND, entity: "a".into(), value: 1.0, ..Given::default() };
         let (effects, _) = run(&mut engine, 0, &[1, 25, 12, 45, 200, 400].map(given));
         assert_eq!(effects.metrics.len(), 5);
         assert_eq!(engine.counts().windows, 5, "{revisions:?}");
@@ -518,7 +627,7 @@ fn an_event_is_late_only_when_its_last_window_has_closed() {
     // disorder 3 s + lateness 2 s: the window [100 s, 110 s) closes when event time reaches 115 s
     for (head, expected) in [(115 * SECOND - 1, false), (115 * SECOND, true)] {
         let mut engine = Engine::new(settings(10 * SECOND, 10 * SECOND).validate().unwrap(), 0);
-        let given = |event_time| Given { event_time, entity: "a".into(), value: 1.0 };
+        let given = |event_time| Given { event_time, entity: "a".into(), value: 1.0, ..Given::default() };
         let (_, ingested) = run(&mut engine, 0, &[given(100 * SECOND), given(head), given(110 * SECOND - 1)]);
         assert_eq!(matches!(ingested[2], Ingested::Late(_)), expected, "event time at {head}");
     }
@@ -528,7 +637,7 @@ fn an_event_is_late_only_when_its_last_window_has_closed() {
 fn state_that_does_not_fit_is_refused_with_what_to_do() {
     let config = settings(10 * SECOND, 10 * SECOND).validate().unwrap();
     let mut engine = Engine::new(config.clone(), 0);
-    run(&mut engine, 0, &[Given { event_time: 1, entity: "a".into(), value: 1.0 }]);
+    run(&mut engine, 0, &[Given { event_time: 1, entity: "a".into(), value: 1.0, ..Given::default() }]);
     let records: Vec<State> = engine.snapshot(1).into_iter().filter_map(|(_, state)| state).collect();
     let refused = |config: &Arc<StreamConfig>, records: Vec<State>| {
         Engine::restore(config.clone(), 0, records).unwrap_err().to_string()

@@ -99,6 +99,7 @@ fn play(text: &str) -> String {
             offset += 1;
             Some(engine.ingest(&event, &mut effects))
         };
+        assert!(!engine.has_more());
         out.push_str(&told(ingested, &effects));
     }
     out

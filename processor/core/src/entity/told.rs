@@ -219,7 +219,7 @@ impl Context<'_> {
         };
         let revision = known.revision + 1;
         let supersedes = Some(self.whose.alert_name(&known.step, known.revision));
-        let telling = Telling { revision, correction, supersedes };
+        let telling = Telling { revision, correction, supersedes, is_forgotten: false };
         self.counts.revisions += 1;
         self.effects.alerts.extend(self.whose.alert(step, closed, judged, telling));
         revision
@@ -231,6 +231,7 @@ impl Context<'_> {
             revision: alert.revision + 1,
             correction: Correction::Retracted,
             supersedes: Some(self.whose.alert_name(&alert.step, alert.revision)),
+            is_forgotten: false,
         };
         self.counts.revisions += 1;
         self.effects.alerts.extend(self.whose.alert(&alert.step, &told.closed, &told.judged, telling));

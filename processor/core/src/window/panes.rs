@@ -70,7 +70,8 @@ impl Panes {
             self.stacks = None;
         }
         let first_open = final_until.map_or(i64::MIN, |until| until - until.rem_euclid(slide_ms) + slide_ms);
-        Some(Touched { first_end: (start + slide_ms).max(first_open), is_new })
+        let missed = (first_open.saturating_sub(start + slide_ms) / slide_ms).max(0).unsigned_abs();
+        Some(Touched { first_end: (start + slide_ms).max(first_open), is_new, missed })
     }
 
     /// Where the pane is that starts at `start`, and whether it was made. Cost: constant near the end, else a binary search.

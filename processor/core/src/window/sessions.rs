@@ -40,7 +40,7 @@ impl Sessions {
             let mut pane = Pane::new(event_time, sample);
             pane.add(sample);
             self.0.insert(first, Session { last: event_time, pane });
-            return Some(Touched { first_end: event_time + gap_ms, is_new: true });
+            return Some(Touched { first_end: event_time + gap_ms, is_new: true, missed: 0 });
         }
         let first_end = self.0[first].last + gap_ms;
         let merged: Vec<Session> = self.0.drain(first + 1..after).collect();
@@ -53,7 +53,7 @@ impl Sessions {
         session.pane.start = session.pane.start.min(event_time);
         session.last = session.last.max(event_time);
         // It ends when it did or later.
-        Some(Touched { first_end, is_new: false })
+        Some(Touched { first_end, is_new: false, missed: 0 })
     }
 
     pub(super) fn next_end(&self, gap_ms: i64, after: i64) -> Option<i64> {
