@@ -1,10 +1,13 @@
 //! What another thread may see of a running processor. Each number is exact by itself; together they are a glance.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::standing::{Standing, explain};
+
+/// How long standings are kept up to date for somebody who asked.
+const EXPLAIN_FOR: Duration = Duration::from_secs(60);
 
 /// Live counters of one processor, each of what is committed.
 #[derive(Debug, Default)]
@@ -27,7 +30,8 @@ pub struct Progress {
     restarts: AtomicU64,
     lag: AtomicI64,
     assigned: AtomicU64,
-    is_explaining: AtomicBool,
+    /// When somebody last asked what holds event time back.
+    asked_at: Mutex<Option<Instant>>,
     standings: Mutex<Option<(Instant, Vec<Standing>)>>,
 }
 
@@ -60,6 +64,11 @@ pub struct Counts {
     pub metrics: u64,
     /// Forecast records written, revisions included.
     pub forecasts: u64,
+}
+
+/// The lock, whoever panicked with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Counts {
@@ -156,19 +165,23 @@ impl Progress {
 
     /// Where event time stands and what holds it back, as of the processor's last look; `None` if it has not looked yet.
     ///
-    /// From the first call on it looks twice a second, which costs it time in proportion to the windows that are open.
+    /// For a minute from a call on it looks twice a second, which costs it time in proportion to what is open.
     pub fn explain_watermark(&self) -> Option<String> {
-        self.is_explaining.store(true, Relaxed);
-        let standings = self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let was_asked = self.is_explaining();
+        *lock(&self.asked_at) = Some(Instant::now());
+        let mut standings = lock(&self.standings);
+        if !was_asked {
+            *standings = None;
+        }
         standings.as_ref().map(|(looked_at, standings)| explain(standings, looked_at.elapsed()))
     }
 
     pub(crate) fn is_explaining(&self) -> bool {
-        self.is_explaining.load(Relaxed)
+        lock(&self.asked_at).is_some_and(|asked_at| asked_at.elapsed() < EXPLAIN_FOR)
     }
 
     pub(crate) fn set_standings(&self, standings: Vec<Standing>) {
-        *self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((Instant::now(), standings));
+        *lock(&self.standings) = Some((Instant::now(), standings));
     }
 
     pub(crate) fn add_committed(&self, counts: &Counts) {

@@ -291,7 +291,7 @@ impl Engine {
         self.by_key.len()
     }
 
-    /// Windows that have not closed. Cost: proportional to them.
+    /// Windows that have not closed. Cost: proportional to the panes and sessions.
     #[must_use]
     pub fn open_windows(&self) -> usize {
         self.slots.iter().flatten().map(|slot| slot.entity.open_windows(&self.config)).sum()

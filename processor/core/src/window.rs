@@ -254,11 +254,14 @@ impl Contents {
         }
     }
 
-    /// Windows with events that end after `after`: those that are open.
+    /// Windows with events that end after `after`: those that are open. Cost: proportional to the panes or sessions.
     #[must_use]
     pub fn open_windows(&self, window: Window, after: i64) -> usize {
-        let next = |&end: &i64| self.next_end(window, end);
-        std::iter::successors(self.next_end(window, after), next).count()
+        match (self, window) {
+            (Self::Panes(panes), Window::Fixed { size_ms, slide_ms }) => panes.open_windows((size_ms, slide_ms), after),
+            (Self::Sessions(sessions), Window::Session { gap_ms }) => sessions.open_windows(gap_ms, after),
+            _ => unreachable!("contents are made for their window"),
+        }
     }
 }
 

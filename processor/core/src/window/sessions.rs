@@ -61,6 +61,10 @@ impl Sessions {
         self.0.get(at).map(|session| session.last + gap_ms)
     }
 
+    pub(super) fn open_windows(&self, gap_ms: i64, after: i64) -> usize {
+        self.0.iter().filter(|session| session.last + gap_ms > after).count()
+    }
+
     pub(super) fn window(&self, gap_ms: i64, end: i64) -> Option<(i64, Pane)> {
         let at = self.0.binary_search_by_key(&end, |session| session.last + gap_ms).ok()?;
         Some((self.0[at].pane.start, self.0[at].pane.clone()))
@@ -100,7 +104,9 @@ mod tests {
                 found.push((start, end, pane.events));
                 after = end;
             }
-            prop_assert_eq!(found, runs);
+            prop_assert_eq!(&found, &runs);
+            let after = found[found.len() / 2].1;
+            prop_assert_eq!(sessions.open_windows(GAP, after), runs.iter().filter(|run| run.1 > after).count());
         }
     }
 }
