@@ -60,6 +60,7 @@ fn disorder_is_injected_and_the_ledger_says_the_same() {
     let summary = tidewatch(folder.path(), &["demo", "--scenario", "disorder"]);
     assert!(summary.contains("✓ every event is accounted for"), "{summary}");
     assert!(summary.contains("✓ in every partition the ledger says the same"), "{summary}");
+    assert!(summary.contains(" revisions after late events"), "{summary}");
     assert!(summary.contains("demo --seed 2 --scenario disorder"), "{summary}");
 }
 

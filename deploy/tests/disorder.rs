@@ -43,7 +43,7 @@ fn stream(kind: StreamKind, topic: &str, folder: &std::path::Path) -> String {
     let [added, changed] = files.each_ref().map(|file| file.display());
     format!(
         "[[stream]]\nname = \"{name}\"\ntopic = \"{topic}\"\nformat = \"avro\"\nentity = {:?}\nevent_time = \"event_time\"\n\
-         window = {{ tumbling = \"10s\" }}\ndisorder = \"5s\"\nlateness = \"5s\"\nidle_timeout = \"3s\"\n{id}\
+         window = {{ tumbling = \"10s\" }}\ndisorder = \"1s\"\nlateness = \"9s\"\nrevisions = \"on\"\nidle_timeout = \"3s\"\n{id}\
          schemas = [{{ file = \"{added}\" }}, {{ file = \"{changed}\" }}]\n\
          [[stream.measure]]\nname = \"main\"\nfield = \"{}\"\naggregates = [\"mean\", \"p95\"]\ndetectors = [\"z-score\"]\n",
         kind.entity_fields(),
@@ -148,25 +148,34 @@ fn publish_in_order(corner: &Corner, run: &str, generator: &Generator) {
     writer.flush(Duration::from_secs(60)).unwrap();
 }
 
+/// The last revision of each window, by stream, entity and start.
+type Windows = BTreeMap<(String, String, i64), WindowMetric>;
+
 /// Processes a run's input until its windows hold so many events: until the clock has closed the last one.
-fn process(corner: &Corner, run: &str, settings: &str, scored: i64) -> Vec<WindowMetric> {
+fn process(corner: &Corner, run: &str, settings: &str, scored: i64) -> Windows {
     let mut process = corner.start(settings, &["process"]);
     let mut reader = corner.reader(&corner.topic(run, "metrics"));
-    let (mut metrics, mut quiet) = (Vec::<WindowMetric>::new(), 0);
-    let mut held = 0;
+    let (mut windows, mut told, mut held, mut quiet) = (Windows::new(), 0, 0, 0);
     while held < scored {
         assert!(!process.has_ended() && quiet < QUIET_MAX, "{held} of {scored} in windows: {}", process.log());
-        let before = metrics.len();
         let batch = reader.read(10_000, PATIENCE).unwrap();
-        metrics.extend(batch.iter().map(|message| wire::decode::<WindowMetric>(message.value().unwrap()).unwrap()));
-        held += metrics[before..].iter().map(|metric| metric.count).sum::<i64>();
-        quiet = if metrics.len() == before { quiet + 1 } else { 0 };
+        quiet = if batch.is_empty() { quiet + 1 } else { 0 };
+        for message in batch.iter() {
+            let metric: WindowMetric = wire::decode(message.value().unwrap()).unwrap();
+            told += 1;
+            held += metric.count;
+            let key = (metric.stream.clone(), metric.entity.clone(), metric.window_start);
+            let revision = metric.revision;
+            let before = windows.insert(key, metric);
+            held -= before.as_ref().map_or(0, |before| before.count);
+            assert_eq!(revision, before.map_or(0, |before| before.revision + 1), "each is told once");
+        }
     }
     process.signal("TERM");
     let (status, log) = process.finish();
     assert!(status.success(), "{log}");
-    assert_eq!(corner.read(&corner.topic(run, "metrics")).len(), metrics.len(), "no window is told twice");
-    metrics
+    assert_eq!(corner.read(&corner.topic(run, "metrics")).len(), told, "nothing is told after all is in windows");
+    windows
 }
 
 /// Stream and reason of a dead letter.
@@ -195,15 +204,17 @@ fn every_count_is_the_truths_and_order_changes_no_window(bootstrap_servers: &str
     let scored = truth.iter().map(|truth| truth.scored).sum();
     let settings = |run: &str| format!("{}{}", corner.outputs(run, PARTITIONS), streams(&corner, run));
     let declared = settings("as-it-comes");
-    let metrics = process(&corner, "as-it-comes", &declared, scored);
-    check_counts(&corner, "as-it-comes", &declared, &truth, &metrics);
+    let windows = process(&corner, "as-it-comes", &declared, scored);
+    check_counts(&corner, "as-it-comes", &declared, &truth, &windows);
+    let revised = windows.values().filter(|metric| metric.revision > 0).count();
+    assert!(revised > windows.len() / 100, "{revised} of {} windows were told again", windows.len());
 
     publish_in_order(&corner, "in-order", &generator);
-    check_windows(metrics, process(&corner, "in-order", &settings("in-order"), scored));
+    check_windows(&windows, &process(&corner, "in-order", &settings("in-order"), scored));
 }
 
 /// The ledger of each partition, and what stands on the topics.
-fn check_counts(corner: &Corner, run: &str, settings: &str, truth: &[Disorder], metrics: &[WindowMetric]) {
+fn check_counts(corner: &Corner, run: &str, settings: &str, truth: &[Disorder], windows: &Windows) {
     let (code, out, err) = corner.ask(settings, &["ledger", "--json"]);
     assert_eq!(code, Some(0), "{out}{err}");
     let balance: Value = serde_json::from_str(&out).unwrap();
@@ -231,22 +242,17 @@ fn check_counts(corner: &Corner, run: &str, settings: &str, truth: &[Disorder], 
             .map(|name| ledger[name].as_i64().unwrap());
         let letters = truth.dead_letters.values().sum();
         assert_eq!(told, [truth.sent, truth.scored, truth.late, truth.duplicates, letters, 0, 0], "{ledger}");
-        let metrics = metrics.iter().filter(|metric| is_here(&metric.stream, metric.partition));
-        assert_eq!(metrics.map(|metric| metric.count).sum::<i64>(), truth.scored, "each in one window: {ledger}");
+        let windows = windows.values().filter(|metric| is_here(&metric.stream, metric.partition));
+        assert_eq!(windows.map(|metric| metric.count).sum::<i64>(), truth.scored, "each in one window: {ledger}");
         let late = late.iter().filter(|late| is_here(&late.stream, late.partition));
         assert_eq!(late.count() as i64, truth.late, "{ledger}");
     }
 }
 
 /// Windows are the same, but for the last bits of sums whose order differed.
-fn check_windows(disordered: Vec<WindowMetric>, ordered: Vec<WindowMetric>) {
-    let by_window = |metrics: Vec<WindowMetric>| -> BTreeMap<_, _> {
-        let key = |metric: &WindowMetric| (metric.stream.clone(), metric.entity.clone(), metric.window_start);
-        metrics.into_iter().map(|metric| (key(&metric), metric)).collect()
-    };
-    let (found, wanted) = (by_window(disordered), by_window(ordered));
+fn check_windows(found: &Windows, wanted: &Windows) {
     assert!(found.keys().eq(wanted.keys()), "{} windows, {} in order", found.len(), wanted.len());
-    for (key, wanted) in &wanted {
+    for (key, wanted) in wanted {
         let found = &found[key];
         let exact = |metric: &WindowMetric| (metric.count, metric.min, metric.max, metric.p50, metric.p95, metric.p99);
         assert_eq!(exact(found), exact(wanted), "{key:?}");

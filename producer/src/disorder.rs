@@ -12,7 +12,7 @@
 //! that a partition has had: the processor's watermark is `M - disorder`.
 //!
 //! - *On time*: with `fast` and `slow` the greatest skews, `M <= moment + fast` and `s >= moment - within - slow`, so `M - s` is at most
-//!   `within + fast + slow`. The scenario is refused unless that is at most `assumes.disorder`: no window that ends after `s` can be
+//!   `within + fast + slow`. The scenario is refused unless that is at most `assumes.on_time_within`, the processor's disorder and lateness together: no window that ends after `s` can be
 //!   final.
 //! - *Late*: the record is held until a scored record makes `M >= s + by`, where `by >= assumes.final_after >= window + disorder +
 //!   lateness`. Its last window ends at `s + window` at most, so it is final, whatever the alignment of windows. That such a record
@@ -109,8 +109,8 @@ pub(crate) struct Disorder {
 /// The settings of the processor for which the truth holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Assumes {
-    /// The streams' `disorder`, at least.
-    pub(crate) disorder_ms: i64,
+    /// The streams' `disorder` and `lateness` together, at least.
+    pub(crate) on_time_within_ms: i64,
     /// Window, disorder and lateness together, at most.
     pub(crate) final_after_ms: i64,
     /// The streams' `future_max`, exactly or less.

@@ -92,9 +92,12 @@ prop_compose! {
         shares in prop::array::uniform4(0.0f64..0.24), reorder in (0.0f64..1.0, 1i64..5_000), fast in 1i64..3_000, slow in 1i64..3_000,
         slide in 1i64..20_000, panes in 1i64..4, lateness in 0i64..20_000, late_more in 0i64..60_000, within in 1i64..90_000,
         slow_more in prop::option::of(0i64..100_000), idle in (0i64..SPAN_S, 1i64..SPAN_S), is_tail_idle in any::<bool>(),
-        changed in (0i64..SPAN_S, 1i64..SPAN_S),
+        changed in (0i64..SPAN_S, 1i64..SPAN_S), shared in 0i64..=100,
     ) -> (String, [i64; 4]) {
-        let disorder = reorder.1 + fast + slow;
+        // The disorder and lateness of the processor together are what an event on time needs, however they share it.
+        let on_time_within = reorder.1 + fast + slow;
+        let disorder = on_time_within * shared / 100;
+        let lateness = on_time_within - disorder + lateness;
         let final_after = slide * panes + disorder + lateness;
         let [drops, poison, late, duplicates] = shares;
         let slow_by = slow_more.map_or(slow, |more| final_after + more);
@@ -102,7 +105,7 @@ prop_compose! {
         let idle_to = if is_tail_idle || idle.0 + 1 >= SPAN_S { String::new() } else { format!("to = \"{}s\"\n", to(idle)) };
         let changed_to = if changed.0 + 1 >= SPAN_S { String::new() } else { format!("to = \"{}s\"\n", to(changed)) };
         let text = format!(
-            "[disorder.assumes]\ndisorder = \"{disorder}ms\"\nfinal_after = \"{final_after}ms\"\n\
+            "[disorder.assumes]\non_time_within = \"{on_time_within}ms\"\nfinal_after = \"{final_after}ms\"\n\
              [disorder.reorder]\nshare = {}\nwithin = \"{}ms\"\n[disorder.drops]\nshare = {drops}\n\
              [disorder.poison]\nshare = {poison}\n[disorder.late]\nshare = {late}\nby = [\"{final_after}ms\", \"{}ms\"]\n\
              [disorder.duplicates]\nshare = {duplicates}\nwithin = \"{within}ms\"\n\

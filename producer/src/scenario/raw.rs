@@ -207,7 +207,7 @@ pub(super) struct Disorder {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Assumes {
-    pub(super) disorder: String,
+    pub(super) on_time_within: String,
     pub(super) final_after: String,
     #[serde(default = "an_hour")]
     pub(super) future_max: String,

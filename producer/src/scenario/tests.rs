@@ -402,7 +402,7 @@ fn the_others_have_what_they_promise() {
 
 #[test]
 fn disorder_whose_outcome_is_not_certain_is_refused() {
-    let rules = "[disorder.assumes]\ndisorder = \"5s\"\nfinal_after = \"20s\"\n[disorder.reorder]\nshare = 0.5\nwithin = \"2s\"\n";
+    let rules = "[disorder.assumes]\non_time_within = \"5s\"\nfinal_after = \"20s\"\n[disorder.reorder]\nshare = 0.5\nwithin = \"2s\"\n";
     let with = |more: &str| Scenario::from_toml(&format!("{RIGHT}\n{rules}{more}"), "a.toml");
     assert!(with("").unwrap().disorder.is_some());
     let skew = |skew: &str| format!("[[disorder.skew]]\nservice = \"cart\"\n{skew}");
@@ -436,7 +436,7 @@ fn disorder_whose_outcome_is_not_certain_is_refused() {
         (skew("fast = \"0s\""), "disorder.skew[0]: is no skew; give a span above zero"),
         (
             skew("fast = \"4s\""),
-            "disorder.skew[0]: with disorder.reorder.within (and the skews before) exceeds disorder.assumes.disorder, so events \
+            "disorder.skew[0]: with disorder.reorder.within (and the skews before) exceeds disorder.assumes.on_time_within, so events \
              might be late or not; make it smaller, or slow by final_after, or fast by more than future_max",
         ),
         (
@@ -463,7 +463,7 @@ fn disorder_whose_outcome_is_not_certain_is_refused() {
     let error = Scenario::from_toml(&format!("{RIGHT}\n{none}"), "a.toml").unwrap_err().to_string();
     assert_eq!(
         error,
-        "a.toml: disorder.reorder.within: is longer than disorder.assumes.disorder; such an event might be late or not"
+        "a.toml: disorder.reorder.within: is longer than disorder.assumes.on_time_within; such an event might be late or not"
     );
 }
 

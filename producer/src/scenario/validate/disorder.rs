@@ -65,15 +65,15 @@ impl Checker<'_> {
     fn assumes(&self, assumes: &raw::Assumes) -> Checked<Assumes> {
         let span = |name: &str, text: &str| self.duration(format!("disorder.assumes.{name}"), text);
         let found = Assumes {
-            disorder_ms: span("disorder", &assumes.disorder)?,
+            on_time_within_ms: span("on_time_within", &assumes.on_time_within)?,
             final_after_ms: span("final_after", &assumes.final_after)?,
             future_max_ms: span("future_max", &assumes.future_max)?,
             event_id_memory_ms: span("event_id_memory", &assumes.event_id_memory)?,
         };
         self.require(
-            found.final_after_ms > found.disorder_ms,
+            found.final_after_ms > found.on_time_within_ms,
             "disorder.assumes.final_after",
-            "is not longer than disorder.assumes.disorder; it is the stream's window, disorder and lateness together",
+            "is not longer than disorder.assumes.on_time_within; it is the stream's window, disorder and lateness together",
         )?;
         Ok(found)
     }
@@ -141,9 +141,9 @@ impl Checker<'_> {
             if ahead_ms <= assumes.future_max_ms && ahead_ms > -assumes.final_after_ms {
                 (fast_ms, slow_ms) = (fast_ms.max(ahead_ms), slow_ms.max(-ahead_ms));
                 let sum_ms = reorder_ms + fast_ms + slow_ms;
-                let problem = "with disorder.reorder.within (and the skews before) exceeds disorder.assumes.disorder, so events \
+                let problem = "with disorder.reorder.within (and the skews before) exceeds disorder.assumes.on_time_within, so events \
                                might be late or not; make it smaller, or slow by final_after, or fast by more than future_max";
-                self.require(sum_ms <= assumes.disorder_ms, &at, problem)?;
+                self.require(sum_ms <= assumes.on_time_within_ms, &at, problem)?;
             }
             let whom = Whom {
                 stream: skew.stream,
@@ -158,9 +158,9 @@ impl Checker<'_> {
             }
         }
         self.require(
-            reorder_ms <= assumes.disorder_ms,
+            reorder_ms <= assumes.on_time_within_ms,
             "disorder.reorder.within",
-            "is longer than disorder.assumes.disorder; such an event might be late or not",
+            "is longer than disorder.assumes.on_time_within; such an event might be late or not",
         )?;
         Ok(by_entity)
     }
