@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -130,37 +130,35 @@ fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
     Ok(Sample { take_in_ns: take_in.as_nanos() as f64 / events as f64, close_ns, entity_bytes })
 }
 
-/// Nanoseconds to take an event in at windows of 600 s with this slide; ten events a second of each entity.
-fn take_in_at_slide(slide: &str, keys: &[String], events: u64) -> anyhow::Result<f64> {
+/// Nanoseconds to take an event in at windows of 600 s with this slide; so many events a second of each entity.
+fn take_in_at_slide(slide: &str, per_second: u64, keys: &[String], events: u64) -> anyhow::Result<f64> {
     let window = json!({ "hopping": ["600s", slide] });
-    let kind = Kind { name: "", window, span_ms: (events / keys.len() as u64 * 100) as i64 };
+    let kind = Kind { name: "", window, span_ms: (events / keys.len() as u64 * 1_000 / per_second) as i64 };
     Ok(round(&kind, keys, events)?.take_in_ns)
 }
 
-/// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane.
+/// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane; taking them in is not counted.
 fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<f64> {
     let window = json!({ "hopping": [format!("{panes}s"), "1s"] });
     let mut engine = engine(&window, "0s", keys.len() as u64)?;
     let mut effects = Effects::default();
-    let mut offset = 0;
-    let mut second = |engine: &mut Engine, effects: &mut Effects, at: i64| {
+    let (mut offset, mut closed, mut at, mut took) = (0, 0, 0, Duration::ZERO);
+    while closed < windows {
+        let began = Instant::now();
+        engine.advance(at * 1_000, &mut effects);
+        if at >= 2 * panes {
+            took += began.elapsed();
+            closed += effects.metrics.len() as u64;
+        }
+        effects.clear();
         for entity in keys {
-            engine.ingest(&Event { offset, event_time: at * 1_000, entity, values: &[at as f64], id: None }, effects);
+            let event = Event { offset, event_time: at * 1_000, entity, values: &[at as f64], id: None };
+            engine.ingest(&event, &mut effects);
             offset += 1;
         }
-        let closed = effects.metrics.len() as u64;
-        effects.clear();
-        closed
-    };
-    for at in 0..2 * panes {
-        second(&mut engine, &mut effects, at);
-    }
-    let (began, mut closed, mut at) = (Instant::now(), 0, 2 * panes);
-    while closed < windows {
-        closed += second(&mut engine, &mut effects, at);
         at += 1;
     }
-    Ok(began.elapsed().as_nanos() as f64 / closed as f64)
+    Ok(took.as_nanos() as f64 / closed as f64)
 }
 
 /// Memory after ten million distinct entities over that after one million, of which the engine keeps 100,000; a snapshot at each million.
@@ -240,8 +238,11 @@ fn main() -> anyhow::Result<()> {
         Ok::<_, anyhow::Error>(median(pairs?))
     };
     eprintln!("ratios");
-    let take_in =
-        ratio(&|| take_in_at_slide("600s", &keys, args.events), &|| take_in_at_slide("1s", &keys, args.events))?;
+    let take_in_ratio = |per_second: u64| {
+        let at = |slide: &'static str| take_in_at_slide(slide, per_second, &keys, args.events);
+        ratio(&|| at("600s"), &|| at("1s"))
+    };
+    let (take_in, sparse) = (take_in_ratio(10)?, take_in_ratio(1)?);
     // Few entities: what is asked is how many steps a window takes, not whether all panes fit into the processor's cache.
     let close = ratio(&|| close_at_length(10, &keys[..4], args.events / 20), &|| {
         close_at_length(1_440, &keys[..4], args.events / 20)
@@ -249,13 +250,14 @@ fn main() -> anyhow::Result<()> {
     let growth = alone(&["--growth"])?;
     let goals = [
         ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
-        ("event and closed window, 1,440 panes over 10 panes", close, 1.5),
+        ("closing a window, 1,440 panes over 10 panes", close, 1.5),
         ("memory after 10 M distinct entities over that after 1 M, 100,000 kept", growth, 1.1),
     ];
     print!("\n{table}\n");
     for (what, ratio, most) in goals {
         println!("{what}: {ratio:.2}, at most {most} {}", if ratio <= most { "✓" } else { "✗ missed" });
     }
+    println!("the first with an event a second, so that each makes a pane: {sparse:.2}, no goal");
     if let Some(file) = &args.json {
         let goals = goals.map(|(what, ratio, most)| json!({ "what": what, "ratio": ratio, "at_most": most }));
         let text = format!("{:#}\n", json!({ "figures": figures, "goals": goals }));

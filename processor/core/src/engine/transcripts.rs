@@ -66,9 +66,28 @@ fn told(ingested: Option<Ingested>, effects: &Effects) -> String {
     }
     lines.extend(effects.alerts.iter().map(|a| {
         let at = format!("[{}, {})", clock(a.window_start), clock(a.window_end));
-        format!("alert {} {} {} at {at}, {} windows", a.entity, a.kind, a.state, a.windows)
+        let mut line = format!("alert {} {} {} at {at}, {} windows", a.entity, a.kind, a.state, a.windows);
+        if let Some(superseded) = &a.supersedes {
+            let step = superseded.splitn(2, ':').nth(1).unwrap();
+            write!(line, ", revision {} {}, supersedes step {step}", a.revision, a.correction.as_str()).unwrap();
+        }
+        line
     }));
     lines.iter().map(|line| format!("    {line}\n")).collect()
+}
+
+/// Plays `usual`: so many events of an entity, a step apart, whose values go round. Their windows are not shown.
+fn play_usual(words: &[&str], engine: &mut Engine, offset: &mut i64) {
+    let [from, step, count, entity, values @ ..] = words else { panic!("{words:?}") };
+    let (from, step, count): (i64, i64, i64) = (ms(from), ms(step), count.parse().unwrap());
+    let values: Vec<f64> = values.iter().map(|value| value.parse().unwrap()).collect();
+    let mut effects = Effects::default();
+    for (n, value) in (0..count).zip(values.iter().cycle()) {
+        let event = Event { offset: *offset, event_time: from + n * step, entity, values: &[*value], id: None };
+        assert_eq!(engine.ingest(&event, &mut effects), Ingested::Scored);
+        *offset += 1;
+    }
+    assert!(effects.alerts.is_empty(), "what is usual leads to no alert: {:?}", effects.alerts);
 }
 
 /// Plays a transcript; what it should read.
@@ -81,6 +100,10 @@ fn play(text: &str) -> String {
         out.push('\n');
         if let Some(settings) = line.strip_prefix("stream ") {
             engine = Some(self::engine(settings));
+        }
+        if let (Some(engine), Some(usual)) = (&mut engine, line.strip_prefix("usual ")) {
+            play_usual(&usual.split_whitespace().collect::<Vec<_>>(), engine, &mut offset);
+            continue;
         }
         let (Some(engine), true) = (&mut engine, line.starts_with(|first: char| first.is_ascii_digit())) else {
             continue;
