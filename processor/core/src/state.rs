@@ -52,8 +52,8 @@ pub enum StateError {
     },
     /// The stream is declared differently now.
     #[error(
-        "state of stream `{stream}` was written under another declaration (window, time, disorder, lateness, entity, seed, measures, \
-         aggregates, detectors or seasons): restore that declaration, or set `processor.group_id` to a new name to start anew"
+        "state of stream `{stream}` was written under another declaration (window, entity, event_time, disorder, lateness, revisions, \
+         event_id, seed, or a measure's name, field, aggregates, detectors or seasons): restore that declaration, or set `processor.group_id` to a new name to start anew"
     )]
     OtherDeclaration {
         /// The stream.

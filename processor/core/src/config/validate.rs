@@ -217,12 +217,12 @@ impl StreamConfig {
         self.measures.iter().map(|measure| measure.aggregates.len()).sum()
     }
 
-    /// What the saved state depends on, as text: state written under another one cannot be used.
+    /// What the saved state depends on, as text: state written under another one cannot be used. Which records are taken in (`only`,
+    /// `future_max`) may change: it holds from the next record on, and of those that are read again for their state.
     #[must_use]
     pub fn state_signature(&self) -> String {
         let time = (&self.event_time, self.event_time_unit, self.disorder_ms, self.lateness_ms, self.revisions);
-        let taken = (&self.event_id, &self.only, self.future_max_ms);
-        let mut text = format!("{:?} {:?} {} {time:?} {taken:?}", self.window, self.entity, self.seed);
+        let mut text = format!("{:?} {:?} {} {time:?} {:?}", self.window, self.entity, self.seed, self.event_id);
         for m in &self.measures {
             let seasons = m.forecast.as_ref().map(|f| &f.seasons);
             text += &format!(" {} {} {:?} {:?} {seasons:?}", m.name, m.field, m.aggregates, m.detectors);
