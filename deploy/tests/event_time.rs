@@ -12,7 +12,10 @@ mod idle;
 
 use std::time::{Duration, Instant};
 
-use idle::{what_came_while_the_processor_slept_is_not_late, what_the_clock_decided_is_decided_once};
+use idle::{
+    what_came_while_the_processor_slept_is_not_late, what_is_not_scored_keeps_no_partition_awake,
+    what_the_clock_decided_is_decided_once,
+};
 use support::{Corner, PATIENCE, RESULTS, Row, assert_same};
 use tidewatch_schemas::record::{Alert, WindowMetric};
 use tidewatch_schemas::wire;
@@ -22,6 +25,7 @@ tidewatch_test_brokers::on_both_brokers!(
     no_split_and_no_death_changes_a_byte,
     what_the_clock_decided_is_decided_once,
     what_came_while_the_processor_slept_is_not_late,
+    what_is_not_scored_keeps_no_partition_awake,
 );
 
 const PARTITIONS: i32 = 2;

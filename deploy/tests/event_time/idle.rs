@@ -254,3 +254,30 @@ pub(crate) fn what_came_while_the_processor_slept_is_not_late(bootstrap_servers:
     process.kill();
     corner.ledger(&settings);
 }
+
+/// Records that are filtered out or broken, as many as there may be, keep no window open.
+pub(crate) fn what_is_not_scored_keeps_no_partition_awake(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "awake");
+    let run = "idle";
+    let mut published = Published::new(&corner, run);
+    let stream = tills(&published.topic, "1s", "0s").replace("window =", "only = { kind = [\"sale\"] }\nwindow =");
+    let settings = format!("{}{stream}", corner.outputs(run, PARTITIONS));
+    let mut process = corner.start(&settings, &["process"]);
+    published.seconds(0..1);
+    let mut metrics = corner.reader(&corner.topic(run, "metrics"));
+    let mut told = 0;
+    for n in 1.. {
+        assert!(!process.has_ended() && n < 1_000, "no window closes: {}", process.log());
+        for partition in 0..PARTITIONS {
+            published.send(partition, event("1-0", &n.to_string(), n * 1_000, "refund", 10));
+            published.send(partition, "no event".to_owned());
+        }
+        told += metrics.read(1_000, Duration::from_millis(100)).unwrap().len();
+        if told == PARTITIONS as usize {
+            break;
+        }
+    }
+    process.signal("TERM");
+    let (status, log) = process.finish();
+    assert!(status.success(), "{log}");
+}
