@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Aggregate, AlertSettings, ConfigError, Format, Revisions, StreamSettings, TimeUnit, WindowSettings};
+use tidewatch_schemas::catalogue::topic_name_problem;
+
+use super::{Aggregate, AlertSettings, ConfigError, Format, Revisions, Span, StreamSettings, TimeUnit, WindowSettings};
 use crate::detect::DetectorKind;
 use crate::ids::IdMemory;
 use crate::window::Window;
@@ -15,6 +17,8 @@ const ENTITY_FIELDS_MAX: usize = 32;
 const ONLY_MAX: usize = 16;
 /// Measures, aggregates and horizons that one stream may declare.
 const LIST_MAX: usize = 64;
+/// Entities that a partition may remember: they are numbered in 32 bits.
+const ENTITIES_MAX: usize = 1 << 31;
 
 /// A stream's declaration, validated. Shared by all engines of the stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +112,10 @@ impl StreamConfig {
                 return Err(wrong(setting, "is empty".into()));
             }
         }
+        if let Some(problem) = topic_name_problem(&s.topic) {
+            return Err(wrong("topic", problem));
+        }
+        check_path("event_time", &s.event_time, &wrong)?;
         if s.entity.is_empty() || s.entity.iter().any(String::is_empty) {
             return Err(wrong("entity", "names no field; name those that tell whose telemetry an event is".into()));
         }
@@ -117,8 +125,18 @@ impl StreamConfig {
                 format!("names {} fields; at most {ENTITY_FIELDS_MAX} are sensible", s.entity.len()),
             ));
         }
+        let mut fields = BTreeSet::new();
+        for field in &s.entity {
+            check_path("entity", field, &wrong)?;
+            if !fields.insert(field) {
+                return Err(wrong("entity", format!("names `{field}` twice")));
+            }
+        }
         if s.entities_max == 0 {
             return Err(wrong("entities_max", "is 0; no entity could be remembered".into()));
+        }
+        if s.entities_max > ENTITIES_MAX {
+            return Err(wrong("entities_max", format!("is {}; write at most {ENTITIES_MAX}", s.entities_max)));
         }
         let window = Self::window(s, &wrong)?;
         if s.measures.is_empty() || s.measures.len() > LIST_MAX {
@@ -132,7 +150,7 @@ impl StreamConfig {
             }
             measures.push(Measure::from_settings(measure, window, &wrong)?);
         }
-        check_alert(&s.alert, &wrong)?;
+        check_alert(&s.alert, window, &wrong)?;
         if matches!(window, Window::Session { .. }) {
             if s.alert.dropout_after.is_some() {
                 return Err(wrong(
@@ -145,17 +163,18 @@ impl StreamConfig {
                 return Err(wrong(&setting, "needs windows of a fixed length; sessions come at no fixed times".into()));
             }
         }
-        if let Some((field, _)) = s.only.iter().find(|(field, values)| field.is_empty() || values.is_empty()) {
-            return Err(wrong(
-                "only",
-                format!("`{field}` names no value; write for example {{ region = [\"EMEA\"] }}"),
-            ));
+        for (field, values) in &s.only {
+            check_path("only", field, &wrong)?;
+            if values.is_empty() {
+                let setting = format!("only.{field}");
+                return Err(wrong(&setting, "names no value; write for example [\"EMEA\"]".into()));
+            }
         }
         if s.only.len() > ONLY_MAX {
             return Err(wrong("only", format!("names {} fields; at most {ONLY_MAX} are sensible", s.only.len())));
         }
-        if s.event_id.as_ref().is_some_and(String::is_empty) {
-            return Err(wrong("event_id", "is empty".into()));
+        if let Some(field) = &s.event_id {
+            check_path("event_id", field, &wrong)?;
         }
         if s.event_ids_max == 0 {
             return Err(wrong("event_ids_max", "is 0; leave `event_id` out to remember none".into()));
@@ -243,6 +262,7 @@ impl Measure {
                 return Err(wrong(&at(setting), "is empty".into()));
             }
         }
+        check_path(&at("field"), &m.field, wrong)?;
         if m.aggregates.is_empty() {
             return Err(wrong(
                 &at("aggregates"),
@@ -276,8 +296,8 @@ impl ForecastParams {
         wrong: &impl Fn(&str, String) -> ConfigError,
     ) -> Result<Self, ConfigError> {
         let step_ms = window.step_ms();
-        let step = super::Span::from_millis(step_ms);
-        let steps = |setting: &str, spans: &[super::Span], least: u32| -> Result<Vec<u32>, ConfigError> {
+        let step = Span::from_millis(step_ms);
+        let steps = |setting: &str, spans: &[Span], least: u32| -> Result<Vec<u32>, ConfigError> {
             let mut steps = Vec::with_capacity(spans.len());
             for span in spans {
                 let count = u32::try_from(span.as_millis() / step_ms).unwrap_or(u32::MAX);
@@ -314,9 +334,28 @@ impl ForecastParams {
     }
 }
 
-fn check_alert(a: &AlertSettings, wrong: &impl Fn(&str, String) -> ConfigError) -> Result<(), ConfigError> {
+/// Checks the path to a field: names, with dots between them.
+fn check_path(setting: &str, path: &str, wrong: &impl Fn(&str, String) -> ConfigError) -> Result<(), ConfigError> {
+    if path.split('.').any(str::is_empty) {
+        return Err(wrong(setting, format!("has the field `{path}`; write names with one dot between them")));
+    }
+    Ok(())
+}
+
+fn check_alert(
+    a: &AlertSettings,
+    window: Window,
+    wrong: &impl Fn(&str, String) -> ConfigError,
+) -> Result<(), ConfigError> {
     if a.dropout_after == Some(0) {
         return Err(wrong("alert.dropout_after", "is 0; it counts missing windows from 1".into()));
+    }
+    if let (Some(after), Window::Fixed { slide_ms, .. }) = (a.dropout_after, window)
+        && i64::from(after) > Span::MAX.as_millis() / slide_ms
+    {
+        let most = Span::MAX.as_millis() / slide_ms;
+        let step = Span::from_millis(slide_ms);
+        return Err(wrong("alert.dropout_after", format!("is {after}; {most} steps of {step} are ten years")));
     }
     if a.votes == 0 || a.open_after == 0 || a.resolve_after == 0 || a.sustained_after == 0 {
         return Err(wrong(
@@ -340,7 +379,7 @@ fn check_alert(a: &AlertSettings, wrong: &impl Fn(&str, String) -> ConfigError) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ForecastSettings, MeasureSettings, Span};
+    use crate::config::{ForecastSettings, MeasureSettings};
 
     fn settings() -> StreamSettings {
         StreamSettings {
@@ -426,11 +465,58 @@ mod tests {
         );
         check(
             |s| s.only = BTreeMap::from([("region".into(), vec![])]),
-            "stream `calls`: `only` `region` names no value; write for example { region = [\"EMEA\"] }",
+            "stream `calls`: `only.region` names no value; write for example [\"EMEA\"]",
+        );
+        check(
+            |s| s.topic = "bad topic!".into(),
+            "stream `calls`: `topic` is \"bad topic!\"; a topic's name has letters of ASCII, digits, `.`, `_` and `-` only",
+        );
+        check(|s| s.entity.push("service".into()), "stream `calls`: `entity` names `service` twice");
+        check(
+            |s| s.entities_max = (1 << 31) + 1,
+            "stream `calls`: `entities_max` is 2147483649; write at most 2147483648",
         );
         check(
             |s| s.alert.calm_below = f64::NAN,
             "stream `calls`: `alert.calm_below` is NaN; it lies above 0 and at most at 1",
         );
+        check(
+            |s| {
+                s.window = WindowSettings::Tumbling(span(60 * 86_400_000));
+                s.alert.dropout_after = Some(u32::MAX);
+            },
+            "stream `calls`: `alert.dropout_after` is 4294967295; 61 steps of 1month 29days 13h 26m 24s are ten years",
+        );
+    }
+
+    #[test]
+    fn a_path_names_every_field_on_its_way() {
+        type Set = fn(&mut StreamSettings, String);
+        let paths: [(Set, &str); 5] = [
+            (|s, path| s.event_time = path, "event_time"),
+            (|s, path| s.entity.push(path), "entity"),
+            (|s, path| s.event_id = Some(path), "event_id"),
+            (|s, path| s.measures[0].field = path, "measure.latency.field"),
+            (|s, path| drop(s.only.insert(path, vec!["x".into()])), "only"),
+        ];
+        for (set, setting) in paths {
+            for path in ["a..b", ".a", "a.", "."] {
+                let expected = format!(
+                    "stream `calls`: `{setting}` has the field `{path}`; write names with one dot between them"
+                );
+                check(|s| set(s, path.into()), &expected);
+            }
+            let mut sound = settings();
+            set(&mut sound, "a.b".into());
+            sound.validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_of_no_use_may_be_declared() {
+        let mut settings = settings();
+        settings.entity.push(settings.event_time.clone());
+        settings.revisions = Revisions::On;
+        settings.validate().unwrap();
     }
 }
