@@ -179,6 +179,50 @@ fn renamed_inputs_are_watched_unless_streams_are_declared() {
     assert_eq!(state.name, "tidewatch.state.v1");
 }
 
+/// Settings with these two streams, each a name and a topic.
+fn with_streams(streams: [(&str, &str); 2], environment: &[(&str, &str)]) -> Settings {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    let stream = |(name, topic)| {
+        format!(
+            "[[stream]]\nname = \"{name}\"\ntopic = \"{topic}\"\nformat = \"json\"\nentity = [\"a\"]\nevent_time = \"at\"\n\
+             window = {{ tumbling = \"1m\" }}\nmeasure = [{{ name = \"m\", field = \"m\" }}]\n"
+        )
+    };
+    std::fs::write(&file, streams.map(stream).concat()).unwrap();
+    let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    load(Some(&file), environment, []).unwrap().settings
+}
+
+#[test]
+fn streams_that_do_not_go_together_are_one_line() {
+    with_streams([("a", "in.a"), ("b", "in.b")], &[]).validate().unwrap();
+    let cases = [
+        (
+            [("a", "in.a"), ("a", "in.b")],
+            "two streams are named `a`, those of topics `in.a` and `in.b`; give each its own name",
+        ),
+        ([("a", "in"), ("b", "in")], "streams `a` and `b` both read topic `in`; declare it once"),
+        (
+            [("a", "in.a"), ("b", "tidewatch.alerts.v1")],
+            "stream `b`: `topic` is `tidewatch.alerts.v1`, which is topics.alerts; name an input topic",
+        ),
+        (
+            [("a", "tidewatch.truth.v1"), ("b", "in.b")],
+            "stream `a`: `topic` is `tidewatch.truth.v1`, which is topics.truth; name an input topic",
+        ),
+        (
+            [("a", "in.a"), ("b", "in b")],
+            "stream `b`: `topic` is \"in b\"; a topic's name has letters of ASCII, digits, `.`, `_` and `-` only",
+        ),
+    ];
+    for (streams, expected) in cases {
+        assert_eq!(with_streams(streams, &[]).validate().unwrap_err().to_string(), expected);
+    }
+    let settings = with_streams([("a", "in.a"), ("b", "in.b")], &[("TIDEWATCH_TOPICS__STATE", "..")]);
+    assert_eq!(settings.validate().unwrap_err().to_string(), "topics.state is \"..\", which is no name");
+}
+
 #[test]
 fn a_missing_file_is_an_error_only_if_it_was_asked_for() {
     let error = load(Some(Path::new("/no/such.toml")), none(), []).unwrap_err().to_string();
