@@ -224,6 +224,41 @@ fn streams_that_do_not_go_together_are_one_line() {
 }
 
 #[test]
+fn a_setting_of_a_stream_that_is_no_such_thing_is_one_line() {
+    let one_window =
+        "write exactly one of { tumbling = \"1m\" }, { hopping = [\"1m\", \"10s\"] } and { session = \"30s\" }";
+    let cases = [
+        ("entities_max = -3", "entities_max` is the number -3, expected a whole number of at least 0"),
+        (
+            "alert.dropout_after = 5_000_000_000",
+            "alert.dropout_after` is the number 5000000000, expected a whole number from 0 to 4294967295",
+        ),
+        ("alert.severities = [1.0]", "alert.severities` has 1 in its list, expected 3"),
+        ("revisions = true", "revisions` is true, expected `on` or `off`"),
+        ("revisions = { on = 1 }", "revisions` is a table, expected `on` or `off`"),
+        ("revisions = {}", "revisions` is a table, expected `on` or `off`"),
+        ("format = 3", "format` is the number 3, expected `avro` or `json`"),
+        ("window = true", "window` is true, expected a table such as { tumbling = \"1m\" }"),
+        ("window = { tumbling = 60 }", "window.tumbling` is the number 60, expected text in quotes"),
+        ("window = { hopping = \"1m\" }", "window.hopping` is the text \"1m\", expected a list of 2"),
+        ("window = {}", &format!("window` is not usable: {one_window}")),
+        ("window = { tumbling = \"1m\", session = \"5s\" }", &format!("window` is not usable: {one_window}")),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    let needed = ["name = \"n\"", "topic = \"t\"", "format = \"json\"", "entity = [\"a\"]", "event_time = \"at\""];
+    for (line, expected) in cases {
+        let setting = line.split(' ').next().unwrap();
+        let others: Vec<&str> = needed.into_iter().filter(|other| !other.starts_with(setting)).collect();
+        let window = if setting == "window" { "" } else { "window = { tumbling = \"1m\" }" };
+        let text = format!("[[stream]]\n{line}\n{window}\nmeasure = []\n{}\n", others.join("\n"));
+        std::fs::write(&file, text).unwrap();
+        let refused = load(Some(&file), none(), []).unwrap_err().to_string();
+        assert_eq!(refused, format!("{}:2: `stream[0].{expected}", file.display()));
+    }
+}
+
+#[test]
 fn a_missing_file_is_an_error_only_if_it_was_asked_for() {
     let error = load(Some(Path::new("/no/such.toml")), none(), []).unwrap_err().to_string();
     assert!(error.starts_with("cannot read the settings file `/no/such.toml`: "), "{error}");
