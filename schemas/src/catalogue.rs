@@ -103,14 +103,18 @@ impl Topics {
     /// Checks the names.
     ///
     /// # Errors
-    /// Names the first setting whose topic Kafka would refuse, and why.
+    /// Names the first setting whose topic Kafka would refuse, and why; or two of one topic, of which the processor writes one.
     pub fn validate(&self) -> Result<(), String> {
-        let mut problems =
-            self.all().into_iter().filter_map(|(setting, topic, _)| Some((setting, topic_name_problem(topic)?)));
-        match problems.next() {
-            Some((setting, problem)) => Err(format!("topics.{setting} {problem}")),
-            None => Ok(()),
+        let all = self.all();
+        for (at, &(setting, topic, _)) in all.iter().enumerate() {
+            if let Some(problem) = topic_name_problem(topic) {
+                return Err(format!("topics.{setting} {problem}"));
+            }
+            if let Some((other, ..)) = all[..at].iter().find(|other| at >= STREAMS.len() && other.1 == topic) {
+                return Err(format!("topics.{other} and topics.{setting} are both `{topic}`; name two topics"));
+            }
         }
+        Ok(())
     }
 
     /// The topic of one of our own input streams, such as `service-calls`.
@@ -170,6 +174,9 @@ mod tests {
             assert_eq!(topics.validate(), Err(expected.to_owned()));
         }
         assert_eq!(Topics::default().validate(), Ok(()));
+        let topics = Topics { ledger: "one".into(), state: "one".into(), ..Topics::default() };
+        let expected = "topics.state and topics.ledger are both `one`; name two topics";
+        assert_eq!(topics.validate(), Err(expected.to_owned()));
     }
 
     #[test]
