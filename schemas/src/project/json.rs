@@ -62,6 +62,15 @@ fn refused(error: serde_json::Error) -> ReadError {
     if text.starts_with(OUT_OF_RANGE) { ReadError::JsonNumber(text) } else { ReadError::Json(text) }
 }
 
+/// The same error; where no double holds a number, with its field.
+#[cold]
+fn named<E: Error>(error: E, path: Path<'_>) -> E {
+    match error.to_string().strip_prefix(OUT_OF_RANGE) {
+        Some(place) => E::custom(format_args!("{OUT_OF_RANGE} in field `{path}`{place}")),
+        None => error,
+    }
+}
+
 /// The path of the field being read, for messages; linked, so that it costs nothing when there is no error.
 #[derive(Clone, Copy)]
 struct Path<'p> {
@@ -208,10 +217,7 @@ impl<'a> DeserializeSeed<'a> for Scalar<'_, '_, 'a> {
 
     fn deserialize<D: serde::Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
         let path = self.path;
-        json.deserialize_any(self).map_err(|error| match error.to_string().strip_prefix(OUT_OF_RANGE) {
-            Some(place) => D::Error::custom(format_args!("{OUT_OF_RANGE} in field `{path}`{place}")),
-            None => error,
-        })
+        json.deserialize_any(self).map_err(|error| named(error, path))
     }
 }
 
