@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tidewatch_processor::ProcessorSettings;
+use tidewatch_processor::{ProcessorSettings, check_streams};
 use tidewatch_processor_core::config::{Span, StreamConfig, StreamSettings};
 use tidewatch_producer::scenario::Scenario;
 use tidewatch_producer::schedule::Pace;
@@ -230,9 +230,13 @@ impl Settings {
         crate::telemetry::filter(&self.telemetry.log).map(|_| ())
     }
 
-    /// The streams, checked.
+    /// The streams, checked: each, together, and with the other topics.
     pub(crate) fn streams(&self) -> Result<Vec<Arc<StreamConfig>>, SettingsError> {
-        self.streams.iter().map(|stream| stream.validate().map_err(invalid)).collect()
+        self.topics.validate().map_err(invalid)?;
+        let streams: Vec<_> =
+            self.streams.iter().map(|stream| stream.validate().map_err(invalid)).collect::<Result<_, _>>()?;
+        check_streams(&streams, &self.topics).map_err(invalid)?;
+        Ok(streams)
     }
 
     /// What Delivery runs on.

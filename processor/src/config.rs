@@ -122,6 +122,37 @@ impl ProcessorConfig {
     }
 }
 
+/// Checks that streams go together, and with the topics that the processor writes.
+///
+/// # Errors
+/// Two streams of one name, whose states would replace each other, or of one topic; a stream that reads what the processor writes.
+pub fn check_streams(streams: &[Arc<StreamConfig>], topics: &Topics) -> Result<(), ProcessorError> {
+    let wrong = |text: String| Err(ProcessorError::Settings(text));
+    for (at, stream) in streams.iter().enumerate() {
+        let (name, topic) = (&stream.name, &stream.topic);
+        for other in &streams[..at] {
+            if other.topic == *topic {
+                return wrong(format!(
+                    "streams `{}` and `{name}` both read topic `{topic}`; declare it once",
+                    other.name
+                ));
+            }
+            if other.name == *name {
+                let both = format!("`{}` and `{topic}`", other.topic);
+                return wrong(format!(
+                    "two streams are named `{name}`, those of topics {both}; give each its own name"
+                ));
+            }
+        }
+        if let Some((setting, _)) = topics.own().find(|(_, own)| own == topic) {
+            return wrong(format!(
+                "stream `{name}`: `topic` is `{topic}`, which is topics.{setting}; name an input topic"
+            ));
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn millis(span: Span) -> Duration {
     Duration::from_millis(span.as_millis().unsigned_abs())
 }

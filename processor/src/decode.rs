@@ -5,7 +5,8 @@ use std::fmt::{Display, Write as _};
 use tidewatch_processor_core::config::{Format, TimeUnit};
 use tidewatch_processor_core::{EVENT_TIME_END_MS, StreamConfig, is_valid_event_time};
 use tidewatch_schemas::catalogue;
-use tidewatch_schemas::project::{AvroPlan, AvroReader, JsonReader, JsonScratch, Value};
+use tidewatch_schemas::project::{AvroPlan, AvroReader, JsonReader, JsonScratch, ReadError, Value};
+use twox_hash::XxHash3_64;
 
 use crate::ProcessorError;
 
@@ -20,7 +21,7 @@ pub enum Reason {
     MissingField,
     /// A field is of a type that it cannot be read as.
     WrongType,
-    /// A measure is NaN or infinite.
+    /// A number that the stream needs is NaN or infinite, or JSON with more than a double holds.
     NotFinite,
     /// The event time is before 1970 or not before 2200.
     EventTimeOutOfRange,
@@ -161,7 +162,10 @@ impl EventDecoder {
             Reader::Avro(reader) => reader.decode(bytes, row),
             Reader::Json(reader, scratch) => reader.decode(bytes, scratch, row),
         };
-        read.map_err(|error| Rejected::new(Reason::Undecodable, error))?;
+        read.map_err(|error| match error {
+            ReadError::JsonNumber(_) => Rejected::new(Reason::NotFinite, error),
+            _ => Rejected::new(Reason::Undecodable, error),
+        })?;
         self.wanted.read(row, timestamp_ms, out)
     }
 }
@@ -190,7 +194,10 @@ impl Wanted {
         for (at, value) in measures.iter().enumerate() {
             out.values.push(self.read_measure(self.entity_fields + 1 + at, value)?);
         }
-        out.id = id.first().and_then(hash);
+        out.id = match id {
+            [id] => self.read_id(self.entity_fields + 1 + self.measures, id)?,
+            _ => None,
+        };
         Ok(Taken::Event)
     }
 
@@ -203,6 +210,7 @@ impl Wanted {
             match value {
                 Value::Str(text) => push_escaped(key, text),
                 Value::Long(number) => write!(key, "{number}").expect("a string takes whatever is written"),
+                Value::Unsigned(number) => write!(key, "{number}").expect("a string takes whatever is written"),
                 Value::Bool(flag) => key.push_str(if *flag { "true" } else { "false" }),
                 Value::Absent => return Err(self.missing(at)),
                 _ => return Err(self.wrong_type(at, "text")),
@@ -225,15 +233,14 @@ impl Wanted {
                 TimeUnit::Micros => number.div_euclid(1_000),
                 TimeUnit::Nanos => number.div_euclid(1_000_000),
             },
-            Value::Double(number) => {
-                let per_ms = match self.unit {
-                    TimeUnit::Seconds => 1e-3,
-                    TimeUnit::Millis => 1.0,
-                    TimeUnit::Micros => 1e3,
-                    TimeUnit::Nanos => 1e6,
-                };
-                (number / per_ms).floor() as i64
-            }
+            Value::Unsigned(_) => i64::MAX,
+            Value::Double(number) if !number.is_finite() => return Err(self.not_finite(at, *number)),
+            Value::Double(number) => match self.unit {
+                TimeUnit::Seconds => whole(number * 1e3),
+                TimeUnit::Millis => whole(*number),
+                TimeUnit::Micros => whole(*number).div_euclid(1_000),
+                TimeUnit::Nanos => whole(number / 1e6),
+            },
             Value::Str(text) => {
                 parse_time(text).ok_or_else(|| self.wrong_type(at, "a time (RFC 3339, or a number)"))?
             }
@@ -255,15 +262,40 @@ impl Wanted {
         let number = match value {
             Value::Double(number) => *number,
             Value::Long(number) => *number as f64,
+            Value::Unsigned(number) => *number as f64,
             Value::Bool(flag) => f64::from(u8::from(*flag)),
             Value::Absent => return Ok(f64::NAN),
             _ => return Err(self.wrong_type(at, "a number")),
         };
-        if number.is_finite() {
-            Ok(number)
-        } else {
-            Err(Rejected::new(Reason::NotFinite, format_args!("field `{}` is {number}", self.fields[at])))
-        }
+        if number.is_finite() { Ok(number) } else { Err(self.not_finite(at, number)) }
+    }
+
+    /// A hash of an event's id, the same on every machine: it is kept in the state. Scalars that are written alike are one id, as they
+    /// are one entity: 7 and "7".
+    fn read_id(&self, at: usize, id: &Value<'_>) -> Result<Option<u64>, Rejected> {
+        let hash = match id {
+            Value::Absent => return Ok(None),
+            Value::Str(text) => XxHash3_64::oneshot(text.as_bytes()),
+            Value::Bytes(bytes) => XxHash3_64::oneshot(bytes),
+            Value::Bool(flag) => hash_of_text(flag),
+            Value::Long(number) | Value::TimestampMs(number) => hash_of_text(number),
+            Value::Unsigned(number) => hash_of_text(number),
+            Value::Double(number) if !number.is_finite() => return Err(self.not_finite(at, *number)),
+            // Two ids in JSON could be read as one such double, and an event would be lost.
+            Value::Double(number) if number.abs() >= WHOLE_DOUBLES_END => {
+                return Err(
+                    self.wrong_type(at, "an id (a number this large is one only without a fraction, up to 64 bits)")
+                );
+            }
+            // A zero has no sign in an id.
+            Value::Double(number) => hash_of_text(number + 0.0),
+            Value::NotScalar => return Err(self.wrong_type(at, "an id")),
+        };
+        Ok(Some(hash))
+    }
+
+    fn not_finite(&self, at: usize, number: f64) -> Rejected {
+        Rejected::new(Reason::NotFinite, format_args!("field `{}` is {number}", self.fields[at]))
     }
 
     fn missing(&self, at: usize) -> Rejected {
@@ -312,20 +344,33 @@ fn is_one_of(value: &Value<'_>, wanted: &[String]) -> bool {
     match value {
         Value::Str(text) => wanted.iter().any(|wanted| wanted == text),
         Value::Long(number) => wanted.iter().any(|wanted| wanted.parse() == Ok(*number)),
+        Value::Unsigned(number) => wanted.iter().any(|wanted| wanted.parse() == Ok(*number)),
         Value::Bool(flag) => wanted.iter().any(|wanted| wanted.parse() == Ok(*flag)),
         _ => false,
     }
 }
 
-/// A hash of an id, the same on every machine: it is kept in the state.
-fn hash(id: &Value<'_>) -> Option<u64> {
-    use twox_hash::XxHash3_64;
-    match id {
-        Value::Str(text) => Some(XxHash3_64::oneshot(text.as_bytes())),
-        Value::Bytes(bytes) => Some(XxHash3_64::oneshot(bytes)),
-        Value::Long(number) => Some(XxHash3_64::oneshot(&number.to_le_bytes())),
-        _ => None,
-    }
+/// Longest text of a number: that of the doubles next to 0.
+const NUMBER_BYTES_MAX: usize = 400;
+
+fn hash_of_text(scalar: impl Display) -> u64 {
+    use std::io::Write as _;
+    let mut text = [0; NUMBER_BYTES_MAX];
+    let mut rest = &mut text[..];
+    write!(rest, "{scalar}").expect("no text of a number is longer");
+    let unused = rest.len();
+    XxHash3_64::oneshot(&text[..NUMBER_BYTES_MAX - unused])
+}
+
+/// Where doubles cease to tell whole numbers apart.
+const WHOLE_DOUBLES_END: f64 = (1_u64 << 53) as f64;
+
+/// The whole number of a time, rounded down, but where only the rounding of doubles keeps it from the next one: 1700000000.008 s are
+/// 1700000000007.9998 ms. A double that was rounded once, and its product, are off by an epsilon at most.
+fn whole(number: f64) -> i64 {
+    let near = number.round();
+    let is_near = (number - near).abs() <= number.abs() * f64::EPSILON;
+    (if is_near { near } else { number.floor() }) as i64
 }
 
 fn push_escaped(key: &mut String, text: &str) {
@@ -347,94 +392,4 @@ fn parse_time(text: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tidewatch_processor_core::StreamSettings;
-
-    fn decoder() -> EventDecoder {
-        let settings: StreamSettings = serde_json::from_value(serde_json::json!({
-            "name": "calls", "topic": "calls.v1", "format": "json", "entity": ["service", "shard"], "event_time": "at",
-            "window": { "tumbling": "1m" }, "measure": [{ "name": "latency", "field": "timing.ms" }],
-        }))
-        .unwrap();
-        EventDecoder::new(&settings.validate().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn json_events_are_taken_in_many_forms() {
-        let cases = [
-            (r#"{"service":"a/b","shard":7,"at":1500,"timing":{"ms":2.5},"other":[1,{}]}"#, 1500, "a%2Fb/7", 2.5),
-            (r#"{"at":"1970-01-01T00:00:02.5Z","service":"a","shard":true,"timing":{"ms":3}}"#, 2500, "a/true", 3.0),
-            (r#"{"at":"1970-01-01 00:00:02","service":"ü\"","shard":-1,"timing":{"ms":true}}"#, 2000, "ü\"/-1", 1.0),
-        ];
-        for (json, event_time, entity, value) in cases {
-            let mut out = Decoded::default();
-            decoder().decode(Some(json.as_bytes()), None, &mut out).unwrap();
-            assert_eq!(out, Decoded { event_time, entity: entity.into(), values: vec![value], id: None }, "{json}");
-        }
-        let mut out = Decoded::default();
-        decoder().decode(Some(br#"{"service":"a","shard":1,"at":0}"#), None, &mut out).unwrap();
-        assert!(out.values[0].is_nan(), "a measure may be missing");
-    }
-
-    #[test]
-    fn an_entity_that_is_no_name_is_refused() {
-        let json = format!(r#"{{"service":"{}","shard":1,"at":1}}"#, "x".repeat(1_025));
-        let rejected = decoder().decode(Some(json.as_bytes()), None, &mut Decoded::default()).unwrap_err();
-        assert_eq!(rejected.reason, Reason::EntityTooLong);
-    }
-
-    #[test]
-    fn what_is_no_event_says_why() {
-        let cases: [(Option<&str>, &str); 10] = [
-            (None, "null-value"),
-            (Some(""), "undecodable"),
-            (Some("{"), "undecodable"),
-            (Some("\u{0}\u{1}"), "undecodable"),
-            (Some(r#"{"shard":1,"at":1}"#), "missing-field"),
-            (Some(r#"{"service":"a","shard":1,"at":null}"#), "missing-field"),
-            (Some(r#"{"service":"a","shard":1,"at":"soon"}"#), "wrong-type"),
-            (Some(r#"{"service":"a","shard":1,"at":1,"timing":{"ms":"fast"}}"#), "wrong-type"),
-            (Some(r#"{"service":"a","shard":1,"at":-1}"#), "event-time-out-of-range"),
-            (Some(r#"{"service":"a","shard":1,"at":"2262-01-01T00:00:00Z"}"#), "event-time-out-of-range"),
-        ];
-        for (json, expected) in cases {
-            let rejected = decoder().decode(json.map(str::as_bytes), None, &mut Decoded::default()).unwrap_err();
-            assert_eq!(rejected.reason.as_str(), expected, "{json:?}: {}", rejected.error);
-        }
-    }
-
-    #[test]
-    fn an_event_of_the_future_is_refused_by_its_records_timestamp() {
-        let json = br#"{"service":"a","shard":1,"at":3600100}"#;
-        let decode = |timestamp_ms| decoder().decode(Some(json), timestamp_ms, &mut Decoded::default());
-        for fine in [None, Some(100), Some(9_999_999)] {
-            assert_eq!(decode(fine), Ok(Taken::Event));
-        }
-        for early in [Some(99), Some(-1)] {
-            assert_eq!(decode(early).unwrap_err().reason, Reason::EventTimeInFuture);
-        }
-    }
-
-    #[test]
-    fn events_are_chosen_and_known_by_fields() {
-        let settings: StreamSettings = serde_json::from_value(serde_json::json!({
-            "name": "calls", "topic": "calls.v1", "format": "json", "entity": ["service"], "event_time": "at",
-            "window": { "tumbling": "1m" }, "measure": [{ "name": "latency", "field": "ms" }],
-            "event_id": "id", "only": { "region": ["EMEA", "7"], "live": ["true"] },
-        }))
-        .unwrap();
-        let mut decoder = EventDecoder::new(&settings.validate().unwrap()).unwrap();
-        let mut decode = |json: &str| {
-            let mut out = Decoded::default();
-            decoder.decode(Some(json.as_bytes()), None, &mut out).map(|taken| (taken, out.id))
-        };
-        let (taken, id) = decode(r#"{"service":"a","at":1,"id":"x","region":"EMEA","live":true}"#).unwrap();
-        assert_eq!((taken, id), (Taken::Event, Some(twox_hash::XxHash3_64::oneshot(b"x"))));
-        let (taken, id) = decode(r#"{"service":"a","at":1,"region":7,"live":true}"#).unwrap();
-        assert_eq!((taken, id), (Taken::Event, None));
-        for other in [r#""region":"APAC","live":true"#, r#""region":"EMEA","live":false"#, r#""live":true"#] {
-            assert_eq!(decode(&format!(r#"{{"service":"a","at":1,{other}}}"#)).unwrap().0, Taken::Filtered);
-        }
-    }
-}
+mod tests;

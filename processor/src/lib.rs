@@ -17,7 +17,7 @@ mod restore;
 pub mod standing;
 mod worker;
 
-pub use config::{ProcessorConfig, ProcessorSettings};
+pub use config::{ProcessorConfig, ProcessorSettings, check_streams};
 pub use error::ProcessorError;
 pub use progress::{Counts, Progress};
 pub use standing::Standing;

@@ -86,14 +86,7 @@ fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError>
             "no stream is declared; write a [[stream]] with a topic and a measure".into(),
         ));
     }
-    let mut seen = HashMap::new();
-    for stream in &config.streams {
-        if let Some(other) = seen.insert(&stream.topic, &stream.name) {
-            let text =
-                format!("streams `{other}` and `{}` both read topic `{}`; declare it once", stream.name, stream.topic);
-            return Err(ProcessorError::Settings(text));
-        }
-    }
+    crate::config::check_streams(&config.streams, &config.topics)?;
     let open = |config: &Arc<_>| Ok(Stream { decoder: EventDecoder::new(config)?, config: config.clone() });
     config.streams.iter().map(open).collect()
 }

@@ -56,7 +56,67 @@ impl Default for Topics {
     }
 }
 
+/// Bytes of a topic's name, at most.
+const TOPIC_BYTES_MAX: usize = 249;
+
+/// Why Kafka would refuse a topic of this name, if it would: behind the setting that names it, in words.
+pub fn topic_name_problem(name: &str) -> Option<String> {
+    let is_taken = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() {
+        return Some("is empty; name a topic".into());
+    }
+    if matches!(name, "." | "..") {
+        return Some(format!("is {name:?}, which is no name"));
+    }
+    if !name.bytes().all(is_taken) {
+        return Some(format!("is {name:?}; a topic's name has letters of ASCII, digits, `.`, `_` and `-` only"));
+    }
+    (name.len() > TOPIC_BYTES_MAX)
+        .then(|| format!("has {} letters; a topic's name has at most {TOPIC_BYTES_MAX}", name.len()))
+}
+
 impl Topics {
+    /// Each topic with its setting in `[topics]` and the schema of its values.
+    fn all(&self) -> [(&'static str, &str, &'static str); 12] {
+        [
+            ("service_calls", &self.service_calls, "service-call"),
+            ("infrastructure", &self.infrastructure, "infrastructure"),
+            ("beacons", &self.beacons, "beacon"),
+            ("checks", &self.checks, "check"),
+            ("metrics", &self.metrics, "window-metric"),
+            ("forecasts", &self.forecasts, "forecast"),
+            ("alerts", &self.alerts, "alert"),
+            ("late", &self.late, "late"),
+            ("dead_letters", &self.dead_letters, "dead-letter"),
+            ("state", &self.state, "state"),
+            ("ledger", &self.ledger, "ledger"),
+            ("truth", &self.truth, "truth"),
+        ]
+        .map(|(setting, topic, kind)| (setting, topic.as_str(), kind))
+    }
+
+    /// The topics that no stream may read: those that the processor writes, and the truth.
+    pub fn own(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.all().into_iter().skip(STREAMS.len()).map(|(setting, topic, _)| (setting, topic))
+    }
+
+    /// Checks the names.
+    ///
+    /// # Errors
+    /// Names the first setting whose topic Kafka would refuse, and why; or two of one topic, of which the processor writes one.
+    pub fn validate(&self) -> Result<(), String> {
+        let all = self.all();
+        for (at, &(setting, topic, _)) in all.iter().enumerate() {
+            if let Some(problem) = topic_name_problem(topic) {
+                return Err(format!("topics.{setting} {problem}"));
+            }
+            if let Some((other, ..)) = all[..at].iter().find(|other| at >= STREAMS.len() && other.1 == topic) {
+                return Err(format!("topics.{other} and topics.{setting} are both `{topic}`; name two topics"));
+            }
+        }
+        Ok(())
+    }
+
     /// The topic of one of our own input streams, such as `service-calls`.
     pub fn input(&self, stream: &str) -> Option<&str> {
         match stream {
@@ -71,21 +131,7 @@ impl Topics {
     /// Each topic with the current schema of its values. Dead letters are the exception: their values are the originals', and the
     /// schema is that of the rows that they are stored as.
     pub fn with_schemas(&self) -> [(&str, &'static Schema); 12] {
-        [
-            (&self.service_calls, "service-call"),
-            (&self.infrastructure, "infrastructure"),
-            (&self.beacons, "beacon"),
-            (&self.checks, "check"),
-            (&self.metrics, "window-metric"),
-            (&self.forecasts, "forecast"),
-            (&self.alerts, "alert"),
-            (&self.late, "late"),
-            (&self.dead_letters, "dead-letter"),
-            (&self.state, "state"),
-            (&self.ledger, "ledger"),
-            (&self.truth, "truth"),
-        ]
-        .map(|(topic, name)| (topic.as_str(), schema::current(name).expect("each of these kinds is released")))
+        self.all().map(|(_, topic, kind)| (topic, schema::current(kind).expect("each of these kinds is released")))
     }
 }
 
@@ -107,6 +153,38 @@ pub fn builtin(stream: &str) -> Vec<&'static Schema> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_kafka_refuses_is_refused_with_its_setting() {
+        let longest = "x".repeat(249);
+        for name in ["a", "A-z_0.9", "...", longest.as_str()] {
+            assert_eq!(topic_name_problem(name), None, "{name}");
+        }
+        let long = "x".repeat(250);
+        for (name, expected) in [
+            ("", "topics.late is empty; name a topic"),
+            ("..", "topics.late is \"..\", which is no name"),
+            (
+                "bad topic!",
+                "topics.late is \"bad topic!\"; a topic's name has letters of ASCII, digits, `.`, `_` and `-` only",
+            ),
+            (&long, "topics.late has 250 letters; a topic's name has at most 249"),
+        ] {
+            let topics = Topics { late: name.into(), ..Topics::default() };
+            assert_eq!(topics.validate(), Err(expected.to_owned()));
+        }
+        assert_eq!(Topics::default().validate(), Ok(()));
+        let topics = Topics { ledger: "one".into(), state: "one".into(), ..Topics::default() };
+        let expected = "topics.state and topics.ledger are both `one`; name two topics";
+        assert_eq!(topics.validate(), Err(expected.to_owned()));
+    }
+
+    #[test]
+    fn what_no_stream_may_read_is_all_but_the_generators() {
+        let topics = Topics::default();
+        let own: Vec<&str> = topics.own().map(|(setting, _)| setting).collect();
+        assert_eq!(own, ["metrics", "forecasts", "alerts", "late", "dead_letters", "state", "ledger", "truth"]);
+    }
 
     #[test]
     fn every_stream_has_a_topic_and_a_schema() {

@@ -93,8 +93,10 @@ fn is_same(found: &serde_json::Value, value: Value<'_>) -> bool {
         Value::Absent => found.is_null(),
         Value::Bool(flag) => found.as_bool() == Some(flag),
         Value::Long(number) => found.as_i64() == Some(number),
+        Value::Unsigned(number) => found.as_u64() == Some(number),
         Value::Double(number) => found.as_f64() == Some(number),
         Value::Str(text) => found.as_str() == Some(text),
+        Value::NotScalar => found.is_object() || found.is_array(),
         Value::Bytes(_) | Value::TimestampMs(_) => false,
     }
 }

@@ -28,6 +28,8 @@ pub enum Value<'a> {
     Bool(bool),
     /// An int or long, or a JSON number without fraction.
     Long(i64),
+    /// A JSON number without fraction that is greater than any [`Long`](Self::Long).
+    Unsigned(u64),
     /// A float or double, or any other JSON number.
     Double(f64),
     /// A string or an enum's symbol.
@@ -36,6 +38,8 @@ pub enum Value<'a> {
     Bytes(&'a [u8]),
     /// An instant, milliseconds since the epoch; finer units are rounded down.
     TimestampMs(i64),
+    /// In JSON: an array or an object, or something else than an object on the way to the field.
+    NotScalar,
 }
 
 /// Why a message could not be read. Each kind means that the message is bad (or its schema is not known).
@@ -53,6 +57,9 @@ pub enum ReadError {
     /// Not the JSON that is wanted.
     #[error("{0}")]
     Json(String),
+    /// JSON with a wanted number that no double holds.
+    #[error("{0}")]
+    JsonNumber(String),
 }
 
 impl ReadError {
@@ -62,7 +69,7 @@ impl ReadError {
             Self::Frame(_) => "bad-frame",
             Self::UnknownSchema(_) => "unknown-schema",
             Self::Datum(_) => "bad-avro",
-            Self::Json(_) => "bad-json",
+            Self::Json(_) | Self::JsonNumber(_) => "bad-json",
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::metrics;
 /// Header that carries the intended send time of the event behind a record: epoch ms, decimal ASCII.
 pub const INTENDED_HEADER: &str = "tidewatch-intended-ms";
 
+/// The client takes 0 and what is below for "now".
+const TIMESTAMP_MIN_MS: i64 = 1;
+
 /// How values are framed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ValueFraming {
@@ -319,6 +322,7 @@ impl TransactionalTopics {
         self.committed
     }
 
+    /// Sends a record with the timestamp that belongs to it, or the least that a client can write: 0 would be the time of sending.
     fn keyed<R: Record>(
         &mut self,
         kind: OutputKind,
@@ -332,7 +336,7 @@ impl TransactionalTopics {
         wire::encode(record, self.destinations[kind as usize].framing, &mut self.value);
         let envelope = Envelope {
             key: entity.as_bytes(),
-            timestamp_ms: Some(timestamp_ms),
+            timestamp_ms: Some(timestamp_ms.max(TIMESTAMP_MIN_MS)),
             intended_ms,
             id,
             ..Envelope::default()

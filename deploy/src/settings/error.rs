@@ -61,7 +61,12 @@ impl SettingsError {
             };
             return Self::Unknown { place: layers.origin(&keys).to_string(), setting: dotted(&keys), remedy };
         }
-        Self::Value { place: layers.origin(keys).to_string(), setting: dotted(keys), problem: reworded(message) }
+        Self::value(keys, reworded(message), layers)
+    }
+
+    /// A value that a setting does not take, where it is written.
+    pub(crate) fn value(keys: &[String], problem: String, layers: &Layers) -> Self {
+        Self::Value { place: layers.origin(keys).to_string(), setting: dotted(keys), problem }
     }
 }
 
@@ -110,9 +115,16 @@ fn reworded(message: &str) -> String {
     if let Some(field) = message.strip_prefix("missing field `") {
         return format!("lacks `{}`", field.trim_end_matches('`'));
     }
-    let wrong = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
-    if let Some((found, expected)) = wrong.and_then(|rest| rest.split_once(", expected ")) {
+    if let Some((found, expected)) = parts(message, "invalid type: ") {
         return format!("is {}, expected {}", found_in_words(found), expected_in_words(expected));
+    }
+    if let Some((found, expected)) = parts(message, "invalid value: ") {
+        let range = range_in_words(expected);
+        return format!("is {}, expected {}{range}", found_in_words(found), expected_in_words(expected));
+    }
+    if let Some((found, expected)) = parts(message, "invalid length ") {
+        let expected = expected.strip_prefix("an array of length ").unwrap_or("fewer");
+        return format!("has {found} in its list, expected {expected}");
     }
     if let Some(rest) = message.strip_prefix("unknown variant `")
         && let Some((found, expected)) = rest.split_once("`, expected ")
@@ -120,6 +132,34 @@ fn reworded(message: &str) -> String {
         return format!("is \"{found}\", expected {expected}");
     }
     format!("is not usable: {message}")
+}
+
+/// `<kind>a, expected b` -> (a, b).
+fn parts<'a>(message: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
+    message.strip_prefix(kind)?.split_once(", expected ")
+}
+
+/// Whether serde says of a value that it is none of a few names, without naming them.
+pub(crate) fn is_no_name(message: &str) -> bool {
+    let said = ["invalid type: unit variant", "wanted exactly 1 element", "expected table, found"];
+    said.iter().any(|words| message.starts_with(words))
+}
+
+/// The names that a setting takes, from serde's refusal of an empty text.
+pub(crate) fn names_wanted(message: &str) -> Option<&str> {
+    message.lines().next()?.strip_prefix("unknown variant ``, expected ")
+}
+
+/// A value as it is told of.
+pub(crate) fn value_in_words(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Table(_) => "a table".to_owned(),
+        toml::Value::Array(_) => "a list".to_owned(),
+        toml::Value::String(text) => format!("the text {text:?}"),
+        toml::Value::Integer(number) => format!("the number {number}"),
+        toml::Value::Float(number) => format!("the number {number}"),
+        other => other.to_string(),
+    }
 }
 
 fn found_in_words(found: &str) -> String {
@@ -138,8 +178,8 @@ fn found_in_words(found: &str) -> String {
     }
 }
 
-fn expected_in_words(expected: &str) -> &str {
-    match expected {
+fn expected_in_words(expected: &str) -> String {
+    let words = match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" => "a whole number",
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
@@ -147,7 +187,23 @@ fn expected_in_words(expected: &str) -> &str {
         "a sequence" => "a list",
         "a map" => "a table",
         other if other.starts_with("struct ") => "a table",
-        other => other,
+        other => match other.strip_prefix("an array of length ") {
+            Some(length) => return format!("a list of {length}"),
+            None => other,
+        },
+    };
+    words.to_owned()
+}
+
+/// What a whole number may be, behind its kind.
+fn range_in_words(expected: &str) -> &'static str {
+    match expected {
+        "u8" => " from 0 to 255",
+        "u16" => " from 0 to 65535",
+        "u32" => " from 0 to 4294967295",
+        "u64" | "usize" => " of at least 0",
+        "i32" => " from -2147483648 to 2147483647",
+        _ => "",
     }
 }
 

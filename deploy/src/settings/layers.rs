@@ -12,7 +12,7 @@ use serde_path_to_error::Segment;
 use toml::de::DeValue;
 use toml::{Table, Value};
 
-use super::error::SettingsError;
+use super::error::{self, SettingsError};
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,12 +163,33 @@ impl Layers {
                 Err(refused) => refused,
             };
             let keys = keys_of(refused.path());
-            let error = SettingsError::refused(&keys, refused.inner().message(), self);
+            let message = refused.inner().message();
+            let error = match layers.names_wanted::<T>(&keys, message) {
+                Some(problem) => SettingsError::value(&keys, problem, self),
+                None => SettingsError::refused(&keys, message, self),
+            };
             // `TIDEWATCH_KAFKA__SASL_PASSWORD=12345` was read as a number, and the setting wants text.
             let Some(text) = layers.texts.remove(&keys) else { return Err(first_refusal.unwrap_or(error)) };
             first_refusal.get_or_insert(error);
             place(&mut layers.tree, &keys, Value::String(text));
         }
+    }
+
+    /// What is wrong with a value that is none of the names which its setting takes: serde tells them only to a text.
+    fn names_wanted<T: DeserializeOwned>(&self, keys: &[String], message: &str) -> Option<String> {
+        if !error::is_no_name(message) {
+            return None;
+        }
+        let mut tree = Value::Table(self.tree.clone());
+        let value = keys.iter().try_fold(&mut tree, |inside, key| match inside {
+            Value::Array(items) => items.get_mut(key.parse::<usize>().ok()?),
+            other => other.get_mut(key),
+        })?;
+        let found = error::value_in_words(value);
+        *value = Value::String(String::new());
+        let refused = serde_path_to_error::deserialize::<_, T>(tree).err()?;
+        let names = error::names_wanted(refused.inner().message())?;
+        Some(format!("is {found}, expected {names}"))
     }
 }
 
@@ -341,7 +362,11 @@ mod tests {
             "t.toml:2: `part.size` is the text \"big\", expected a whole number",
         );
         check_refused("[part]\nname = 3", &[], "t.toml:2: `part.name` is the number 3, expected text in quotes");
-        check_refused("[part]\nsize = -1", &[], "t.toml:2: `part.size` is the number -1, expected a whole number");
+        check_refused(
+            "[part]\nsize = -1",
+            &[],
+            "t.toml:2: `part.size` is the number -1, expected a whole number from 0 to 4294967295",
+        );
         check_refused(
             "[part]\n[[part.item]]\nkind = \"a\"\n[[part.item]]\nkin = \"b\"",
             &[],

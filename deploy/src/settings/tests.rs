@@ -179,6 +179,85 @@ fn renamed_inputs_are_watched_unless_streams_are_declared() {
     assert_eq!(state.name, "tidewatch.state.v1");
 }
 
+/// Settings with these two streams, each a name and a topic.
+fn with_streams(streams: [(&str, &str); 2], environment: &[(&str, &str)]) -> Settings {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    let stream = |(name, topic)| {
+        format!(
+            "[[stream]]\nname = \"{name}\"\ntopic = \"{topic}\"\nformat = \"json\"\nentity = [\"a\"]\nevent_time = \"at\"\n\
+             window = {{ tumbling = \"1m\" }}\nmeasure = [{{ name = \"m\", field = \"m\" }}]\n"
+        )
+    };
+    std::fs::write(&file, streams.map(stream).concat()).unwrap();
+    let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    load(Some(&file), environment, []).unwrap().settings
+}
+
+#[test]
+fn streams_that_do_not_go_together_are_one_line() {
+    with_streams([("a", "in.a"), ("b", "in.b")], &[]).validate().unwrap();
+    let cases = [
+        (
+            [("a", "in.a"), ("a", "in.b")],
+            "two streams are named `a`, those of topics `in.a` and `in.b`; give each its own name",
+        ),
+        ([("a", "in"), ("b", "in")], "streams `a` and `b` both read topic `in`; declare it once"),
+        (
+            [("a", "in.a"), ("b", "tidewatch.alerts.v1")],
+            "stream `b`: `topic` is `tidewatch.alerts.v1`, which is topics.alerts; name an input topic",
+        ),
+        (
+            [("a", "tidewatch.truth.v1"), ("b", "in.b")],
+            "stream `a`: `topic` is `tidewatch.truth.v1`, which is topics.truth; name an input topic",
+        ),
+        (
+            [("a", "in.a"), ("b", "in b")],
+            "stream `b`: `topic` is \"in b\"; a topic's name has letters of ASCII, digits, `.`, `_` and `-` only",
+        ),
+    ];
+    for (streams, expected) in cases {
+        assert_eq!(with_streams(streams, &[]).validate().unwrap_err().to_string(), expected);
+    }
+    let settings = with_streams([("a", "in.a"), ("b", "in.b")], &[("TIDEWATCH_TOPICS__STATE", "..")]);
+    assert_eq!(settings.validate().unwrap_err().to_string(), "topics.state is \"..\", which is no name");
+}
+
+#[test]
+fn a_setting_of_a_stream_that_is_no_such_thing_is_one_line() {
+    let one_window =
+        "write exactly one of { tumbling = \"1m\" }, { hopping = [\"1m\", \"10s\"] } and { session = \"30s\" }";
+    let cases = [
+        ("entities_max = -3", "entities_max` is the number -3, expected a whole number of at least 0"),
+        (
+            "alert.dropout_after = 5_000_000_000",
+            "alert.dropout_after` is the number 5000000000, expected a whole number from 0 to 4294967295",
+        ),
+        ("alert.severities = [1.0]", "alert.severities` has 1 in its list, expected 3"),
+        ("revisions = true", "revisions` is true, expected `on` or `off`"),
+        ("revisions = { on = 1 }", "revisions` is a table, expected `on` or `off`"),
+        ("revisions = {}", "revisions` is a table, expected `on` or `off`"),
+        ("format = 3", "format` is the number 3, expected `avro` or `json`"),
+        ("window = true", "window` is true, expected a table such as { tumbling = \"1m\" }"),
+        ("window = { tumbling = 60 }", "window.tumbling` is the number 60, expected text in quotes"),
+        ("window = { hopping = \"1m\" }", "window.hopping` is the text \"1m\", expected a list of 2"),
+        ("window = {}", &format!("window` is not usable: {one_window}")),
+        ("window = { tumbling = \"1m\", session = \"5s\" }", &format!("window` is not usable: {one_window}")),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    let needed = ["name = \"n\"", "topic = \"t\"", "format = \"json\"", "entity = [\"a\"]", "event_time = \"at\""];
+    for (line, expected) in cases {
+        let setting = line.split(' ').next().unwrap();
+        let others: Vec<&str> = needed.into_iter().filter(|other| !other.starts_with(setting)).collect();
+        let window = if setting == "window" { "" } else { "window = { tumbling = \"1m\" }" };
+        let text = format!("[[stream]]\n{line}\n{window}\nmeasure = []\n{}\n", others.join("\n"));
+        std::fs::write(&file, text).unwrap();
+        let refused = load(Some(&file), none(), []).unwrap_err().to_string();
+        assert_eq!(refused, format!("{}:2: `stream[0].{expected}", file.display()));
+    }
+}
+
 #[test]
 fn a_missing_file_is_an_error_only_if_it_was_asked_for() {
     let error = load(Some(Path::new("/no/such.toml")), none(), []).unwrap_err().to_string();

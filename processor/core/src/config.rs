@@ -45,7 +45,7 @@ pub enum TimeUnit {
 
 /// How event time is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", try_from = "WindowTable")]
 pub enum WindowSettings {
     /// Windows of this length, one after the other.
     Tumbling(Span),
@@ -53,6 +53,30 @@ pub enum WindowSettings {
     Hopping([Span; 2]),
     /// Windows that end when an entity has sent nothing for this long.
     Session(Span),
+}
+
+/// A window as it is written: a table, so that two kinds, none, or an unknown one are refused in words of ours.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table such as { tumbling = \"1m\" }")]
+struct WindowTable {
+    tumbling: Option<Span>,
+    hopping: Option<[Span; 2]>,
+    session: Option<Span>,
+}
+
+impl TryFrom<WindowTable> for WindowSettings {
+    type Error = &'static str;
+
+    fn try_from(table: WindowTable) -> Result<Self, Self::Error> {
+        match (table.tumbling, table.hopping, table.session) {
+            (Some(size), None, None) => Ok(Self::Tumbling(size)),
+            (None, Some(size_and_slide), None) => Ok(Self::Hopping(size_and_slide)),
+            (None, None, Some(gap)) => Ok(Self::Session(gap)),
+            _ => Err(
+                "write exactly one of { tumbling = \"1m\" }, { hopping = [\"1m\", \"10s\"] } and { session = \"30s\" }",
+            ),
+        }
+    }
 }
 
 /// Whether a window that late events change is told again.

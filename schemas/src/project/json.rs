@@ -1,7 +1,8 @@
 //! The same projection over JSON: one pass, no document tree; what is not wanted is parsed and dropped.
 //!
 //! Strings are borrowed from the message unless they have escapes; those are unescaped into the caller's scratch.
-//! Nesting deeper than serde_json's 128 levels is refused. Of a key that is there twice the last one counts.
+//! What is not wanted may be nested as deep as it likes: nothing recurses but the wanted paths. Of a key that is there twice the last
+//! one counts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -45,11 +46,28 @@ impl JsonReader {
         scratch.strings.clear();
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let object = Object { wanted: &self.wanted, path: None, out, strings: &mut scratch.strings };
-        json.deserialize_map(object).and_then(|()| json.end()).map_err(|e| ReadError::Json(e.to_string()))?;
+        json.deserialize_map(object).and_then(|()| json.end()).map_err(refused)?;
         for (slot, text) in &scratch.strings {
             out[*slot] = Value::Str(text);
         }
         Ok(())
+    }
+}
+
+/// How serde_json begins to say that no double holds a number.
+const OUT_OF_RANGE: &str = "number out of range";
+
+fn refused(error: serde_json::Error) -> ReadError {
+    let text = error.to_string();
+    if text.starts_with(OUT_OF_RANGE) { ReadError::JsonNumber(text) } else { ReadError::Json(text) }
+}
+
+/// The same error; where no double holds a number, with its field.
+#[cold]
+fn named<E: Error>(error: E, path: Path<'_>) -> E {
+    match error.to_string().strip_prefix(OUT_OF_RANGE) {
+        Some(place) => E::custom(format_args!("{OUT_OF_RANGE} in field `{path}`{place}")),
+        None => error,
     }
 }
 
@@ -77,6 +95,21 @@ struct Object<'p, 'o, 'a> {
     strings: &'o mut Vec<(usize, String)>,
 }
 
+impl Object<'_, '_, '_> {
+    /// Of an object's place that something else has taken: none of its members can be read.
+    fn take_none<E>(self) -> Result<(), E> {
+        mark(self.wanted, self.out, self.strings);
+        Ok(())
+    }
+}
+
+/// Notes that none of these fields is a scalar.
+fn mark(wanted: &Wanted, out: &mut [Value<'_>], strings: &mut Vec<(usize, String)>) {
+    strings.retain(|(slot, _)| !wanted.slots.contains(slot));
+    wanted.slots.iter().for_each(|&slot| out[slot] = Value::NotScalar);
+    wanted.children.values().for_each(|child| mark(child, out, strings));
+}
+
 impl<'a> Visitor<'a> for Object<'_, '_, 'a> {
     type Value = ();
 
@@ -88,10 +121,32 @@ impl<'a> Visitor<'a> for Object<'_, '_, 'a> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        match self.path {
-            Some(_) => Ok(()),
-            None => Err(E::invalid_type(serde::de::Unexpected::Unit, &self)),
-        }
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.take_none()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.take_none()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.take_none()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.take_none()
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        self.take_none()
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        self.take_none()
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
@@ -161,7 +216,8 @@ impl<'a> DeserializeSeed<'a> for Scalar<'_, '_, 'a> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
+        let path = self.path;
+        json.deserialize_any(self).map_err(|error| named(error, path))
     }
 }
 
@@ -188,7 +244,7 @@ impl<'a> Visitor<'a> for Scalar<'_, '_, 'a> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.set(i64::try_from(value).map_or(Value::Double(value as f64), Value::Long));
+        self.set(i64::try_from(value).map_or(Value::Unsigned(value), Value::Long));
         Ok(())
     }
 
@@ -209,12 +265,16 @@ impl<'a> Visitor<'a> for Scalar<'_, '_, 'a> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, _: A) -> Result<(), A::Error> {
-        Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self))
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.set(Value::NotScalar);
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, _: A) -> Result<(), A::Error> {
-        Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self))
+    fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        self.set(Value::NotScalar);
+        Ok(())
     }
 }
 
@@ -240,17 +300,17 @@ mod tests {
 
     #[test]
     fn fields_are_projected() {
-        let json =
-            r#"{"a": {"b": "x", "z": [1, {"b": 2}]}, "n": -3, "f": 1.5, "t": true, "big": 18446744073709551615}"#;
+        let json = r#"{"a": {"b": "x", "z": [1, {"b": 2}]}, "n": -3, "f": 1.5, "t": true, "big": 18446744073709551615, "bigger": 18446744073709551616}"#;
         check(
-            &["n", "a.b", "f", "t", "big", "gone", "a.gone", "n"],
+            &["n", "a.b", "f", "t", "big", "bigger", "gone", "a.gone", "n"],
             json,
             Ok(&[
                 Value::Long(-3),
                 Value::Str("x"),
                 Value::Double(1.5),
                 Value::Bool(true),
-                Value::Double(18_446_744_073_709_551_615.0),
+                Value::Unsigned(u64::MAX),
+                Value::Double(18_446_744_073_709_551_616.0),
                 Value::Absent,
                 Value::Absent,
                 Value::Long(-3),
@@ -269,14 +329,42 @@ mod tests {
 
     #[test]
     fn what_is_wrong_names_the_field() {
-        check(&["a"], r#"{"a": {"b": 1}}"#, Err("field `a`"));
-        check(&["a.b"], r#"{"a": {"b": [1]}}"#, Err("field `a.b`"));
-        check(&["a.b"], r#"{"a": 5}"#, Err("an object in field `a`"));
         check(&["a"], "[1]", Err("a JSON object"));
         check(&["a"], "null", Err("JSON object"));
         check(&["a"], r#"{"a": 1} x"#, Err("trailing"));
         check(&["a"], "", Err("EOF"));
-        check(&["a"], r#"{"a": 1e999}"#, Err("out of range"));
+        check(&["a.b"], r#"{"a": {"b": 1e999}}"#, Err("number out of range in field `a.b` at line 1"));
+        check(&["a"], r#"{"b": 1e999, "a": 1}"#, Ok(&[Value::Long(1)]));
+    }
+
+    #[test]
+    fn what_no_double_holds_is_told_apart() {
+        let read = |json: &'static str| {
+            JsonReader::new(&["a"]).decode(json.as_bytes(), &mut JsonScratch::default(), &mut [Value::Absent])
+        };
+        assert!(matches!(read(r#"{"a": -1e400}"#), Err(ReadError::JsonNumber(_))));
+        assert!(matches!(read(r#"{"a": -}"#), Err(ReadError::Json(_))));
+    }
+
+    #[test]
+    fn what_is_no_scalar_is_said_to_be_none() {
+        let none = [Value::NotScalar, Value::NotScalar];
+        check(&["a", "b"], r#"{"a": {"b": 1}, "b": [1, [2]]}"#, Ok(&none));
+        check(&["a.b"], r#"{"a": {"b": [1]}}"#, Ok(&none[..1]));
+        for on_the_way in ["5", "-5", "1.5", "true", r#""x""#, r#""\t""#, "[{}]"] {
+            check(&["a.b", "a.c.d"], &format!(r#"{{"a": {on_the_way}}}"#), Ok(&none));
+        }
+        check(&["a.b"], r#"{"a": {"b": "\t"}, "a": 5}"#, Ok(&none[..1]));
+        check(&["a"], r#"{"a": [1], "a": "\t"}"#, Ok(&[Value::Str("\t")]));
+        let deep = format!(
+            r#"{{"a": {}{}, "b": {}1{}}}"#,
+            "[".repeat(10_000),
+            "]".repeat(10_000),
+            r#"{"b":"#.repeat(10_000),
+            "}".repeat(10_000)
+        );
+        check(&["a", "b"], &deep, Ok(&none));
+        check(&["a.b.b", "b.b.b"], &deep, Ok(&none));
     }
 
     #[test]

@@ -15,13 +15,16 @@ const DAY_MS: i64 = 86_400_000;
 const DAYS_MAX: u64 = 3_660;
 
 impl Span {
+    /// The longest.
+    pub const MAX: Self = Self(DAYS_MAX as i64 * DAY_MS);
+
     /// A span of so many milliseconds.
     ///
     /// # Panics
     /// If it is negative or above ten years: for constants in code, not for input.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
-        assert!(millis >= 0 && millis <= DAYS_MAX as i64 * DAY_MS, "a span lies between 0 and ten years");
+        assert!(millis >= 0 && millis <= Self::MAX.0, "a span lies between 0 and ten years");
         Self(millis)
     }
 

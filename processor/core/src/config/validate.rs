@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Aggregate, AlertSettings, ConfigError, Format, Revisions, StreamSettings, TimeUnit, WindowSettings};
+use tidewatch_schemas::catalogue::topic_name_problem;
+
+use super::{Aggregate, AlertSettings, ConfigError, Format, Revisions, Span, StreamSettings, TimeUnit, WindowSettings};
 use crate::detect::DetectorKind;
 use crate::ids::IdMemory;
 use crate::window::Window;
@@ -15,6 +17,8 @@ const ENTITY_FIELDS_MAX: usize = 32;
 const ONLY_MAX: usize = 16;
 /// Measures, aggregates and horizons that one stream may declare.
 const LIST_MAX: usize = 64;
+/// Entities that a partition may remember: they are numbered in 32 bits.
+const ENTITIES_MAX: usize = 1 << 31;
 
 /// A stream's declaration, validated. Shared by all engines of the stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +112,10 @@ impl StreamConfig {
                 return Err(wrong(setting, "is empty".into()));
             }
         }
+        if let Some(problem) = topic_name_problem(&s.topic) {
+            return Err(wrong("topic", problem));
+        }
+        check_path("event_time", &s.event_time, &wrong)?;
         if s.entity.is_empty() || s.entity.iter().any(String::is_empty) {
             return Err(wrong("entity", "names no field; name those that tell whose telemetry an event is".into()));
         }
@@ -117,8 +125,18 @@ impl StreamConfig {
                 format!("names {} fields; at most {ENTITY_FIELDS_MAX} are sensible", s.entity.len()),
             ));
         }
+        let mut fields = BTreeSet::new();
+        for field in &s.entity {
+            check_path("entity", field, &wrong)?;
+            if !fields.insert(field) {
+                return Err(wrong("entity", format!("names `{field}` twice")));
+            }
+        }
         if s.entities_max == 0 {
             return Err(wrong("entities_max", "is 0; no entity could be remembered".into()));
+        }
+        if s.entities_max > ENTITIES_MAX {
+            return Err(wrong("entities_max", format!("is {}; write at most {ENTITIES_MAX}", s.entities_max)));
         }
         let window = Self::window(s, &wrong)?;
         if s.measures.is_empty() || s.measures.len() > LIST_MAX {
@@ -132,7 +150,7 @@ impl StreamConfig {
             }
             measures.push(Measure::from_settings(measure, window, &wrong)?);
         }
-        check_alert(&s.alert, &wrong)?;
+        check_alert(&s.alert, window, &wrong)?;
         if matches!(window, Window::Session { .. }) {
             if s.alert.dropout_after.is_some() {
                 return Err(wrong(
@@ -145,17 +163,18 @@ impl StreamConfig {
                 return Err(wrong(&setting, "needs windows of a fixed length; sessions come at no fixed times".into()));
             }
         }
-        if let Some((field, _)) = s.only.iter().find(|(field, values)| field.is_empty() || values.is_empty()) {
-            return Err(wrong(
-                "only",
-                format!("`{field}` names no value; write for example {{ region = [\"EMEA\"] }}"),
-            ));
+        for (field, values) in &s.only {
+            check_path("only", field, &wrong)?;
+            if values.is_empty() {
+                let setting = format!("only.{field}");
+                return Err(wrong(&setting, "names no value; write for example [\"EMEA\"]".into()));
+            }
         }
         if s.only.len() > ONLY_MAX {
             return Err(wrong("only", format!("names {} fields; at most {ONLY_MAX} are sensible", s.only.len())));
         }
-        if s.event_id.as_ref().is_some_and(String::is_empty) {
-            return Err(wrong("event_id", "is empty".into()));
+        if let Some(field) = &s.event_id {
+            check_path("event_id", field, &wrong)?;
         }
         if s.event_ids_max == 0 {
             return Err(wrong("event_ids_max", "is 0; leave `event_id` out to remember none".into()));
@@ -243,6 +262,7 @@ impl Measure {
                 return Err(wrong(&at(setting), "is empty".into()));
             }
         }
+        check_path(&at("field"), &m.field, wrong)?;
         if m.aggregates.is_empty() {
             return Err(wrong(
                 &at("aggregates"),
@@ -276,8 +296,8 @@ impl ForecastParams {
         wrong: &impl Fn(&str, String) -> ConfigError,
     ) -> Result<Self, ConfigError> {
         let step_ms = window.step_ms();
-        let step = super::Span::from_millis(step_ms);
-        let steps = |setting: &str, spans: &[super::Span], least: u32| -> Result<Vec<u32>, ConfigError> {
+        let step = Span::from_millis(step_ms);
+        let steps = |setting: &str, spans: &[Span], least: u32| -> Result<Vec<u32>, ConfigError> {
             let mut steps = Vec::with_capacity(spans.len());
             for span in spans {
                 let count = u32::try_from(span.as_millis() / step_ms).unwrap_or(u32::MAX);
@@ -314,9 +334,28 @@ impl ForecastParams {
     }
 }
 
-fn check_alert(a: &AlertSettings, wrong: &impl Fn(&str, String) -> ConfigError) -> Result<(), ConfigError> {
+/// Checks the path to a field: names, with dots between them.
+fn check_path(setting: &str, path: &str, wrong: &impl Fn(&str, String) -> ConfigError) -> Result<(), ConfigError> {
+    if path.split('.').any(str::is_empty) {
+        return Err(wrong(setting, format!("has the field `{path}`; write names with one dot between them")));
+    }
+    Ok(())
+}
+
+fn check_alert(
+    a: &AlertSettings,
+    window: Window,
+    wrong: &impl Fn(&str, String) -> ConfigError,
+) -> Result<(), ConfigError> {
     if a.dropout_after == Some(0) {
         return Err(wrong("alert.dropout_after", "is 0; it counts missing windows from 1".into()));
+    }
+    if let (Some(after), Window::Fixed { slide_ms, .. }) = (a.dropout_after, window)
+        && i64::from(after) > Span::MAX.as_millis() / slide_ms
+    {
+        let most = Span::MAX.as_millis() / slide_ms;
+        let step = Span::from_millis(slide_ms);
+        return Err(wrong("alert.dropout_after", format!("is {after}; {most} steps of {step} are ten years")));
     }
     if a.votes == 0 || a.open_after == 0 || a.resolve_after == 0 || a.sustained_after == 0 {
         return Err(wrong(
@@ -338,99 +377,4 @@ fn check_alert(a: &AlertSettings, wrong: &impl Fn(&str, String) -> ConfigError) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{ForecastSettings, MeasureSettings, Span};
-
-    fn settings() -> StreamSettings {
-        StreamSettings {
-            name: "calls".into(),
-            topic: "calls.v1".into(),
-            format: Format::Json,
-            schemas: vec![],
-            entity: vec!["service".into()],
-            event_time: "at".into(),
-            event_time_unit: TimeUnit::Millis,
-            window: WindowSettings::Tumbling(Span::from_millis(60_000)),
-            disorder: Span::default(),
-            lateness: Span::default(),
-            revisions: Revisions::Off,
-            idle_timeout: Span::default(),
-            future_max: Span::default(),
-            event_id: None,
-            event_id_memory: Span::default(),
-            event_ids_max: 1,
-            only: BTreeMap::new(),
-            entities_max: 10,
-            seed: 0,
-            measures: vec![MeasureSettings {
-                name: "latency".into(),
-                field: "ms".into(),
-                unit: None,
-                aggregates: vec![Aggregate::Mean],
-                detectors: vec![DetectorKind::ZScore],
-                forecast: None,
-            }],
-            alert: AlertSettings::default(),
-        }
-    }
-
-    #[track_caller]
-    fn check(change: impl FnOnce(&mut StreamSettings), expected: &str) {
-        let mut settings = settings();
-        change(&mut settings);
-        assert_eq!(settings.validate().unwrap_err().to_string(), expected);
-    }
-
-    #[test]
-    fn a_sound_declaration_is_taken() {
-        let config = settings().validate().unwrap();
-        assert_eq!(config.window, Window::Fixed { size_ms: 60_000, slide_ms: 60_000 });
-        assert_eq!(config.series_count(), 1);
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_by_name() {
-        let span = Span::from_millis;
-        check(
-            |s| s.entity.clear(),
-            "stream `calls`: `entity` names no field; name those that tell whose telemetry an event is",
-        );
-        check(|s| s.measures.clear(), "stream `calls`: `measure` has 0 entries; declare 1 to 64");
-        check(
-            |s| s.window = WindowSettings::Hopping([span(60_000), span(7_000)]),
-            "stream `calls`: `window` of 1m is not a whole number of slides of 7s",
-        );
-        check(
-            |s| s.window = WindowSettings::Tumbling(span(0)),
-            "stream `calls`: `window` has no length; write for example { tumbling = \"10s\" }",
-        );
-        check(|s| s.measures.push(s.measures[0].clone()), "stream `calls`: `measure.name` `latency` is declared twice");
-        check(
-            |s| {
-                s.measures[0].forecast =
-                    Some(ForecastSettings { seasons: vec![span(90_000)], horizons: vec![], emit_every: span(60_000) });
-            },
-            "stream `calls`: `measure.latency.forecast.seasons` `1m 30s` is not a whole number, at least 2, of steps of 1m",
-        );
-        check(
-            |s| s.window = WindowSettings::Session(span(0)),
-            "stream `calls`: `window` has no gap; write for example { session = \"30s\" }",
-        );
-        check(
-            |s| {
-                s.window = WindowSettings::Session(span(1));
-                s.alert.dropout_after = Some(3);
-            },
-            "stream `calls`: `alert.dropout_after` needs windows of a fixed length; a session ends by silence",
-        );
-        check(
-            |s| s.only = BTreeMap::from([("region".into(), vec![])]),
-            "stream `calls`: `only` `region` names no value; write for example { region = [\"EMEA\"] }",
-        );
-        check(
-            |s| s.alert.calm_below = f64::NAN,
-            "stream `calls`: `alert.calm_below` is NaN; it lies above 0 and at most at 1",
-        );
-    }
-}
+mod tests;
