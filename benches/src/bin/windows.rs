@@ -28,7 +28,7 @@ struct Args {
     /// Say only how many bytes an entity takes: kind and entities
     #[arg(long, hide = true, num_args = 2)]
     bytes_of: Option<Vec<u64>>,
-    /// Say only how much more memory ten million distinct entities take than one million
+    /// Say only how much more memory ten million distinct entities take than five million
     #[arg(long, hide = true)]
     growth: bool,
     /// Write the figures to this file as JSON, too
@@ -161,12 +161,13 @@ fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<
     Ok(took.as_nanos() as f64 / closed as f64)
 }
 
-/// Memory after ten million distinct entities over that after one million, of which the engine keeps 100,000; a snapshot at each million.
+/// Memory after ten million distinct entities over that after five million, of which the engine keeps 100,000; a snapshot at each
+/// million. The first few million are for the allocator to come to rest.
 fn growth() -> anyhow::Result<f64> {
     const MILLION: i64 = 1_000_000;
     let mut engine = engine(&json!({ "tumbling": "60s" }), "0s", 100_000)?;
     let (mut effects, mut key) = (Effects::default(), String::new());
-    let mut first = None;
+    let mut half = 0.0;
     for offset in 0..10 * MILLION {
         key.clear();
         write!(key, "service-{offset}")?;
@@ -174,11 +175,13 @@ fn growth() -> anyhow::Result<f64> {
         effects.clear();
         if (offset + 1) % MILLION == 0 {
             engine.snapshot(offset + 1);
-            first = first.or(Some(resident()?));
+        }
+        if offset + 1 == 5 * MILLION {
+            half = resident()?;
         }
     }
     anyhow::ensure!(engine.counts().evicted == 9_900_000, "all but 100,000 were to go: {:?}", engine.counts());
-    Ok(resident()? / first.context("a million was reached")?)
+    Ok(resident()? / half)
 }
 
 /// A figure of memory, measured in a process of its own: what another round has freed would be used again.
@@ -251,7 +254,7 @@ fn main() -> anyhow::Result<()> {
     let goals = [
         ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
         ("closing a window, 1,440 panes over 10 panes", close, 1.5),
-        ("memory after 10 M distinct entities over that after 1 M, 100,000 kept", growth, 1.1),
+        ("memory after 10 M distinct entities over that after 5 M, 100,000 kept", growth, 1.05),
     ];
     print!("\n{table}\n");
     for (what, ratio, most) in goals {
