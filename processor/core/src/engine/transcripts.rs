@@ -68,7 +68,7 @@ fn told(ingested: Option<Ingested>, effects: &Effects) -> String {
         let at = format!("[{}, {})", clock(a.window_start), clock(a.window_end));
         let mut line = format!("alert {} {} {} at {at}, {} windows", a.entity, a.kind, a.state, a.windows);
         if let Some(superseded) = &a.supersedes {
-            let step = superseded.splitn(2, ':').nth(1).unwrap();
+            let step = superseded.split_once(':').unwrap().1;
             write!(line, ", revision {} {}, supersedes step {step}", a.revision, a.correction.as_str()).unwrap();
         }
         line
