@@ -23,7 +23,7 @@ use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::{ConsumerEvents, ProducerEvents};
 use crate::error::{KafkaError, retry_passing};
 use crate::oauth::Tokens;
-use crate::reader::{Committed, GroupMetadata, committed_offsets, open_consumer};
+use crate::reader::{Committed, GroupMetadata, PartitionReader, committed_offsets, open_consumer};
 use crate::writer::{Producer, open, poll};
 
 /// A topic that is to exist.
@@ -240,12 +240,27 @@ impl Admin {
         Ok((client, options))
     }
 
-    /// Where each partition of a topic begins and ends.
+    /// Where each partition of a topic begins and ends, as a reader of committed data sees it: before the first transaction that is
+    /// open.
     ///
     /// # Errors
     /// As [`partitions`](Self::partitions).
     pub fn offsets(&self, topic: &str) -> Result<Vec<PartitionOffsets>, KafkaError> {
         (0..self.partitions(topic)?).map(|partition| self.watermarks(topic, partition)).collect()
+    }
+
+    /// As [`offsets`](Self::offsets), with what open transactions have written. Clients see what is committed unless they are told
+    /// otherwise, producers too, so that this takes a client of its own.
+    ///
+    /// # Errors
+    /// As [`partitions`](Self::partitions).
+    pub fn written(&self, topic: &str) -> Result<Vec<PartitionOffsets>, KafkaError> {
+        let reader = PartitionReader::new(&self.config, false)?;
+        let ends = |partition| {
+            let (low, high) = reader.watermarks(topic, partition)?;
+            Ok(PartitionOffsets { partition, low, high })
+        };
+        (0..self.partitions(topic)?).map(ends).collect()
     }
 
     /// How far a group is behind in each partition of some topics. A partition without a committed offset lags by all it holds.
