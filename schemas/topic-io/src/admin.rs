@@ -103,6 +103,8 @@ pub struct PartitionLag {
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// One attempt to get the cluster's metadata: short, so that a refusal is seen soon.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long events are served between two attempts: all that wait, where no time at all is one event.
+const EVENTS_TIME: Duration = Duration::from_millis(10);
 
 /// A connection for questions and topic creation.
 pub struct Admin {
@@ -124,7 +126,7 @@ impl Admin {
         loop {
             let remaining = config.connect_timeout.saturating_sub(start.elapsed());
             let answer = admin.client.client().fetch_metadata(None, remaining.min(ATTEMPT_TIMEOUT));
-            admin.client.poll(Duration::ZERO); // what went wrong comes as an event
+            admin.client.poll(EVENTS_TIME); // what went wrong comes as an event, behind the lines that the client logs
             if answer.is_ok() {
                 return Ok(admin);
             }
