@@ -150,14 +150,14 @@ For each input partition: read = scored + late + dead-lettered + duplicate + fil
                       committed it in the transactions of its work; and what of the results Delivery has in its files. For a \
                       pipeline that runs or one that has ended; it joins no group and changes nothing.
 
-To go: offsets from there to the input's end, none if no record is among them (the end of a transaction takes an offset too).
+To go: offsets from its last transaction to the input's end, none if no record is among them: the end of a transaction takes one too.
 
 Exit code 1, with one line that says where: a record that nothing explains, offsets in no transaction or in two, more stored than \
                       was written; files that Delivery stored and that are gone or cut short, files beside them that it did not \
                       store. Where old files are removed on purpose, or `sink.output` was another one before, --allow-removed takes \
                       those that are gone for well: they are still told, but no one can tell them from those that were lost.
 
-A record of this group on the ledger topic that cannot be read is an error until a tombstone under its key takes it out.",
+A record of this group on the ledger topic that cannot be read is an error until a good one or a tombstone comes under its key.",
         after_help = "Examples:
   tidewatch ledger                               the balance by stream and partition
   tidewatch ledger --json | jq .total            as one JSON object
