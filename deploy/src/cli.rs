@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidewatch_processor::decode::Reason;
 
 use crate::settings::{FlagValue, LogFormat};
 
@@ -148,11 +150,18 @@ For each input partition: read = scored + late + dead-lettered + duplicate + fil
                       committed it in the transactions of its work; and what of the results Delivery has in its files. For a \
                       pipeline that runs or one that has ended; it joins no group and changes nothing.
 
+To go: offsets from its last transaction to the input's end, none if no record is among them: the end of a transaction takes one too.
+
 Exit code 1, with one line that says where: a record that nothing explains, offsets in no transaction or in two, more stored than \
-                      was written.",
+                      was written; files that Delivery stored and that are gone or cut short, files beside them that it did not \
+                      store. Where old files are removed on purpose, or `sink.output` was another one before, --allow-removed takes \
+                      those that are gone for well: they are still told, but no one can tell them from those that were lost.
+
+A record of this group on the ledger topic that cannot be read is an error until a good one or a tombstone comes under its key.",
         after_help = "Examples:
   tidewatch ledger                               the balance by stream and partition
   tidewatch ledger --json | jq .total            as one JSON object
+  tidewatch ledger --allow-removed               where old files of results are removed on purpose
   tidewatch ledger --config tidewatch-demo/1/tidewatch.toml   of a demo"
     )]
     Ledger(LedgerArgs),
@@ -360,8 +369,12 @@ pub(crate) enum DeadLettersAction {
         long_about = "Put records back on the topic and partition that they came from.
 
 Each gets the header tidewatch-replayed-from: dead-letter-topic-partition@offset. Records and the note of what was put back are one \
-                      transaction, so that nothing is put back twice, also if this is interrupted and begun again. The records are \
-                      read as new ones: those whose windows have closed go to the late topic.",
+                      transaction, so that nothing is put back twice, also if this is interrupted and begun again; the note is \
+                      kept as offsets of the consumer group DEAD-LETTER-TOPIC.replay, for all processors of the topic. The records \
+                      are read as new ones: those whose windows have closed go to the late topic.
+
+A record that fails again is another letter. It is left out, or it would fail for ever: repair it (--file), or, after a change of the \
+                      settings, put it back as it is (--failed-again).",
         after_help = "Examples:
   tidewatch dead-letters replay --dry-run        says what it would do
   tidewatch dead-letters replay --reason undecodable --stream calls
@@ -371,14 +384,26 @@ Each gets the header tidewatch-replayed-from: dead-letter-topic-partition@offset
     Replay(LetterReplayArgs),
 }
 
+/// All reasons that a dead letter can have.
+const REASONS: [Reason; 8] = [
+    Reason::NullValue,
+    Reason::Undecodable,
+    Reason::MissingField,
+    Reason::WrongType,
+    Reason::NotFinite,
+    Reason::EventTimeOutOfRange,
+    Reason::EventTimeInFuture,
+    Reason::EntityTooLong,
+];
+
 /// Which dead letters.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct LetterFilter {
     /// Only those of this stream
     #[arg(long, value_name = "NAME")]
     pub stream: Option<String>,
-    /// Only those with this reason: undecodable, missing-field, wrong-type, ...
-    #[arg(long, value_name = "REASON")]
+    /// Only those with this reason
+    #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(REASONS.map(Reason::as_str)))]
     pub reason: Option<String>,
     /// Only those whose record's timestamp is not before this: a time (RFC 3339), or how long ago (2h)
     #[arg(long, value_name = "TIME|SPAN")]
@@ -393,7 +418,10 @@ pub(crate) struct LetterReplayArgs {
     /// The records of this file instead of those on the topic: edited lines of `list --json`
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Also those that were put back before
+    /// Also those whose records had been put back before and failed again, each once
+    #[arg(long)]
+    pub failed_again: bool,
+    /// All once more, also those that were put back before
     #[arg(long)]
     pub again: bool,
     /// Say what would be put back, and write nothing
@@ -423,6 +451,9 @@ pub(crate) struct LedgerArgs {
     /// As one JSON object, for programs
     #[arg(long)]
     pub json: bool,
+    /// Results that were stored and are gone from the output are told and no error
+    #[arg(long)]
+    pub allow_removed: bool,
 }
 
 impl Cli {
@@ -469,6 +500,27 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn every_reason_can_be_chosen() {
+        // A reason that is new has to be put into the list: this match does not compile without it.
+        let next = |reason| match reason {
+            Reason::NullValue => Some(Reason::Undecodable),
+            Reason::Undecodable => Some(Reason::MissingField),
+            Reason::MissingField => Some(Reason::WrongType),
+            Reason::WrongType => Some(Reason::NotFinite),
+            Reason::NotFinite => Some(Reason::EventTimeOutOfRange),
+            Reason::EventTimeOutOfRange => Some(Reason::EventTimeInFuture),
+            Reason::EventTimeInFuture => Some(Reason::EntityTooLong),
+            Reason::EntityTooLong => None,
+        };
+        let all: Vec<Reason> = std::iter::successors(Some(Reason::NullValue), |reason| next(*reason)).collect();
+        assert_eq!(all, REASONS);
+        let parsed = |reason| Cli::try_parse_from(["tidewatch", "dead-letters", "list", "--reason", reason]);
+        assert!(all.iter().all(|reason| parsed(reason.as_str()).is_ok()));
+        let refused = parsed("nosuch").unwrap_err().to_string();
+        assert!(refused.contains("[possible values: null-value, undecodable, "), "{refused}");
+    }
 
     #[test]
     fn the_definition_is_sound_and_every_help_has_examples() {

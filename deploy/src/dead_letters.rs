@@ -22,7 +22,7 @@ use tidewatch_topic_io::{Admin, KafkaConfig, Message, PartitionReader, StartAt};
 
 use crate::cli::{DeadLettersAction, LetterFilter};
 use crate::live::{bytes, count};
-use crate::settings::Settings;
+use crate::settings::{Settings, SettingsError};
 use crate::shutdown::Shutdown;
 
 use line::Line;
@@ -92,17 +92,40 @@ impl LetterFilter {
 /// What Kafka refuses, a letter that is not there, or a file of letters that does not fit the topic.
 pub(crate) fn run(action: &DeadLettersAction, settings: &Settings, shutdown: &Shutdown) -> anyhow::Result<()> {
     let source = Source { kafka: &settings.kafka, topic: &settings.topics.dead_letters, shutdown };
+    let filter = match action {
+        DeadLettersAction::List { filter, .. } => Some(filter),
+        DeadLettersAction::Replay(args) => Some(&args.filter),
+        DeadLettersAction::Show { .. } => None,
+    };
+    if let Some(stream) = filter.and_then(|filter| filter.stream.as_deref())
+        && settings.streams.iter().all(|declared| declared.name != stream)
+    {
+        check_stream(&source, stream)?;
+    }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match action {
         DeadLettersAction::List { filter, limit, json } => list(&source, filter, *limit, *json, &mut out)?,
         DeadLettersAction::Show { letter } => show(&source, *letter, &mut out)?,
         DeadLettersAction::Replay(args) => {
-            let group = format!("{}.dead-letters", settings.processor.group_id);
+            // Of the topic, not of a processor's group: a record that is put back is there for every group.
+            let group = format!("{}.replay", source.topic);
             let told = replay::run(&source, &group, args)?;
             write!(out, "{told}")?;
         }
     }
     Ok(out.flush()?)
+}
+
+/// A stream that is declared no more may have left letters; a name that is only misspelt has not.
+fn check_stream(source: &Source<'_>, stream: &str) -> anyhow::Result<()> {
+    let mut is_there = false;
+    let mut visit = |_, letter: Result<Letter, String>| {
+        is_there = letter.is_ok_and(|letter| letter.record.stream == stream);
+        Ok(if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
+    source.scan(|_| 0, &mut visit)?;
+    let unknown = || format!("--stream: no stream `{stream}` is declared, and no dead letter is of one");
+    if is_there || source.shutdown.is_asked_for() { Ok(()) } else { Err(SettingsError::Invalid(unknown()).into()) }
 }
 
 /// The dead-letter topic.

@@ -264,7 +264,7 @@ fn report(
 ) -> anyhow::Result<Report> {
     let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
     let disorder: Vec<Disorder> = read_all(&settings.kafka, &settings.topics.truth)?;
-    let balance = crate::ledger::read(settings)?;
+    let balance = crate::ledger::read(settings, false)?;
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
     alerts.sort_by(|a, b| (&a.alert_id, a.sequence, a.revision).cmp(&(&b.alert_id, b.sequence, b.revision)));
     let window_ms = settings.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);

@@ -2,8 +2,9 @@
 //! results Delivery has stored.
 //!
 //! This file asks Kafka and the storage; [`balance`] is the arithmetic and [`text`] the table, both pure. Joins no group, commits
-//! nothing, and may look at a pipeline that runs: storage is asked before the committed offsets, those before the ledger, the ledger
-//! before the inputs' ends, so that what is compared can only have grown.
+//! nothing, and may look at a pipeline that runs: what Delivery has committed is asked for before storage, storage before the
+//! processor's committed offsets, those before the ledger, the ledger before the inputs' ends, so that what is compared can only
+//! have grown.
 
 pub(crate) mod balance;
 mod text;
@@ -13,11 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tidewatch_schemas::record::Ledger;
-use tidewatch_schemas::wire;
-use tidewatch_sink::TopicKind;
-use tidewatch_sink::delivery::{self, Held};
+use tidewatch_schemas::{entity, wire};
+use tidewatch_sink::delivery::{self, CommittedOffsets, Stored};
 use tidewatch_topic_io::{Admin, PartitionLag, PartitionReader, StartAt};
 
 use crate::cli::LedgerArgs;
@@ -33,7 +32,7 @@ const WAIT: Duration = Duration::from_millis(100);
 /// # Errors
 /// A ledger that does not add up, in one line; or what Kafka or the storage refuses.
 pub(crate) fn run(args: &LedgerArgs, settings: &Settings) -> anyhow::Result<()> {
-    let balance = read(settings)?;
+    let balance = read(settings, args.allow_removed)?;
     let mut out = anstream::stdout();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&balance)?)?;
@@ -46,14 +45,14 @@ pub(crate) fn run(args: &LedgerArgs, settings: &Settings) -> anyhow::Result<()> 
     }
 }
 
-/// The balance of the processor's group.
+/// The balance of the processor's group; results that were stored and are gone are a problem or, if that is allowed, only told.
 ///
 /// # Errors
 /// What Kafka or the storage refuses, or a ledger record that cannot be read.
-pub(crate) fn read(settings: &Settings) -> anyhow::Result<Balance> {
-    let stored = stored(settings)?;
+pub(crate) fn read(settings: &Settings, allow_removed: bool) -> anyhow::Result<Balance> {
     let admin = Admin::connect(&settings.kafka)?;
-    let first = look(settings, &admin, &stored)?;
+    let stored = stored(settings, &admin)?;
+    let first = look(settings, &admin, &stored, allow_removed)?;
     if first.problems.is_empty() {
         return Ok(first);
     }
@@ -61,10 +60,10 @@ pub(crate) fn read(settings: &Settings) -> anyhow::Result<Balance> {
     // read: what is still wrong when all is settled is wrong.
     let reader = PartitionReader::new(&settings.kafka, true)?;
     reader.wait_until_settled(&admin, &settings.topics.ledger, |_| true)?;
-    look(settings, &admin, &stored)
+    look(settings, &admin, &stored, allow_removed)
 }
 
-fn look(settings: &Settings, admin: &Admin, (output, held): &Stored) -> anyhow::Result<Balance> {
+fn look(settings: &Settings, admin: &Admin, stored: &Stored, allow_removed: bool) -> anyhow::Result<Balance> {
     let group = &settings.processor.group_id;
     let topics: BTreeSet<String> = admin.list()?.into_iter().map(|topic| topic.name).collect();
     let mut inputs = declared(settings, admin, &topics)?;
@@ -76,6 +75,7 @@ fn look(settings: &Settings, admin: &Admin, (output, held): &Stored) -> anyhow::
         topic: ledger.topic.clone(),
         committed: None,
         ends: None,
+        empty_until: None,
     });
     inputs.extend(others.filter(|input| !known.contains(&input.place)));
     let mut offsets = BTreeMap::new();
@@ -90,16 +90,55 @@ fn look(settings: &Settings, admin: &Admin, (output, held): &Stored) -> anyhow::
         let of_partition = of_topic.iter().find(|at| at.partition == input.place.partition);
         input.ends = of_partition.map(|at| (at.low, at.high));
     }
-    Ok(Balance::new(group, inputs, &chains, output, held.as_ref()))
+    look_ahead(settings, &chains, &mut inputs)?;
+    let output = settings.delivery()?.output.to_string();
+    Ok(Balance::new(group, inputs, &chains, &output, stored, allow_removed))
 }
 
-/// Where results are stored, and what is there.
-type Stored = (String, Option<BTreeMap<TopicKind, Held>>);
+/// Whether a record follows where the group has come to, or only what takes an offset and is none.
+fn look_ahead(settings: &Settings, chains: &Chains, inputs: &mut [Input]) -> anyhow::Result<()> {
+    let mut from = BTreeMap::<(&str, i32), i64>::new();
+    for Input { place, topic, ends, .. } in &*inputs {
+        let Some((low, high)) = *ends else { continue };
+        let next = chains.next_offset(&settings.processor.group_id, place).map_or(low, |next| next.max(low));
+        if next < high {
+            // A topic may be that of two streams, one of them declared no more: what is empty from the lower offset on is so for both.
+            from.entry((topic, place.partition)).and_modify(|least| *least = next.min(*least)).or_insert(next);
+        }
+    }
+    if from.is_empty() {
+        return Ok(());
+    }
+    let mut reader = PartitionReader::new(&settings.kafka, true)?;
+    let starts: Vec<_> =
+        from.iter().map(|(&(topic, partition), &next)| (topic, partition, StartAt::Offset(next))).collect();
+    reader.assign(&starts)?;
+    let mut has_records = BTreeSet::new();
+    let mut ends = BTreeMap::new();
+    while has_records.len() + ends.len() < starts.len() {
+        let batch = reader.read(READ_MAX, WAIT)?;
+        has_records.extend(batch.iter().map(|message| (message.topic().to_owned(), message.partition())));
+        drop(batch);
+        let empty = reader.ends().map(|(topic, partition, end)| ((topic.to_owned(), partition), end));
+        ends = empty.filter(|(partition, _)| !has_records.contains(partition)).collect();
+    }
+    for input in inputs {
+        input.empty_until = ends.get(&(input.topic.clone(), input.place.partition)).copied();
+    }
+    Ok(())
+}
 
-fn stored(settings: &Settings) -> anyhow::Result<Stored> {
+/// What is stored of what Delivery had committed before.
+fn stored(settings: &Settings, admin: &Admin) -> anyhow::Result<Stored> {
     let delivery = settings.delivery()?;
-    let held = delivery::stored(&delivery)?;
-    Ok((delivery.output.to_string(), held))
+    let there: BTreeSet<String> = admin.list()?.into_iter().map(|topic| topic.name).collect();
+    let mut committed = CommittedOffsets::new();
+    for topic in delivery.topics.iter().filter(|topic| there.contains(&topic.name)) {
+        let of_topic = admin.committed(&delivery.group_id, &topic.name)?;
+        let offsets = of_topic.into_iter().map(|committed| Some(committed?.offset));
+        committed.insert(topic.name.clone(), offsets.collect());
+    }
+    Ok(delivery::stored(&delivery, &committed)?)
 }
 
 /// The partitions of the declared streams whose topics are there, with the group's committed offsets.
@@ -116,30 +155,52 @@ fn declared(settings: &Settings, admin: &Admin, topics: &BTreeSet<String>) -> an
         topic: at.topic,
         committed: at.committed,
         ends: None,
+        empty_until: None,
     };
     Ok(lags.map(input).collect())
 }
 
-/// All that the ledger topic holds, of every group.
+/// All that the ledger topic holds, of every group. What counts is the last record of a key, as compaction leaves it: one of this
+/// group that cannot be read is an error until another one or a tombstone comes behind it; what is no ledger record and not under
+/// this group's keys is somebody else's.
 fn chains(settings: &Settings, admin: &Admin) -> anyhow::Result<Chains> {
     let topic = &settings.topics.ledger;
+    let ours = format!("{}/", entity::join(&[&settings.processor.group_id]));
     let mut reader = PartitionReader::new(&settings.kafka, true)?;
     let all: Vec<_> =
         (0..admin.partitions(topic)?).map(|partition| (topic.as_str(), partition, StartAt::Beginning)).collect();
     reader.assign(&all)?;
     let mut chains = Chains::default();
+    let mut broken = BTreeMap::new();
     while !reader.is_at_end() {
         for message in reader.read(READ_MAX, WAIT)?.iter() {
-            // A tombstone is how a person takes a group out of the ledger.
-            let Some(value) = message.value() else {
-                chains.remove(message.key().unwrap_or_default());
-                continue;
-            };
-            let ledger: Ledger = wire::decode(value).with_context(|| {
-                format!("{topic} partition {} offset {} holds no ledger record", message.partition(), message.offset())
-            })?;
-            chains.add(ledger);
+            let key = message.key().unwrap_or_default();
+            let place = (message.partition(), key.to_vec());
+            broken.remove(&place);
+            match message.value().map(|value| ledger_of(key, value)) {
+                // A tombstone is how a person takes a group out of the ledger.
+                None => chains.remove(key),
+                Some(Ok(ledger)) => chains.add(ledger),
+                Some(Err(error)) if key.starts_with(ours.as_bytes()) => {
+                    broken.insert(place, (message.offset(), error));
+                }
+                Some(Err(_)) => {}
+            }
         }
     }
-    Ok(chains)
+    match broken.into_iter().next() {
+        None => Ok(chains),
+        Some(((partition, key), (offset, error))) => anyhow::bail!(
+            "{topic} partition {partition} offset {offset} holds no ledger record: {error}; a tombstone takes it out, under its key \
+             {:?}",
+            String::from_utf8_lossy(&key)
+        ),
+    }
+}
+
+/// A record of the ledger topic, if it is one and under its own key.
+fn ledger_of(key: &[u8], value: &[u8]) -> Result<Ledger, String> {
+    let ledger: Ledger = wire::decode(value).map_err(|error| error.to_string())?;
+    let own = entity::join(&[&ledger.group, &ledger.stream, &ledger.partition.to_string()]).into_owned();
+    if own.as_bytes() == key { Ok(ledger) } else { Err(format!("it is the record of the key {own:?}")) }
 }

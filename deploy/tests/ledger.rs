@@ -6,17 +6,21 @@
 #[allow(dead_code)] // Nothing is compared byte for byte here.
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 use support::{Corner, PATIENCE, Running};
 use tidewatch_schemas::record::Ledger;
 use tidewatch_schemas::wire::{self, Framing};
-use tidewatch_topic_io::{Outgoing, Writer};
+use tidewatch_topic_io::{Outgoing, TransactionOptions, TransactionalWriter, Writer};
 
 tidewatch_test_brokers::on_both_brokers!(
     every_record_is_accounted_for_over_the_processors_deaths,
     a_ledger_that_was_changed_is_an_error,
+    results_that_were_stored_and_are_gone_are_an_error,
+    the_end_of_a_transaction_is_nothing_to_go,
+    a_foreign_record_in_the_ledger_is_passed_over,
 );
 
 const PARTITIONS: i32 = 2;
@@ -284,4 +288,114 @@ fn a_ledger_that_was_changed_is_an_error(bootstrap_servers: &str) {
             }
         }
     }
+}
+
+/// The Parquet files of a kind, by their paths.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() { files.extend(self::files(&entry)) } else { files.push(entry) }
+    }
+    files.sort();
+    files
+}
+
+fn results_that_were_stored_and_are_gone_are_an_error(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "gone");
+    let settings = settings(&corner, "run");
+    Source::new(&corner, "run").publish(1_000);
+    corner.run(&settings, &["process", "--drain"]);
+    corner.run(&settings, &["sink", "--drain"]);
+    let metrics = |balance: &Value, key: &str| {
+        let kinds = balance["results"].as_array().unwrap();
+        number(kinds.iter().find(|kind| kind["kind"] == "metrics").unwrap(), key)
+    };
+    let stored = metrics(&check_adds_up(&corner, &settings), "stored");
+
+    let output = corner.folder.path().join("run");
+    let file = files(&output.join("metrics")).remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    let copy = file.with_file_name("copy.parquet");
+    std::fs::write(&copy, &whole).unwrap();
+    check_refused(&corner, &settings, "1 file in run that Delivery did not store");
+    std::fs::remove_file(copy).unwrap();
+    std::fs::write(&file, "").unwrap();
+    check_refused(&corner, &settings, "metrics: 1 file in run not as large as stored: metrics/date=2025-01-06/");
+    std::fs::remove_file(&file).unwrap();
+    check_refused(&corner, &settings, "metrics: 1 file gone from run: metrics/date=2025-01-06/");
+
+    let (balance, code, _) = ledger(&corner, &settings);
+    let removed = metrics(&balance, "removed");
+    assert_eq!((code, metrics(&balance, "stored") + removed, metrics(&balance, "not_stored_yet")), (1, stored, 0));
+    assert!(removed > 0, "{balance}");
+    let (code, told, said) = corner.ask(&settings, &["ledger", "--allow-removed"]);
+    assert_eq!(code, Some(0), "{told}{said}");
+    assert!(told.contains("records in files that are gone or cut short\n"), "{told}");
+
+    std::fs::write(&file, whole).unwrap();
+    check_adds_up(&corner, &settings);
+    std::fs::remove_dir_all(&output).unwrap();
+    check_refused(&corner, &settings, "are committed as stored, but nothing in run claims them");
+}
+
+fn the_end_of_a_transaction_is_nothing_to_go(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "marker");
+    let settings = settings(&corner, "run");
+    let source = Source::new(&corner, "run");
+    let options = TransactionOptions::default();
+    let mut writer = TransactionalWriter::new(&corner.kafka, "marker.writer", options).unwrap();
+    writer.begin().unwrap();
+    let record = Outgoing { partition: Some(0), ..Outgoing::new(&source.topic, b"till", b"no event") };
+    writer.send(record).unwrap();
+    let left = || {
+        let balance = check_adds_up(&corner, &settings);
+        let lines = balance["partitions"].as_array().unwrap().iter();
+        lines.map(|line| (number(line, "lag"), number(line, "to_go"))).collect::<Vec<_>>()
+    };
+    writer.commit(&[], &corner.admin.group_metadata("marker.none").unwrap()).unwrap();
+    // The commit is answered before the partition knows of it.
+    let mut reader = corner.reader(&source.topic);
+    while reader.read(1, PATIENCE).unwrap().is_empty() {}
+    corner.run(&settings, &["process", "--drain"]);
+    assert_eq!(left(), [(1, 0), (0, 0)]);
+    let text = corner.command(&settings, &["ledger"]).output().unwrap().stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.lines().filter(|line| line.starts_with("tills")).all(|line| line.ends_with(" 0")), "{text}");
+}
+
+fn a_foreign_record_in_the_ledger_is_passed_over(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "foreign");
+    let settings = settings(&corner, "run");
+    let mut source = Source::new(&corner, "run");
+    source.publish(100);
+    corner.run(&settings, &["process", "--drain"]);
+    let before = check_adds_up(&corner, &settings);
+    let topic = corner.topic("run", "ledger");
+    let rows = corner.read(&topic);
+    let own = rows.last().unwrap();
+    let mut writer = Writer::new(&corner.kafka).unwrap();
+    let mut write = |key: Option<&[u8]>, value: Option<&[u8]>| {
+        writer.send(Outgoing { key, value, partition: Some(0), ..Outgoing::new(&topic, b"", b"") }).unwrap();
+        writer.flush(Duration::from_secs(30)).unwrap();
+    };
+    for key in [None, Some(&b"other/tills/0"[..]), Some(b"\xff"), Some(b"foreign.run2/tills/0")] {
+        write(key, Some(b"no ledger record"));
+        write(key, own.value.as_deref());
+    }
+    assert_eq!(check_adds_up(&corner, &settings), before);
+
+    // Under a key of this group it is one clear error, for the command and for the processor, until a tombstone takes it out.
+    let key = Some(&b"foreign.run/tills/7"[..]);
+    write(key, Some(b"no ledger record"));
+    let (code, _, said) = corner.ask(&settings, &["ledger"]);
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!((code, errors.len()), (Some(1), 1), "{said}");
+    assert!(errors[0].contains("holds no ledger record") && errors[0].contains("foreign.run/tills/7"), "{said}");
+    let (status, log) = corner.start(&settings, &["process", "--drain"]).finish();
+    assert!(!status.success() && log.contains("holds no ledger record"), "{log}");
+    write(key, None);
+    assert_eq!(check_adds_up(&corner, &settings), before);
+    source.publish(10);
+    corner.run(&settings, &["process", "--drain"]);
+    check_adds_up(&corner, &settings);
 }

@@ -1,9 +1,10 @@
 //! How an input partition's engine comes back: its last snapshot, then the input from there to the committed offset.
 //!
-//! The metadata of a committed offset names the input offset R of the snapshot that belongs to it, and how many partitions the topic
-//! had, and what the clock decided in between (a silent partition's event time went on). The engine is read from the state topic as it was at R; reading starts at R; and what the input between R and the committed
-//! offset leads to is not written, because it is committed already. The engine is deterministic, so this is exact. The ledger's last
-//! record is read from its topic and must end at the committed offset.
+//! The metadata of a committed offset names the input offset R of the snapshot that belongs to it, how many partitions the topic
+//! had, and what the clock decided in between (a silent partition's event time went on). The engine is read from the state topic as
+//! it was at R; reading starts at R; and what the input between R and the committed offset leads to is not written, because it is
+//! committed already. The engine is deterministic, so this is exact. The ledger's last record is read from its topic and must end at
+//! the committed offset. Both topics are read when every transaction that has written to them is settled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -143,7 +144,9 @@ pub(crate) fn read_ledgers(
 /// By partition and key, so that what is complained of first does not hang on a hash map's order.
 type Latest<R> = BTreeMap<(i32, Vec<u8>), R>;
 
-/// Reads the latest committed records of the group in these partitions of a compacted topic, all partitions at once.
+/// Reads the latest committed records of the group in these partitions of a compacted topic, all partitions at once, after every
+/// transaction that has written to them is settled. A record that cannot be read counts for as long as it is the last of its key, so
+/// that the answer does not hang on what compaction has come to.
 fn read_latest<R: Record>(
     kafka: &KafkaConfig,
     topic: &str,
@@ -157,19 +160,21 @@ fn read_latest<R: Record>(
     let ours = format!("{}/", entity::join(&[group_id]));
     let whole: Vec<_> = partitions.iter().map(|&partition| (topic, partition, StartAt::Beginning)).collect();
     reader.assign(&whole)?;
-    let mut latest = Latest::new();
+    let (mut latest, mut unread) = (Latest::new(), BTreeMap::new());
     while !reader.is_at_end() {
         for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
             let Some(key) = message.key().filter(|key| key.starts_with(ours.as_bytes())) else { continue };
             let place = (message.partition(), key.to_vec());
-            let Some(value) = message.value() else {
-                latest.remove(&place);
-                continue;
-            };
-            let record: R = wire::decode(value)
-                .map_err(|error| broken(topic.into(), message.partition(), message.offset(), error.to_string()))?;
-            latest.insert(place, record);
+            unread.remove(&place);
+            match message.value().map(wire::decode::<R>) {
+                None => drop(latest.remove(&place)),
+                Some(Ok(record)) => drop(latest.insert(place, record)),
+                Some(Err(error)) => drop(unread.insert(place, (message.offset(), error.to_string()))),
+            }
         }
+    }
+    if let Some(((partition, _), (offset, problem))) = unread.into_iter().next() {
+        return Err(broken(topic.into(), partition, offset, problem));
     }
     metrics::state_read(topic, latest.len(), partitions.len(), started.elapsed());
     Ok(latest)

@@ -59,7 +59,7 @@ mod tests;
 pub use encode::EncodeError;
 pub use shelf::StorageError;
 pub use shell::{DeliveryError, run};
-pub use stored::{Held, stored};
+pub use stored::{CommittedOffsets, Files, Held, Stored, stored};
 
 /// Folder under the output that holds the alerts as JSON lines.
 pub const ALERT_LINES_FOLDER: &str = "alerts-json";

@@ -1,7 +1,7 @@
 //! `dead-letters replay`: records back on the topics and partitions that they came from.
 //!
 //! Records and the note of which letters they were ([`Replayed`]) are one transaction, under a transactional id that only a replay
-//! of this group has: a second replay at the same time fences the first, and begins where the first one's last commit ended.
+//! of this topic has: a second replay at the same time fences the first, and begins where the first one's last commit ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -35,6 +35,8 @@ struct Tally {
     replayed: BTreeMap<String, u64>,
     /// Put back by an earlier run.
     before: u64,
+    /// Of records that had been put back and failed again.
+    failed_again: u64,
     /// Without their value, which was too large for the dead-letter topic.
     omitted: u64,
     /// Records of the topic that are no dead letters.
@@ -80,6 +82,11 @@ impl Choice<'_> {
             tally.before += 1;
             return Ok(None);
         }
+        // What nobody has repaired would fail for ever, a letter more each time.
+        if self.repaired.is_none() && !self.args.again && !self.args.failed_again && was_put_back(&letter) {
+            tally.failed_again += 1;
+            return Ok(None);
+        }
         if letter.value_omitted_bytes.is_some() {
             tally.omitted += 1;
             return Ok(None);
@@ -87,6 +94,11 @@ impl Choice<'_> {
         *tally.replayed.entry(letter.record.topic.clone()).or_default() += 1;
         Ok(Some(letter))
     }
+}
+
+/// Whether the letter's record had been put back when it failed.
+fn was_put_back(letter: &Letter) -> bool {
+    letter.record.headers.iter().any(|header| header.key == REPLAYED_FROM)
 }
 
 /// A line repairs a record; it does not send it elsewhere.
@@ -266,7 +278,8 @@ impl Run<'_> {
         }
         let record = &letter.record;
         let from = format!("{}-{}@{}", self.source.topic, place.partition, place.offset);
-        let own = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref()));
+        let own = record.headers.iter().filter(|header| header.key != REPLAYED_FROM);
+        let own = own.map(|header| (header.key.as_str(), header.value.as_deref()));
         let headers = own.chain([(REPLAYED_FROM, Some(from.as_bytes()))]);
         let outgoing = Outgoing {
             topic: &record.topic,
@@ -295,7 +308,7 @@ impl Run<'_> {
             let metadata = replayed.metadata().with_context(|| {
                 format!(
                     "the letters of partition {partition} that would have been put back are too scattered among others to be \
-                     remembered; choose with fewer filters"
+                     remembered; choose with fewer filters, or with --failed-again"
                 )
             })?;
             notes.push((partition, replayed.next, metadata));
@@ -327,6 +340,7 @@ fn told(what: &str, tally: &Tally) -> String {
     let mut text = format!("{} {what}{colon}{}\n", count(tally.records(), "record"), topics.join(", "));
     for (number, why) in [
         (tally.before, "put back before; --again repeats them"),
+        (tally.failed_again, "failed again after they were put back; --failed-again puts them back once more"),
         (tally.omitted, "without the value, which was too large for the dead-letter topic"),
         (tally.strange, "no dead letters"),
     ] {
@@ -347,12 +361,14 @@ mod tests {
         let tally = Tally {
             replayed: [("a".to_owned(), 1_200), ("b".to_owned(), 1)].into(),
             before: 3,
+            failed_again: 2,
             omitted: 1,
             strange: 0,
         };
         assert_eq!(
             told("would be put back", &tally),
             "1,201 records would be put back: 1,200 on a, 1 on b\n3 left out: put back before; --again repeats them\n\
+             2 left out: failed again after they were put back; --failed-again puts them back once more\n\
              1 left out: without the value, which was too large for the dead-letter topic\n"
         );
     }

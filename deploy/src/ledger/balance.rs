@@ -9,7 +9,9 @@ use serde::Serialize;
 use tidewatch_schemas::entity;
 use tidewatch_schemas::record::Ledger;
 use tidewatch_sink::TopicKind;
-use tidewatch_sink::delivery::Held;
+use tidewatch_sink::delivery::{Files, Held, Stored};
+
+use crate::live::count;
 
 /// A partition of a stream's input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,8 @@ pub(crate) struct Input {
     pub committed: Option<i64>,
     /// The oldest offset and the one behind the newest; `None` if the topic is gone.
     pub ends: Option<(i64, i64)>,
+    /// How far the partition has been found to hold no record behind what the group has taken in.
+    pub empty_until: Option<i64>,
 }
 
 /// The chains of all groups: by group, then place.
@@ -63,6 +67,11 @@ impl Chains {
         {
             self.0.remove(&(group.to_string(), Place { stream: stream.to_string(), partition }));
         }
+    }
+
+    /// Where a group goes on in a place.
+    pub(crate) fn next_offset(&self, group: &str, place: &Place) -> Option<i64> {
+        self.chain(group, place).map(|chain| chain.last.to_offset)
     }
 
     /// The last records of a group.
@@ -197,6 +206,8 @@ pub(crate) struct PartitionBalance {
     pub end_offset: Option<i64>,
     /// Offsets from the last transaction to the end: records, and the end markers of transactions.
     pub lag: i64,
+    /// The same, but nothing if there is no record among them.
+    pub to_go: i64,
     #[serde(flatten)]
     pub totals: Totals,
 }
@@ -211,7 +222,7 @@ pub(crate) struct KindBalance {
     pub stored: i64,
     /// Of these, kept raw because they could not be read.
     pub rejected: i64,
-    /// Stored once, in files that have been removed since.
+    /// Stored once, in files that are gone or cut short.
     pub removed: i64,
     pub not_stored_yet: i64,
 }
@@ -240,11 +251,12 @@ impl Balance {
         mut inputs: Vec<Input>,
         chains: &Chains,
         output: &str,
-        held: Option<&BTreeMap<TopicKind, Held>>,
+        stored: &Stored,
+        allow_removed: bool,
     ) -> Self {
         inputs.sort_by(|a, b| a.place.cmp(&b.place));
         let mut balance =
-            Self { group: group.into(), output: output.into(), is_output_there: held.is_some(), ..Self::default() };
+            Self { group: group.into(), output: output.into(), is_output_there: stored.is_there, ..Self::default() };
         for input in inputs {
             let chain = chains.chain(group, &input.place);
             if let Some(problem) = problem_of_input(&input, chain) {
@@ -253,11 +265,12 @@ impl Balance {
             }
             balance.take(input, chain.map(|chain| &chain.last));
         }
-        balance.results = results(chains, held);
+        balance.results = results(chains, &stored.topics);
         let more = balance.results.iter().filter(|kind| kind.not_stored_yet < 0);
         balance.problems.extend(more.map(|KindBalance { kind, written, stored, removed, .. }| {
             format!("{} {kind} records are stored in {output}, but {written} were written", stored + removed)
         }));
+        balance.problems.extend(problems_of_storage(stored, output, allow_removed));
         balance
     }
 
@@ -266,6 +279,8 @@ impl Balance {
         self.total.add(totals);
         self.streams.entry(input.place.stream.clone()).or_default().add(totals);
         let next = last.map(|last| last.to_offset).or(input.ends.map(|(low, _)| low));
+        let left =
+            |from: Option<i64>| input.ends.zip(from).map_or(0, |((_, high), from)| high.saturating_sub(from).max(0));
         self.partitions.push(PartitionBalance {
             stream: input.place.stream,
             topic: input.topic,
@@ -274,7 +289,8 @@ impl Balance {
             from_offset: last.map(|last| last.from_offset),
             to_offset: last.map(|last| last.to_offset),
             end_offset: input.ends.map(|(_, high)| high),
-            lag: input.ends.zip(next).map_or(0, |((_, high), next)| high.saturating_sub(next).max(0)),
+            lag: left(next),
+            to_go: left(next.max(input.empty_until)),
             totals,
         });
     }
@@ -308,7 +324,46 @@ fn problem_of_input(input: &Input, chain: Option<&Chain>) -> Option<String> {
     chain.problem.clone().or_else(ahead)
 }
 
-fn results(chains: &Chains, held: Option<&BTreeMap<TopicKind, Held>>) -> Vec<KindBalance> {
+/// What is wrong with the files, each in one line.
+fn problems_of_storage(stored: &Stored, output: &str, allow_removed: bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    let strays = &stored.strays;
+    if strays.number > 0 {
+        problems.push(format!(
+            "{} in {output} that Delivery did not store, though a reader of the folder counts what they hold: {}",
+            count(strays.number, "file"),
+            first(strays)
+        ));
+    }
+    for (kind, Held { missing, cut_short, unclaimed, .. }) in &stored.topics {
+        if cut_short.number > 0 {
+            let number = count(cut_short.number, "file");
+            problems.push(format!("{kind}: {number} in {output} not as large as stored: {}", first(cut_short)));
+        }
+        if missing.number > 0 && !allow_removed {
+            let number = count(missing.number, "file");
+            problems.push(format!(
+                "{kind}: {number} gone from {output}: {} (--allow-removed if they were removed on purpose)",
+                first(missing)
+            ));
+        }
+        let unclaimed = unclaimed.iter().filter(|_| !allow_removed);
+        problems.extend(unclaimed.map(|(partition, from, to)| {
+            format!(
+                "{kind} partition {partition}: offsets {from} to {to} are committed as stored, but nothing in {output} claims \
+                 them (--allow-removed if an earlier `sink.output` holds them)"
+            )
+        }));
+    }
+    problems
+}
+
+fn first(files: &Files) -> String {
+    let more = if files.number > 1 { ", ..." } else { "" };
+    format!("{}{more}", files.first)
+}
+
+fn results(chains: &Chains, held: &BTreeMap<TopicKind, Held>) -> Vec<KindBalance> {
     let mut all = Totals::default();
     for chain in chains.0.values() {
         all.add(Totals::of(&chain.last));
@@ -319,8 +374,7 @@ fn results(chains: &Chains, held: Option<&BTreeMap<TopicKind, Held>>) -> Vec<Kin
         let rejected = number(held.rejected);
         KindBalance { kind, written, stored, rejected, removed, not_stored_yet: written - stored - removed }
     };
-    let nothing: BTreeMap<TopicKind, Held> = TopicKind::ALL.map(|kind| (kind, Held::default())).into();
-    held.unwrap_or(&nothing).iter().map(balance).collect()
+    held.iter().map(balance).collect()
 }
 
 #[cfg(test)]

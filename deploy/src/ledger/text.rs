@@ -51,25 +51,25 @@ fn inputs(text: &mut String, balance: &Balance) {
         if is_last {
             let totals = balance.streams.get(&partition.stream).copied().unwrap_or_default();
             let lines = balance.partitions.iter().filter(|line| line.stream == partition.stream);
-            line(text, &row(&partition.stream, "all", "", totals, lines.map(|line| line.lag).sum(), streams));
+            line(text, &row(&partition.stream, "all", "", totals, lines.map(|line| line.to_go).sum(), streams));
         }
     }
-    let lag = balance.partitions.iter().map(|line| line.lag).sum();
-    line(text, &row("total", "", "", balance.total, lag, streams));
+    let to_go = balance.partitions.iter().map(|line| line.to_go).sum();
+    line(text, &row("total", "", "", balance.total, to_go, streams));
     text.push('\n');
 }
 
 fn input(line: &PartitionBalance, streams: usize) -> String {
     let offsets = match (line.begin_offset, line.to_offset) {
         (Some(begin), Some(to)) => format!("{} to {}", number(begin), number(to)),
-        _ if line.end_offset.is_some() && line.lag == 0 => "empty".to_owned(),
+        _ if line.end_offset.is_some() && line.to_go == 0 => "empty".to_owned(),
         _ => "not read yet".to_owned(),
     };
-    let row = row(&line.stream, &line.partition.to_string(), &offsets, line.totals, line.lag, streams);
+    let row = row(&line.stream, &line.partition.to_string(), &offsets, line.totals, line.to_go, streams);
     if line.end_offset.is_none() { format!("{row}  (the topic `{}` is gone)", line.topic) } else { row }
 }
 
-fn row(stream: &str, partition: &str, offsets: &str, totals: Totals, lag: i64, streams: usize) -> String {
+fn row(stream: &str, partition: &str, offsets: &str, totals: Totals, to_go: i64, streams: usize) -> String {
     format!(
         "{stream:streams$} {partition:>4} {offsets:>25} {:>13} {:>13} {:>9} {:>13} {:>9} {:>9} {:>11}",
         number(totals.read),
@@ -78,7 +78,7 @@ fn row(stream: &str, partition: &str, offsets: &str, totals: Totals, lag: i64, s
         number(totals.dead_lettered),
         number(totals.duplicate),
         number(totals.filtered),
-        number(lag)
+        number(to_go)
     )
 }
 
@@ -97,7 +97,7 @@ fn results(text: &mut String, balance: &Balance) {
             number(*stored),
             number((*not_stored_yet).max(0))
         );
-        for (number, what) in [(*rejected, "kept raw"), (*removed, "in files removed since")] {
+        for (number, what) in [(*rejected, "kept raw"), (*removed, "in files that are gone or cut short")] {
             if number > 0 {
                 let _ = write!(row, "  {} {what}", count(number.unsigned_abs(), "record"));
             }
@@ -132,7 +132,8 @@ mod tests {
             from_offset: Some(0),
             to_offset: Some(1_200),
             end_offset: Some(1_210),
-            lag: 10,
+            lag: 11,
+            to_go: 10,
             totals,
         }
     }
@@ -145,7 +146,7 @@ mod tests {
             begin_offset: None,
             to_offset: None,
             end_offset: None,
-            lag: 0,
+            to_go: 0,
             ..partition("old", 0, Totals::default())
         };
         let kind = KindBalance {
@@ -179,7 +180,7 @@ total                                         1,200         1,100        60     
 9 windows closed, 0 revisions
 
 results             written        stored  not stored yet
-metrics                  90            70              15  1 record kept raw  5 records in files removed since
+metrics                  90            70              15  1 record kept raw  5 records in files that are gone or cut short
 stored in out
 ";
         assert_eq!(text(&balance), expected);

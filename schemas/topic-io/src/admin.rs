@@ -23,7 +23,7 @@ use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::{ConsumerEvents, ProducerEvents};
 use crate::error::{KafkaError, retry_passing};
 use crate::oauth::Tokens;
-use crate::reader::{Committed, GroupMetadata, committed_offsets, open_consumer};
+use crate::reader::{Committed, GroupMetadata, PartitionReader, committed_offsets, open_consumer};
 use crate::writer::{Producer, open, poll};
 
 /// A topic that is to exist.
@@ -103,6 +103,8 @@ pub struct PartitionLag {
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// One attempt to get the cluster's metadata: short, so that a refusal is seen soon.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long events are served between two attempts: all that wait, where no time at all is one event.
+const EVENTS_TIME: Duration = Duration::from_millis(10);
 
 /// A connection for questions and topic creation.
 pub struct Admin {
@@ -124,7 +126,7 @@ impl Admin {
         loop {
             let remaining = config.connect_timeout.saturating_sub(start.elapsed());
             let answer = admin.client.client().fetch_metadata(None, remaining.min(ATTEMPT_TIMEOUT));
-            admin.client.poll(Duration::ZERO); // what went wrong comes as an event
+            admin.client.poll(EVENTS_TIME); // what went wrong comes as an event, behind the lines that the client logs
             if answer.is_ok() {
                 return Ok(admin);
             }
@@ -240,12 +242,27 @@ impl Admin {
         Ok((client, options))
     }
 
-    /// Where each partition of a topic begins and ends.
+    /// Where each partition of a topic begins and ends, as a reader of committed data sees it: before the first transaction that is
+    /// open.
     ///
     /// # Errors
     /// As [`partitions`](Self::partitions).
     pub fn offsets(&self, topic: &str) -> Result<Vec<PartitionOffsets>, KafkaError> {
         (0..self.partitions(topic)?).map(|partition| self.watermarks(topic, partition)).collect()
+    }
+
+    /// As [`offsets`](Self::offsets), with what open transactions have written. Clients see what is committed unless they are told
+    /// otherwise, producers too, so that this takes a client of its own.
+    ///
+    /// # Errors
+    /// As [`partitions`](Self::partitions).
+    pub fn written(&self, topic: &str) -> Result<Vec<PartitionOffsets>, KafkaError> {
+        let reader = PartitionReader::new(&self.config, false)?;
+        let ends = |partition| {
+            let (low, high) = reader.watermarks(topic, partition)?;
+            Ok(PartitionOffsets { partition, low, high })
+        };
+        (0..self.partitions(topic)?).map(ends).collect()
     }
 
     /// How far a group is behind in each partition of some topics. A partition without a committed offset lags by all it holds.

@@ -46,9 +46,14 @@ pub(crate) struct ClaimedFile {
     pub(crate) rows: u64,
 }
 
+/// The folder of all claims: a folder for each topic.
+pub(crate) fn all_claims_folder() -> Path {
+    Path::from_iter(["_tidewatch", "claims"])
+}
+
 /// The folder of a topic's claims: a folder for each partition.
 pub(crate) fn topic_claims_folder(topic: &str) -> Path {
-    Path::from_iter(["_tidewatch", "claims", topic])
+    all_claims_folder().join(topic)
 }
 
 /// The folder of a partition's claims.

@@ -12,7 +12,9 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use super::claim::{CLAIM_VERSION, Claim, claim_path, claims_folder, topic_claims_folder};
+use super::claim::{CLAIM_VERSION, Claim, all_claims_folder, claim_path, claims_folder, topic_claims_folder};
+use super::kind::TopicKind;
+use super::{ALERT_LINES_FOLDER, REJECTED_FOLDER};
 use crate::config::{OutputLocation, RetrySettings};
 use crate::metrics;
 
@@ -203,6 +205,28 @@ impl Shelf {
         Ok(listing.common_prefixes.iter().filter_map(|folder| folder.filename()?.parse().ok()).collect())
     }
 
+    /// The topics that have claims.
+    pub(crate) async fn claimed_topics(&self) -> Result<BTreeSet<String>, StorageError> {
+        let folder = all_claims_folder();
+        let listing = self.retried("list", &folder, || self.store.list_with_delimiter(Some(&folder))).await?;
+        Ok(listing.common_prefixes.iter().filter_map(|folder| Some(folder.filename()?.to_owned())).collect())
+    }
+
+    /// The paths of all files that look like data, whatever put them there.
+    pub(crate) async fn data_files(&self) -> Result<Vec<String>, StorageError> {
+        let kinds = TopicKind::ALL.iter().map(|kind| kind.as_str());
+        let mut folders: Vec<Path> = kinds.chain([ALERT_LINES_FOLDER, REJECTED_FOLDER]).map(Path::from).collect();
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            let listing = self.retried("list", &folder, || self.store.list_with_delimiter(Some(&folder))).await?;
+            folders.extend(listing.common_prefixes);
+            let paths = listing.objects.into_iter().map(|object| object.location.to_string());
+            files.extend(paths.filter(|path| path.ends_with(".parquet") || path.ends_with(".jsonl")));
+        }
+        files.sort();
+        Ok(files)
+    }
+
     /// All claims of a partition, oldest first. An empty one is none: power was lost before it reached the disk.
     pub(crate) async fn claims(&self, topic: &str, partition: i32) -> Result<Vec<Claim>, StorageError> {
         let folder = claims_folder(topic, partition);
@@ -287,7 +311,8 @@ impl Shelf {
         Ok(true)
     }
 
-    async fn size(&self, path: &Path) -> Result<Option<u64>, StorageError> {
+    /// The size of an object in bytes, if it is there.
+    pub(crate) async fn size(&self, path: &Path) -> Result<Option<u64>, StorageError> {
         self.retried("look at", path, || async {
             match self.store.head(path).await {
                 Ok(meta) => Ok(Some(meta.size)),
@@ -407,6 +432,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use crate::delivery::claim::ClaimedFile;
+    use crate::delivery::stored::{self, Files, Stored};
 
     const QUICK: RetrySettings =
         RetrySettings { attempts: 2, backoff: std::time::Duration::ZERO, backoff_max: std::time::Duration::ZERO };
@@ -450,30 +476,63 @@ mod tests {
         assert_eq!(run(shelf.place(&roll((1, 9), "late/b.parquet"))).unwrap(), Placed::ClaimedUntil(4));
     }
 
+    /// What is told of topic `t`, of which the group has committed so much.
+    fn looked_at(output: &FsPath, committed: Option<i64>) -> Stored {
+        let shelf = Shelf::look(&OutputLocation::Folder(output.to_path_buf()), QUICK).unwrap();
+        let committed = [("t".to_owned(), vec![committed])].into();
+        run(stored::on_shelf(shelf.as_ref(), [("t", TopicKind::Late)].into(), &committed)).unwrap()
+    }
+
     #[test]
     fn who_looks_counts_what_is_there_in_full_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let location = |name: &str| OutputLocation::Folder(folder.path().join(name));
-        assert!(Shelf::look(&location("none"), QUICK).unwrap().is_none());
-        let shelf = run(Shelf::open(&location("some"), QUICK)).unwrap();
+        let some = folder.path().join("some");
+        let shelf = open(&some).unwrap();
         for (offsets, path) in [((0, 4), "late/a.parquet"), ((5, 6), "rejected/b.jsonl"), ((7, 9), "late/c.parquet")] {
             run(shelf.place(&roll(offsets, path))).unwrap();
         }
-        let held = || {
-            let shelf = Shelf::look(&location("some"), QUICK).unwrap().unwrap();
-            let held = run(super::super::stored::of_topic(&shelf, "t")).unwrap();
-            (held.records, held.rejected, held.removed)
+        let held = |committed| {
+            let held = looked_at(&some, committed).topics.remove(&TopicKind::Late).unwrap();
+            let files = |files: Files| (files.number, files.first);
+            ((held.records, held.rejected, held.removed), files(held.missing), files(held.cut_short))
         };
-        assert_eq!(held(), (3, 1, 0));
-        let file = |name: &str| folder.path().join("some").join(name);
-        std::fs::write(file("late/c.parquet"), "a").unwrap();
-        assert_eq!(held(), (2, 1, 0), "the newest claim is not finished");
-        std::fs::remove_file(file("late/a.parquet")).unwrap();
-        assert_eq!(held(), (1, 1, 1), "an older one was");
-        std::fs::write(folder.path().join("some").join(claim_path("t", 0, 10).as_ref()), "").unwrap();
-        assert_eq!(held(), (1, 1, 1), "an empty claim is none");
-        assert_eq!(run(super::super::stored::of_topic(&shelf, "other")).unwrap(), crate::delivery::Held::default());
+        let (none, file) = (|| (0, String::new()), |path: &str| (1, path.to_owned()));
+        assert_eq!(held(None), ((3, 1, 0), none(), none()));
+        std::fs::write(some.join("late/c.parquet"), "").unwrap();
+        assert_eq!(held(Some(7)), ((2, 1, 0), none(), none()), "the newest claim is not finished");
+        assert_eq!(held(Some(10)), ((2, 1, 1), none(), file("late/c.parquet")), "it was: it is committed");
+        std::fs::remove_file(some.join("late/c.parquet")).unwrap();
+        assert_eq!(held(Some(10)), ((2, 1, 1), file("late/c.parquet"), none()));
+        std::fs::remove_file(some.join("late/a.parquet")).unwrap();
+        assert_eq!(held(None), ((1, 1, 1), file("late/a.parquet"), none()), "an older one was finished");
+        std::fs::write(some.join(claim_path("t", 0, 10).as_ref()), "").unwrap();
+        assert_eq!(held(None).0, (1, 1, 1), "an empty claim is none");
+        assert!(!looked_at(&folder.path().join("none"), None).is_there);
         assert!(!folder.path().join("none").exists());
+    }
+
+    #[test]
+    fn who_looks_finds_what_is_claimed_by_nobody_and_what_is_committed_and_not_claimed() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = open(folder.path()).unwrap();
+        run(shelf.place(&roll((0, 4), "late/date=1970-01-01/a.parquet"))).unwrap();
+        let other = roll((0, 4), "metrics/date=1970-01-01/m.parquet");
+        let claim = Claim { topic: "earlier".to_owned(), ..other.claim };
+        run(shelf.place(&EncodedRoll { claim, ..other })).unwrap();
+        let strays = || looked_at(folder.path(), Some(5)).strays;
+        std::fs::write(folder.path().join("late/notes.txt"), "no data").unwrap();
+        assert_eq!(strays(), Files::default(), "what another topic claims is no stray");
+        let copy = "late/date=1970-01-01/a-copy.parquet";
+        std::fs::write(folder.path().join(copy), "abc").unwrap();
+        assert_eq!(strays(), Files { number: 1, first: copy.to_owned() });
+
+        let unclaimed = |output: &FsPath, committed| {
+            looked_at(output, committed).topics.remove(&TopicKind::Late).unwrap().unclaimed
+        };
+        assert_eq!(unclaimed(folder.path(), Some(5)), []);
+        assert_eq!(unclaimed(folder.path(), Some(9)), [(0, 5, 9)]);
+        assert_eq!(unclaimed(&folder.path().join("none"), Some(9)), [(0, 0, 9)]);
+        assert_eq!(unclaimed(&folder.path().join("none"), None), []);
     }
 
     #[test]

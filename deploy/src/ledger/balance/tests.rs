@@ -38,11 +38,11 @@ fn place(partition: i32) -> Place {
 }
 
 fn input(committed: Option<i64>) -> Input {
-    Input { place: place(0), topic: "in".into(), committed, ends: Some((0, 50)) }
+    Input { place: place(0), topic: "in".into(), committed, ends: Some((0, 50)), empty_until: None }
 }
 
 fn balance(ledgers: impl IntoIterator<Item = Ledger>, committed: Option<i64>) -> Balance {
-    Balance::new("g", vec![input(committed)], &chains(ledgers), "out", None)
+    Balance::new("g", vec![input(committed)], &chains(ledgers), "out", &Stored::default(), false)
 }
 
 fn check_problem(ledgers: &[Ledger], committed: Option<i64>, expected: Option<&str>) {
@@ -95,29 +95,63 @@ fn totals_are_by_stream_and_in_all_and_say_what_is_to_go() {
     let stranger = Ledger { group: "other".into(), ..ledger(0, 0, 7) };
     let inputs = [
         Input { place: place(1), ..input(Some(9)) },
-        input(Some(20)),
+        Input { empty_until: Some(48), ..input(Some(20)) },
         Input { place: Place { stream: "t".into(), partition: 0 }, ends: None, ..input(None) },
     ];
-    let balance = Balance::new("g", inputs.to_vec(), &chains([ledger(10, 10, 20), other, stranger]), "out", None);
+    let chains = chains([ledger(10, 10, 20), other, stranger]);
+    let balance = Balance::new("g", inputs.to_vec(), &chains, "out", &metrics(Held::default()), false);
     assert_eq!(balance.problems, Vec::<String>::new());
     assert_eq!((balance.total.read, balance.streams["s"].read, balance.streams["t"].read), (14, 14, 0));
-    let lines: Vec<_> = balance.partitions.iter().map(|line| (line.partition, line.to_offset, line.lag)).collect();
-    assert_eq!(lines, [(0, Some(20), 30), (1, Some(9), 41), (0, None, 0)]);
+    let lines = balance.partitions.iter().map(|line| (line.partition, line.to_offset, line.lag, line.to_go));
+    assert_eq!(lines.collect::<Vec<_>>(), [(0, Some(20), 30, 2), (1, Some(9), 41, 41), (0, None, 0, 0)]);
     // A topic's records are those of all groups.
     assert_eq!((balance.results[0].written, balance.results[0].not_stored_yet), (21, 21));
 }
 
+/// An output of metrics only.
+fn metrics(held: Held) -> Stored {
+    Stored { is_there: true, topics: [(TopicKind::Metrics, held)].into(), ..Stored::default() }
+}
+
+fn of_output(stored: &Stored, allow_removed: bool) -> Balance {
+    Balance::new("g", vec![input(None)], &chains([ledger(0, 0, 10)]), "out", stored, allow_removed)
+}
+
 #[test]
 fn what_is_stored_is_what_was_written_or_less() {
-    let held = |records, removed| BTreeMap::from([(TopicKind::Metrics, Held { records, removed, rejected: 1 })]);
-    let balance = |held| Balance::new("g", vec![input(None)], &chains([ledger(0, 0, 10)]), "out", Some(&held));
-    let some = balance(held(6, 3));
+    let held = |records, removed| metrics(Held { records, removed, rejected: 1, ..Held::default() });
+    let some = of_output(&held(6, 3), false);
     let line =
         KindBalance { kind: TopicKind::Metrics, written: 10, stored: 6, rejected: 1, removed: 3, not_stored_yet: 1 };
     assert_eq!((some.results.as_slice(), some.not_stored_yet(), some.problem()), (&[line][..], 1, None));
-    assert_eq!(balance(held(10, 0)).not_stored_yet(), 0);
-    let problem = balance(held(10, 1)).problem().unwrap();
+    assert_eq!(of_output(&held(10, 0), false).not_stored_yet(), 0);
+    let problem = of_output(&held(10, 1), false).problem().unwrap();
     assert!(problem.ends_with("11 metrics records are stored in out, but 10 were written"), "{problem}");
+}
+
+fn check_output(stored: &Stored, allow_removed: bool, expected: &[&str]) {
+    assert_eq!(of_output(stored, allow_removed).problems, expected, "{stored:?}");
+}
+
+#[test]
+fn what_was_stored_is_there_or_it_is_said_what_is_not() {
+    let files = |number, first: &str| Files { number, first: first.into() };
+    let missing = metrics(Held { missing: files(2, "metrics/a"), ..Held::default() });
+    let gone = "metrics: 2 files gone from out: metrics/a, ... (--allow-removed if they were removed on purpose)";
+    check_output(&missing, false, &[gone]);
+    check_output(&missing, true, &[]);
+    let unclaimed = metrics(Held { unclaimed: vec![(3, 7, 9)], ..Held::default() });
+    let elsewhere = "metrics partition 3: offsets 7 to 9 are committed as stored, but nothing in out claims them \
+                     (--allow-removed if an earlier `sink.output` holds them)";
+    check_output(&unclaimed, false, &[elsewhere]);
+    check_output(&unclaimed, true, &[]);
+    // Nobody cuts a file short, or copies one, on purpose.
+    let cut_short = metrics(Held { cut_short: files(1, "metrics/a"), ..Held::default() });
+    check_output(&cut_short, true, &["metrics: 1 file in out not as large as stored: metrics/a"]);
+    let strays = Stored { strays: files(1, "late/b"), ..Stored::default() };
+    let stray =
+        "1 file in out that Delivery did not store, though a reader of the folder counts what they hold: late/b";
+    check_output(&strays, true, &[stray]);
 }
 
 #[test]

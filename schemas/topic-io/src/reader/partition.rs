@@ -10,7 +10,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::positions::Positions;
 use super::{StartAt, open_consumer, poll, read_error};
-use crate::admin::Admin;
+use crate::admin::{Admin, PartitionOffsets};
 use crate::batch::{Batch, BatchQueue};
 use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::ConsumerEvents;
@@ -112,6 +112,13 @@ impl PartitionReader {
         self.positions.iter().all(|position| position.end.is_some_and(|end| end >= position.next_offset))
     }
 
+    /// The partitions that have been read to an end, in order, with that end: behind the newest record and behind what only takes an
+    /// offset, such as the end marker of a transaction.
+    pub fn ends(&self) -> impl Iterator<Item = (&str, i32, i64)> {
+        let end = |position: &super::positions::Position| position.end.filter(|&end| end >= position.next_offset);
+        self.positions.iter().filter_map(move |at| Some((at.topic.as_str(), at.partition, end(at)?)))
+    }
+
     /// The assigned partitions, in order, with the next offset of each.
     pub fn positions(&self) -> impl ExactSizeIterator<Item = (&str, i32, i64)> {
         self.positions.iter().map(|position| (position.topic.as_str(), position.partition, position.next_offset))
@@ -142,11 +149,11 @@ impl PartitionReader {
         topic: &str,
         partitions: impl Fn(i32) -> bool,
     ) -> Result<(), KafkaError> {
-        // A producer's client sees all that is written, the reader only what is settled.
-        let written = admin.offsets(topic)?;
+        // All that is written, where this reader sees only what is settled.
+        let written: Vec<_> = admin.written(topic)?.into_iter().filter(|at| partitions(at.partition)).collect();
         let deadline = Instant::now() + SETTLE_MAX;
-        for at in written.iter().filter(|at| partitions(at.partition)) {
-            while self.watermarks(topic, at.partition)?.1 < at.high && Instant::now() < deadline {
+        for PartitionOffsets { partition, high, .. } in written {
+            while self.watermarks(topic, partition)?.1 < high && Instant::now() < deadline {
                 std::thread::sleep(SETTLE_PAUSE);
             }
         }

@@ -1,8 +1,10 @@
 //! Outputs and offsets in one transaction: visible together or not at all, and only one writer of an id lives.
 
+use std::time::Duration;
+
 use tidewatch_topic_io::{
-    Disposition, KafkaConfig, KafkaError, OffsetCommit, Outgoing, TransactionOptions, TransactionOutcome,
-    TransactionalWriter,
+    Disposition, KafkaConfig, KafkaError, OffsetCommit, Outgoing, PartitionReader, StartAt, TransactionOptions,
+    TransactionOutcome, TransactionalWriter,
 };
 
 use crate::{Admin, contents, create, join, next_events, read_values, write};
@@ -15,6 +17,7 @@ tidewatch_test_brokers::on_both_brokers!(
     a_member_that_was_replaced_cannot_commit_its_offsets,
     a_record_that_is_too_large_is_a_dead_letter_and_the_writer_lives_on,
     a_missing_topic_is_said_by_its_writers,
+    what_an_open_transaction_has_written_is_told_from_what_is_settled,
 );
 
 fn open(kafka: &KafkaConfig, id: &str) -> TransactionalWriter {
@@ -144,4 +147,29 @@ fn a_missing_topic_is_said_by_its_writers(bootstrap_servers: &str) {
     let sent = writer.send(Outgoing::new("no-such-topic", b"k", b"v"));
     let error = sent.and_then(|()| writer.flush(crate::PATIENCE)).unwrap_err();
     assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "no-such-topic"), "{error:?}");
+}
+
+fn what_an_open_transaction_has_written_is_told_from_what_is_settled(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "unsettled", 1);
+    let mut writer = open(kafka, "unsettled");
+    writer.begin().unwrap();
+    writer.send(Outgoing::new("unsettled", b"k", b"on its way")).unwrap();
+    let mut reader = PartitionReader::new(kafka, false).unwrap();
+    reader.assign(&[("unsettled", 0, StartAt::Beginning)]).unwrap();
+    while reader.read(1, Duration::from_millis(100)).unwrap().is_empty() {}
+    let admin = Admin::connect(kafka).unwrap();
+    let ends = || [admin.offsets("unsettled"), admin.written("unsettled")].map(|ends| ends.unwrap()[0].high);
+    assert_eq!(ends(), [0, 1]);
+
+    writer.commit_records().unwrap();
+    let mut reader = PartitionReader::new(kafka, true).unwrap();
+    reader.wait_until_settled(&admin, "unsettled", |_| true).unwrap();
+    assert_eq!(ends(), [2, 2], "the record, and the end of its transaction");
+    reader.assign(&[("unsettled", 0, StartAt::Beginning)]).unwrap();
+    let mut read = 0;
+    while !reader.is_at_end() {
+        read += reader.read(10, Duration::from_millis(100)).unwrap().len();
+    }
+    assert_eq!((read, reader.ends().collect::<Vec<_>>()), (1, vec![("unsettled", 0, 2)]));
 }
