@@ -20,6 +20,16 @@ use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
 /// Decisions of the clock that the metadata of an offset may name; a snapshot is written before there are more.
 const IDLE_ADVANCES_MAX: usize = 64;
 
+/// A partition in which no event was scored for the time-out. It is silent once all that it held then is read, and still none was:
+/// what is written meanwhile, and is no event, does not put that off.
+#[derive(Clone, Copy, Debug)]
+struct Silent {
+    /// Its end when that was noticed.
+    end: i64,
+    /// The event time that it had come to by then.
+    time: i64,
+}
+
 /// An input partition at work.
 pub(crate) struct Input {
     pub(crate) stream: usize,
@@ -36,6 +46,8 @@ pub(crate) struct Input {
     touched: bool,
     /// When the last event came that was scored: what else comes closes no window.
     heard_at: Instant,
+    /// What is waited for before event time goes on by the clock.
+    silent: Option<Silent>,
     /// The watermark when it was last looked at, and since when it has not moved.
     watermark_seen: Option<i64>,
     moved_at: Instant,
@@ -60,6 +72,7 @@ impl Input {
             partitions,
             touched: false,
             heard_at: Instant::now(),
+            silent: None,
             watermark_seen: None,
             moved_at: Instant::now(),
             to_repeat: begin.idle.len(),
@@ -291,7 +304,7 @@ impl<'a> Cycle<'a> {
         let event = Event { offset, event_time: *event_time, entity, values, id: *id };
         let ingested = input.engine.ingest(&event, &mut self.effects);
         if ingested == Ingested::Scored {
-            input.heard_at = self.read_at;
+            (input.heard_at, input.silent) = (self.read_at, None);
         }
         if committed_before {
             return Ok(self.write_following(input, None, committed_before)?);
@@ -362,10 +375,22 @@ impl<'a> Cycle<'a> {
     ) -> Result<(), ProcessorError> {
         for ((topic, partition), input) in inputs {
             let timeout_ms = self.streams[input.stream].config.idle_timeout_ms;
-            let Some(time) = timeout_ms.and_then(|ms| input.idle_time(ms)) else { continue };
-            if !is_at_end(reader, topic, *partition)? {
+            let Some(time) = timeout_ms.and_then(|ms| input.idle_time(ms)) else {
+                input.silent = None;
+                continue;
+            };
+            // The broker is asked for the end: what the last fetch told may be as old as the silence. After a suspension of the machine
+            // or a while without a network the clock has gone on, and what was written meanwhile is still to come.
+            let Silent { end, time } = match input.silent {
+                Some(silent) => silent,
+                None => *input.silent.insert(Silent { end: reader.watermarks(topic, *partition)?.1, time }),
+            };
+            let lags = reader.lag();
+            let here = lags.iter().find(|lag| *lag.topic == **topic && lag.partition == *partition);
+            if here.and_then(|lag| lag.committed).is_none_or(|position| position < end) {
                 continue;
             }
+            input.silent = None;
             let before = input.engine.counts();
             input.advance(time, &mut self.effects);
             self.begin()?;
@@ -502,18 +527,6 @@ impl<'a> Cycle<'a> {
         }
         Ok(ledgers)
     }
-}
-
-/// Whether everything that a partition holds has been read.
-///
-/// The broker is asked, once what the last fetch told says so: that may be as old as the silence. After a suspension of the machine or a
-/// while without a network the clock has gone on, and what was written meanwhile is still to come.
-fn is_at_end(reader: &GroupReader, topic: &str, partition: i32) -> Result<bool, KafkaError> {
-    let lags = reader.lag();
-    let here = lags.iter().find(|lag| lag.topic == topic && lag.partition == partition && lag.lag == 0);
-    let Some(position) = here.and_then(|lag| lag.committed) else { return Ok(false) };
-    let (_, end) = reader.watermarks(topic, partition)?;
-    Ok(position >= end)
 }
 
 /// When the record was meant to be sent: from its header, else its timestamp.
