@@ -32,6 +32,10 @@ use roles::{Outcome, Produce, Progresses, Roles};
 use settings::{Loaded, Settings};
 use shutdown::Shutdown;
 
+/// Records pass from a client's thread to ours and back: in glibc's allocator both wait for one lock, record by record.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -5,48 +5,11 @@ use std::fmt::{Display, Write as _};
 use tidewatch_processor_core::config::{Format, TimeUnit};
 use tidewatch_processor_core::{EVENT_TIME_END_MS, StreamConfig, is_valid_event_time};
 use tidewatch_schemas::catalogue;
+use tidewatch_schemas::dead_letter::Reason;
 use tidewatch_schemas::project::{AvroPlan, AvroReader, JsonReader, JsonScratch, ReadError, Value};
 use twox_hash::XxHash3_64;
 
 use crate::ProcessorError;
-
-/// Why a record is no event: a closed set, in kebab case where it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The record has no value.
-    NullValue,
-    /// The value is not of the declared format, or cut short.
-    Undecodable,
-    /// A field that the stream needs is not there.
-    MissingField,
-    /// A field is of a type that it cannot be read as.
-    WrongType,
-    /// A number that the stream needs is NaN or infinite, or JSON with more than a double holds.
-    NotFinite,
-    /// The event time is before 1970 or not before 2200.
-    EventTimeOutOfRange,
-    /// The event time is further after the record's timestamp than the stream allows.
-    EventTimeInFuture,
-    /// The entity's key is longer than 1,024 bytes.
-    EntityTooLong,
-}
-
-impl Reason {
-    /// The name that dead letters carry.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NullValue => "null-value",
-            Self::Undecodable => "undecodable",
-            Self::MissingField => "missing-field",
-            Self::WrongType => "wrong-type",
-            Self::NotFinite => "not-finite",
-            Self::EventTimeOutOfRange => "event-time-out-of-range",
-            Self::EventTimeInFuture => "event-time-in-future",
-            Self::EntityTooLong => "entity-too-long",
-        }
-    }
-}
 
 /// A record that is no event.
 #[derive(Clone, Debug, PartialEq, Eq)]

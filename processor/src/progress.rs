@@ -9,22 +9,10 @@ use crate::standing::{Standing, explain};
 /// How long standings are kept up to date for somebody who asked.
 const EXPLAIN_FOR: Duration = Duration::from_secs(60);
 
-/// Live counters of one processor, each of what is committed.
+/// Live counters of one processor, of what is committed.
 #[derive(Debug, Default)]
 pub struct Progress {
-    read: AtomicU64,
-    scored: AtomicU64,
-    late: AtomicU64,
-    dead_lettered: AtomicU64,
-    duplicate: AtomicU64,
-    filtered: AtomicU64,
-    windows: AtomicU64,
-    alerts: AtomicU64,
-    revisions: AtomicU64,
-    evicted: AtomicU64,
-    missed: AtomicU64,
-    metrics: AtomicU64,
-    forecasts: AtomicU64,
+    counts: Mutex<Counts>,
     transactions: AtomicU64,
     entities: AtomicU64,
     restarts: AtomicU64,
@@ -121,21 +109,7 @@ impl Progress {
     /// What is committed so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts {
-            read: self.read.load(Relaxed),
-            scored: self.scored.load(Relaxed),
-            late: self.late.load(Relaxed),
-            dead_lettered: self.dead_lettered.load(Relaxed),
-            duplicate: self.duplicate.load(Relaxed),
-            filtered: self.filtered.load(Relaxed),
-            windows: self.windows.load(Relaxed),
-            alerts: self.alerts.load(Relaxed),
-            revisions: self.revisions.load(Relaxed),
-            evicted: self.evicted.load(Relaxed),
-            missed: self.missed.load(Relaxed),
-            metrics: self.metrics.load(Relaxed),
-            forecasts: self.forecasts.load(Relaxed),
-        }
+        *lock(&self.counts)
     }
 
     /// Transactions committed.
@@ -185,19 +159,7 @@ impl Progress {
     }
 
     pub(crate) fn add_committed(&self, counts: &Counts) {
-        self.read.fetch_add(counts.read, Relaxed);
-        self.scored.fetch_add(counts.scored, Relaxed);
-        self.late.fetch_add(counts.late, Relaxed);
-        self.dead_lettered.fetch_add(counts.dead_lettered, Relaxed);
-        self.duplicate.fetch_add(counts.duplicate, Relaxed);
-        self.filtered.fetch_add(counts.filtered, Relaxed);
-        self.windows.fetch_add(counts.windows, Relaxed);
-        self.alerts.fetch_add(counts.alerts, Relaxed);
-        self.revisions.fetch_add(counts.revisions, Relaxed);
-        self.evicted.fetch_add(counts.evicted, Relaxed);
-        self.missed.fetch_add(counts.missed, Relaxed);
-        self.metrics.fetch_add(counts.metrics, Relaxed);
-        self.forecasts.fetch_add(counts.forecasts, Relaxed);
+        lock(&self.counts).add(counts);
         self.transactions.fetch_add(1, Relaxed);
     }
 

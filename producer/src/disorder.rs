@@ -38,6 +38,7 @@ use poison::Poison;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use tidewatch_schemas::dead_letter::Reason;
 use tidewatch_schemas::record;
 
 /// What becomes of a published record in a processor of the settings that the scenario assumes.
@@ -51,43 +52,6 @@ pub enum Outcome {
     Duplicate,
     /// It is no event; dead letters carry the reason.
     DeadLetter(Reason),
-}
-
-/// Why a record is no event, as dead letters say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// It has no value.
-    NullValue,
-    /// Its value is no record of a known schema.
-    Undecodable,
-    /// A field is not there.
-    MissingField,
-    /// A field is of another type.
-    WrongType,
-    /// A measure is NaN.
-    NotFinite,
-    /// The event time is beyond 2200.
-    EventTimeOutOfRange,
-    /// The event time is too far after Kafka's timestamp.
-    EventTimeInFuture,
-    /// The entity's key is longer than 1,024 bytes.
-    EntityTooLong,
-}
-
-impl Reason {
-    /// As dead letters spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NullValue => "null-value",
-            Self::Undecodable => "undecodable",
-            Self::MissingField => "missing-field",
-            Self::WrongType => "wrong-type",
-            Self::NotFinite => "not-finite",
-            Self::EventTimeOutOfRange => "event-time-out-of-range",
-            Self::EventTimeInFuture => "event-time-in-future",
-            Self::EntityTooLong => "entity-too-long",
-        }
-    }
 }
 
 /// A scenario's `[disorder]`, checked. Spans in ms; shares add up to at most 1.

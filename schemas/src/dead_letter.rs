@@ -41,6 +41,56 @@ const NO_TIMESTAMP: i64 = -1;
 /// The least timestamp that a client writes as it is given; it takes 0 for "now".
 const TIMESTAMP_MIN_MS: i64 = 1;
 
+/// Why a record is no event: a closed set, in kebab case where it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The record has no value.
+    NullValue,
+    /// The value is not of the declared format, or cut short.
+    Undecodable,
+    /// A field that the stream needs is not there.
+    MissingField,
+    /// A field is of a type that it cannot be read as.
+    WrongType,
+    /// A number that the stream needs is NaN or infinite, or JSON with more than a double holds.
+    NotFinite,
+    /// The event time is before 1970 or not before 2200.
+    EventTimeOutOfRange,
+    /// The event time is further after the record's timestamp than the stream allows.
+    EventTimeInFuture,
+    /// The entity's key is longer than 1,024 bytes.
+    EntityTooLong,
+}
+
+impl Reason {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::NullValue,
+        Self::Undecodable,
+        Self::MissingField,
+        Self::WrongType,
+        Self::NotFinite,
+        Self::EventTimeOutOfRange,
+        Self::EventTimeInFuture,
+        Self::EntityTooLong,
+    ];
+
+    /// The name that dead letters carry.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NullValue => "null-value",
+            Self::Undecodable => "undecodable",
+            Self::MissingField => "missing-field",
+            Self::WrongType => "wrong-type",
+            Self::NotFinite => "not-finite",
+            Self::EventTimeOutOfRange => "event-time-out-of-range",
+            Self::EventTimeInFuture => "event-time-in-future",
+            Self::EntityTooLong => "entity-too-long",
+        }
+    }
+}
+
 /// A record of the dead-letter topic, as it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
@@ -409,5 +459,22 @@ mod tests {
         check_refused(set(OFFSET, None), None, "header `__streams.errors.offset` is no text");
         let number = "header `__streams.errors.partition` is \"3000000000\", not a number in its range";
         check_refused(set(PARTITION, Some("3000000000")), None, number);
+    }
+
+    #[test]
+    fn all_reasons_are_all_there_are() {
+        // A reason that is new has to be put among them: this match does not compile without it.
+        let next = |reason| match reason {
+            Reason::NullValue => Some(Reason::Undecodable),
+            Reason::Undecodable => Some(Reason::MissingField),
+            Reason::MissingField => Some(Reason::WrongType),
+            Reason::WrongType => Some(Reason::NotFinite),
+            Reason::NotFinite => Some(Reason::EventTimeOutOfRange),
+            Reason::EventTimeOutOfRange => Some(Reason::EventTimeInFuture),
+            Reason::EventTimeInFuture => Some(Reason::EntityTooLong),
+            Reason::EntityTooLong => None,
+        };
+        let all: Vec<Reason> = std::iter::successors(Some(Reason::NullValue), |reason| next(*reason)).collect();
+        assert_eq!(all, Reason::ALL);
     }
 }

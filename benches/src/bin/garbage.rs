@@ -21,6 +21,10 @@ use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::{Admin, KafkaConfig, Outgoing, TopicSpec, Writer};
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures what records that are none cost
 #[derive(Debug, Parser)]
 struct Args {

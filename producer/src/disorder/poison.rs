@@ -3,9 +3,10 @@
 //! Invariant: each is made of the event whose place it takes and of nothing else, and what becomes of it is the same whatever came
 //! before it. That holds for a stream that reads the entity, the time and the stream's first measure.
 
-use super::{Outcome, Reason, evolution};
+use super::{Outcome, evolution};
 use crate::generator::EventRecord;
 use serde::Deserialize;
+use tidewatch_schemas::dead_letter::Reason;
 use tidewatch_schemas::wire::Framing;
 
 /// 2262-04-11, where 64 bits of nanoseconds end.

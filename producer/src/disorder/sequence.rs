@@ -8,13 +8,14 @@
 //! ```
 
 use super::poison::Poison;
-use super::{ChangeKind, Counts, Disorder, Outcome, Reason};
+use super::{ChangeKind, Counts, Disorder, Outcome};
 use crate::generator::{Anchor, GeneratedEvent, PartitionEvents, Slot, StreamPartition};
 use crate::stream::StreamKind;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::Arc;
+use tidewatch_schemas::dead_letter::Reason;
 
 // Channels of an entity's disorder.
 const FATE: u64 = 0;

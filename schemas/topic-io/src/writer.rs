@@ -5,10 +5,12 @@
 use std::time::{Duration, Instant};
 use std::{fmt, iter};
 
+use rdkafka::bindings::rd_kafka_flush;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::types::RDKafkaRespErr;
 
 use crate::config::KafkaConfig;
 use crate::context::{ProducerEvents, delivery_error};
@@ -45,6 +47,9 @@ pub(crate) type Producer = BaseProducer<ProducerEvents>;
 const SENDS_PER_POLL: u64 = 1024;
 /// How long to sleep on the client's events while its queue is full or draining.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Between two looks for failures among what is on its way; what has arrived is noticed at once.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A writer of records that stand for themselves: produced telemetry, truth, replayed data.
 pub struct Writer {
@@ -187,19 +192,32 @@ fn native<'a, 'b>(
     }
 }
 
-/// Waits until nothing is on its way, looking every millisecond: the client's own flush would sleep up to 100 ms at a time.
+/// Waits until nothing is on its way.
 pub(crate) fn settle(producer: &Producer, timeout: Duration, operation: &'static str) -> Result<(), KafkaError> {
     let start = Instant::now();
     loop {
-        poll(producer, if producer.in_flight_count() == 0 { Duration::ZERO } else { POLL_INTERVAL });
+        let all_arrived = flush(producer, SETTLE_INTERVAL);
+        poll(producer, Duration::ZERO);
         if let Some(failure) = producer.context().first_failure() {
             return Err(failure);
         }
-        if producer.in_flight_count() == 0 {
+        if all_arrived {
             return Ok(());
         }
         if start.elapsed() >= timeout {
             return Err(KafkaError::TimedOut { operation, waited: timeout });
         }
     }
+}
+
+/// Has everything sent at once, and waits until it has arrived or failed; false if time ran out before.
+///
+/// The wrapper's own flush gives the client no time to do so: it asks for nothing but a look, and sleeps between two. Batches then
+/// wait for `linger.ms`, 2 of the 3 ms that a commit took.
+#[allow(unsafe_code)]
+fn flush(producer: &Producer, timeout: Duration) -> bool {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the handle is alive as long as the producer that it was borrowed from; flushing is allowed from any thread.
+    let answer = unsafe { rd_kafka_flush(producer.client().native_ptr(), timeout_ms) };
+    answer == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
 }
