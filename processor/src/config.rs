@@ -25,8 +25,10 @@ pub struct ProcessorSettings {
     pub commit_interval: Span,
     /// Records that one transaction takes at most.
     pub batch_max: usize,
-    /// How often the state is written; also the most input that a restart has to read again.
+    /// How often a snapshot round begins; a restart reads the input since the last complete one again.
     pub snapshot_every: Span,
+    /// Bytes of state that a second writes at most, in KiB, so that commits do not wait for it; a round takes as long as that takes.
+    pub snapshot_kib_per_second: u32,
     /// How long the broker lets a transaction stand open; less than the session time-out.
     pub transaction_timeout: Span,
     /// Records prefetched for all partitions together, in KiB.
@@ -44,6 +46,7 @@ impl Default for ProcessorSettings {
             commit_interval: Span::from_millis(100),
             batch_max: 20_000,
             snapshot_every: Span::from_millis(10_000),
+            snapshot_kib_per_second: 16_384,
             transaction_timeout: Span::from_millis(30_000),
             prefetch_kib: 65_536,
             start: Start::Earliest,
@@ -68,6 +71,9 @@ impl ProcessorSettings {
         }
         if self.prefetch_kib == 0 {
             return wrong("prefetch_kib", "is 0: nothing could be fetched; write at least 1");
+        }
+        if self.snapshot_kib_per_second == 0 {
+            return wrong("snapshot_kib_per_second", "is 0: no state would ever be written; write at least 1");
         }
         if self.commit_interval == zero || self.snapshot_every == zero {
             return wrong("commit_interval and processor.snapshot_every", "must be longer than 0");
@@ -115,6 +121,10 @@ impl ProcessorConfig {
 
     pub(crate) fn commit_interval(&self) -> Duration {
         millis(self.settings.commit_interval)
+    }
+
+    pub(crate) fn snapshot_bytes_per_second(&self) -> u64 {
+        u64::from(self.settings.snapshot_kib_per_second) * 1_024
     }
 
     pub(crate) fn snapshot_every(&self) -> Duration {

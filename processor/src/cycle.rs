@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidewatch_processor_core::state::StateChange;
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{Late, Ledger};
@@ -13,12 +14,13 @@ use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, 
 
 use crate::decode::{Decoded, EventDecoder, Taken};
 use crate::ledger::Account;
-use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
+use crate::restore::{Beginning, IdleAdvance, ledger_key, state_key};
+use crate::rounds::{Pace, Rounds};
 use crate::standing::Standing;
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
 
-/// Decisions of the clock that the metadata of an offset may name; a snapshot is written before there are more.
-const IDLE_ADVANCES_MAX: usize = 64;
+/// State that one of the last transactions writes, in bytes.
+const LAST_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 
 /// A partition in which no event was scored for the time-out. It is silent once all that it held then is read, and still none was:
 /// what is written meanwhile, and is no event, does not put that off.
@@ -38,10 +40,7 @@ pub(crate) struct Input {
     next: i64,
     /// Effects of earlier offsets are committed already.
     write_from: i64,
-    /// The next offset when the last snapshot was written; where it all began, before the first one.
-    snapshot: i64,
-    is_snapshot: bool,
-    snapshot_at: Instant,
+    rounds: Rounds,
     partitions: i32,
     touched: bool,
     /// When the last event came that was scored: what else comes closes no window.
@@ -51,9 +50,7 @@ pub(crate) struct Input {
     /// The watermark when it was last looked at, and since when it has not moved.
     watermark_seen: Option<i64>,
     moved_at: Instant,
-    /// What the clock decided since the last snapshot.
-    idle: Vec<IdleAdvance>,
-    /// How many of them a replay has still to repeat.
+    /// How many of the clock's decisions a replay has still to repeat.
     to_repeat: usize,
     /// What became of its records.
     account: Account,
@@ -66,9 +63,6 @@ impl Input {
             engine,
             next: begin.read_from,
             write_from: begin.write_from,
-            snapshot: begin.read_from,
-            is_snapshot: begin.is_snapshot,
-            snapshot_at: Instant::now(),
             partitions,
             touched: false,
             heard_at: Instant::now(),
@@ -76,7 +70,7 @@ impl Input {
             watermark_seen: None,
             moved_at: Instant::now(),
             to_repeat: begin.idle.len(),
-            idle: begin.idle,
+            rounds: Rounds::new(begin),
             account,
         };
         input.repeat_idle();
@@ -85,8 +79,10 @@ impl Input {
 
     /// Repeats what the clock decided before the next offset was read; what followed is committed already.
     fn repeat_idle(&mut self) {
-        let first = self.idle.len() - self.to_repeat;
-        for advance in self.idle[first..].iter().take_while(|advance| advance.offset <= self.next) {
+        let decided = self.rounds.idle();
+        for advance in
+            decided[decided.len() - self.to_repeat..].iter().take_while(|advance| advance.offset <= self.next)
+        {
             let mut committed = Effects::default();
             self.engine.advance(advance.time, &mut committed);
             while self.engine.has_more() {
@@ -107,11 +103,7 @@ impl Input {
     /// Lets event time go on, and takes note of it.
     fn advance(&mut self, time: i64, effects: &mut Effects) {
         self.engine.advance(time, effects);
-        let advance = IdleAdvance { offset: self.next, time };
-        match self.idle.last_mut() {
-            Some(last) if last.offset == advance.offset => *last = advance,
-            _ => self.idle.push(advance),
-        }
+        self.rounds.note_idle(IdleAdvance { offset: self.next, time });
         self.touched = true;
     }
 
@@ -152,10 +144,12 @@ pub(crate) struct Cycle<'a> {
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
     pub(crate) progress: &'a Progress,
     in_transaction: bool,
+    pace: Pace,
     /// When the batch at hand was read.
     read_at: Instant,
     decoded: Decoded,
     effects: Effects,
+    changes: Vec<StateChange>,
 }
 
 impl<'a> Cycle<'a> {
@@ -172,15 +166,18 @@ impl<'a> Cycle<'a> {
             inputs: HashMap::new(),
             progress,
             in_transaction: false,
+            pace: Pace::new(config.snapshot_bytes_per_second(), config.commit_interval()),
             read_at: Instant::now(),
             decoded: Decoded::default(),
             effects: Effects::default(),
+            changes: Vec::new(),
         }
     }
 
     /// Reads for one commit interval or until the batch is full, processes, and commits. False when nothing arrived.
     ///
-    /// `last` asks for a snapshot of everything, so that the next start has nothing to read again.
+    /// `last` reads nothing and writes the state of everything, so that the next start has nothing to read again: a large portion of it,
+    /// and false when there is no more.
     pub(crate) fn run_once(&mut self, reader: &mut GroupReader, last: bool) -> Result<bool, ProcessorError> {
         let started = Instant::now();
         let deadline = started + self.config.commit_interval();
@@ -195,7 +192,7 @@ impl<'a> Cycle<'a> {
             }
         }
         self.advance_idle(reader)?;
-        self.write_snapshots(last)?;
+        let has_more_state = self.write_snapshots(last)?;
         if !self.in_transaction {
             return Ok(taken > 0);
         }
@@ -203,7 +200,7 @@ impl<'a> Cycle<'a> {
         let counts = self.commit(reader)?;
         metrics::cycle_committed(&counts, processed - started, processed.elapsed());
         self.progress.add_committed(&counts);
-        Ok(true)
+        Ok(!last || has_more_state)
     }
 
     /// Gives up what the cycle has written. The inputs have gone ahead of what is committed: they must be restored.
@@ -456,43 +453,59 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    /// Writes the state of each partition whose turn it is, as of its next offset.
-    fn write_snapshots(&mut self, all: bool) -> Result<(), ProcessorError> {
-        let every = self.config.snapshot_every();
+    /// Writes on at the snapshot round that is open, or begins the next that is due: one at a time, so that what waits to be written is of
+    /// one partition. As much as the pace allows, or a large portion if these are the last. True if a round stays open.
+    fn write_snapshots(&mut self, last: bool) -> Result<bool, ProcessorError> {
         let mut inputs = std::mem::take(&mut self.inputs);
-        for ((_, partition), input) in &mut inputs {
-            let due = all || input.snapshot_at.elapsed() >= every;
-            let has_news = input.next > input.snapshot || !input.idle.is_empty();
-            // While earlier offsets are read again, the state topic is ahead of the engine.
-            let due = due || input.idle.len() >= IDLE_ADVANCES_MAX;
-            if !due || !has_news || input.is_replaying() {
-                continue;
-            }
-            self.begin()?;
-            for (entity, state) in input.engine.snapshot(input.next) {
-                let group = &self.config.settings.group_id;
-                let key = state_key(group, &self.streams[input.stream].config.name, entity.as_deref());
-                self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
-            }
-            input.idle.clear();
-            input.snapshot = input.next;
-            input.is_snapshot = true;
-            input.snapshot_at = Instant::now();
-            input.touched = true;
-        }
+        let is_open = self.write_rounds(&mut inputs, last);
         self.inputs = inputs;
-        Ok(())
+        is_open
+    }
+
+    fn write_rounds(
+        &mut self,
+        inputs: &mut HashMap<(Arc<str>, i32), Input>,
+        last: bool,
+    ) -> Result<bool, ProcessorError> {
+        let mut bytes_left = if last { LAST_SNAPSHOT_BYTES } else { self.pace.take() };
+        let mut is_open = inputs.values().any(|input| input.engine.open_round_offset().is_some());
+        for ((topic, partition), input) in inputs {
+            let is_urgent = input.rounds.is_urgent();
+            loop {
+                if input.engine.open_round_offset().is_none() {
+                    let is_due = is_urgent || !is_open && (last || input.rounds.is_due(self.config.snapshot_every()));
+                    if !is_due || !input.rounds.has_news(input.next) || input.is_replaying() {
+                        break;
+                    }
+                    input.engine.open_round(input.next);
+                    input.rounds.begin();
+                    is_open = true;
+                }
+                self.begin()?;
+                let offset = input.engine.open_round_offset();
+                let bytes = if is_urgent { usize::MAX } else { bytes_left };
+                let is_complete = input.engine.write_round(bytes, &mut self.changes);
+                let name = &self.streams[input.stream].config.name;
+                for (place, state) in self.changes.drain(..) {
+                    bytes_left = bytes_left.saturating_sub(state.as_ref().map_or(0, |state| state.payload.len()));
+                    let key = state_key(&self.config.settings.group_id, name, &place);
+                    self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
+                }
+                let Some(offset) = offset.filter(|_| is_complete) else { break };
+                metrics::snapshot_complete(topic, *partition, offset, input.rounds.complete(offset));
+                input.touched = true;
+                is_open = false;
+            }
+        }
+        Ok(is_open)
     }
 
     /// Commits with the ledger of each input that was touched; gives what the transaction adds to them all.
     fn commit(&mut self, reader: &GroupReader) -> Result<Counts, ProcessorError> {
         let ledgers = self.write_ledgers()?;
         let touched = || self.inputs.iter().filter(|(_, input)| input.touched);
-        let note = |input: &Input| {
-            let Input { snapshot: read_from, is_snapshot, partitions, ref idle, .. } = *input;
-            CommitNote { read_from, is_snapshot, partitions, idle: idle.clone() }.to_metadata()
-        };
-        let notes: Vec<String> = touched().map(|(_, input)| note(input)).collect();
+        let notes: Vec<String> =
+            touched().map(|(_, input)| input.rounds.note(input.partitions).to_metadata()).collect();
         let offsets: Vec<OffsetCommit<'_>> = touched()
             .zip(&notes)
             .map(|(((topic, partition), input), metadata)| OffsetCommit {
@@ -521,8 +534,7 @@ impl<'a> Cycle<'a> {
         let mut ledgers = Vec::new();
         for input in self.inputs.values().filter(|input| input.touched) {
             let ledger = input.account.record(input.next);
-            let key = state_key(&ledger.group, &ledger.stream, Some(&ledger.partition.to_string()));
-            self.outputs.ledger(key.as_bytes(), &ledger)?;
+            self.outputs.ledger(ledger_key(&ledger).as_bytes(), &ledger)?;
             ledgers.push(ledger);
         }
         Ok(ledgers)

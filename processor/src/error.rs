@@ -24,21 +24,6 @@ pub enum ProcessorError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Committed offsets and state do not belong together.
-    #[error(
-        "input `{topic}` partition {partition}: the committed offset names the snapshot at {committed}, the state topic holds {found}; \
-         the group's offsets or the state topic were changed by hand: set `processor.group_id` to a new name to start anew"
-    )]
-    OffsetsAndState {
-        /// The input topic.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// The snapshot's offset that the commit names.
-        committed: String,
-        /// The snapshot's offset that the state topic holds.
-        found: String,
-    },
     /// A record of the ledger topic cannot be read.
     #[error("ledger topic `{topic}` partition {partition} offset {offset} holds no ledger record: {problem}")]
     LedgerRecord {

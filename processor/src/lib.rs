@@ -14,6 +14,7 @@ mod ledger;
 pub mod metrics;
 pub mod progress;
 mod restore;
+mod rounds;
 pub mod standing;
 mod worker;
 

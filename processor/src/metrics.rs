@@ -22,6 +22,7 @@ const ENTITIES: &str = "tidewatch_processor_entities";
 const RESIDUE: &str = "tidewatch_processor_ledger_residue";
 const PROCESS_SECONDS: &str = "tidewatch_processor_cycle_process_seconds";
 const COMMIT_SECONDS: &str = "tidewatch_processor_cycle_commit_seconds";
+const SNAPSHOT_SECONDS: &str = "tidewatch_processor_snapshot_seconds";
 const RESTORE_SECONDS: &str = "tidewatch_processor_restore_seconds";
 
 /// Tells the recorder what each metric means. Call once, after the recorder is installed.
@@ -61,6 +62,7 @@ pub fn describe() {
     );
     describe_histogram!(PROCESS_SECONDS, Unit::Seconds, "Time that a cycle reads, decodes and processes");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time that a cycle's commit takes");
+    describe_histogram!(SNAPSHOT_SECONDS, Unit::Seconds, "Time from the beginning of a snapshot round to its end");
     describe_histogram!(
         RESTORE_SECONDS,
         Unit::Seconds,
@@ -111,6 +113,12 @@ pub(crate) fn cycle_aborted(error: &dyn std::error::Error) {
 pub(crate) fn state_read(topic: &str, records: usize, partitions: usize, took: Duration) {
     histogram!(RESTORE_SECONDS).record(took.as_secs_f64());
     tracing::info!(topic, records, partitions, took_ms = took.as_millis(), "topic read back");
+}
+
+/// A partition's snapshot round is written.
+pub(crate) fn snapshot_complete(topic: &str, partition: i32, input_offset: i64, took: Duration) {
+    histogram!(SNAPSHOT_SECONDS).record(took.as_secs_f64());
+    tracing::debug!(topic, partition, input_offset, took_ms = took.as_millis(), "snapshot round complete");
 }
 
 pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {

@@ -25,6 +25,9 @@ const BACKOFF: Duration = Duration::from_millis(200);
 /// How often lag and other standing figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long the state is written at the end.
+const LAST_SNAPSHOTS_MAX: Duration = Duration::from_secs(5);
+
 /// The client's own bound of a batch: a topic that takes less must not be sent as much.
 const BATCH_BYTES_USUAL: usize = 1_000_000;
 
@@ -160,7 +163,9 @@ impl<'a> Worker<'a> {
                 break;
             }
         }
-        self.cycle.run_once(&mut self.reader, true)?;
+        // All of a large state may take longer than anybody waits for an end: what is not written is read again.
+        let write_until = Instant::now() + LAST_SNAPSHOTS_MAX;
+        while self.cycle.run_once(&mut self.reader, true)? && Instant::now() < write_until {}
         self.look();
         Ok(())
     }

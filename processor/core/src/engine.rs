@@ -172,11 +172,10 @@ impl Engine {
         }
         if let (Some(id), Some((_, memory)), Some(Slot { entity, .. })) =
             (event.id, &config.event_id, known.and_then(|slot| self.slots[slot as usize].as_mut()))
+            && !entity.ids.note(*memory, now, event.event_time, id)
         {
-            if !entity.ids.note(*memory, now, event.event_time, id) {
-                self.counts.duplicate += 1;
-                return Ingested::Duplicate;
-            }
+            self.counts.duplicate += 1;
+            return Ingested::Duplicate;
         }
         let (window_start, window_end) = config.window.last_of(event.event_time);
         let final_until = self.final_until();
