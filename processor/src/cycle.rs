@@ -93,10 +93,10 @@ impl Input {
         }
     }
 
-    /// The event time that a partition has come to by its silence, if that is longer than the time-out and anything is due by then.
+    /// What the watermark has come to by a partition's silence, if that is longer than the time-out and anything is due by then.
     fn idle_time(&self, timeout_ms: i64) -> Option<i64> {
         let silence_ms = i64::try_from(self.heard_at.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let time = self.engine.watermark().event_time_max()?.saturating_add(silence_ms);
+        let time = self.engine.watermark().after_silence(silence_ms)?;
         (silence_ms >= timeout_ms && !self.is_replaying() && self.engine.is_due(time)).then_some(time)
     }
 
@@ -287,7 +287,7 @@ impl<'a> Cycle<'a> {
                         timestamp_ms: message.timestamp_as_written_ms(),
                         key: message.key(),
                         value: message.value(),
-                        value_omitted_bytes: None,
+                        omitted_bytes: None,
                         headers: &headers,
                         reason: rejected.reason.as_str(),
                         error: &rejected.error,
@@ -325,7 +325,7 @@ impl<'a> Cycle<'a> {
                     value: message.value().map(<[u8]>::to_vec),
                     would_change_alert: missed.would_change_alert,
                 };
-                self.outputs.late(&late)?;
+                self.outputs.late(late)?;
             }
         }
         if !self.effects.is_empty() {

@@ -114,14 +114,16 @@ impl<'a> Worker<'a> {
         let admin = Admin::connect(&config.kafka)?;
         let partitions = check_topics(config, &admin)?;
         let letter_bytes_max = admin.batch_bytes_max(&config.topics.dead_letters)?;
+        let late_bytes_max = admin.batch_bytes_max(&config.topics.late)?;
+        let batch_bytes_max = letter_bytes_max.into_iter().chain(late_bytes_max).min();
         let options = TransactionOptions {
             transaction_timeout: crate::config::millis(config.settings.transaction_timeout),
-            batch_bytes_max: letter_bytes_max.filter(|&bytes| bytes < BATCH_BYTES_USUAL),
+            batch_bytes_max: batch_bytes_max.filter(|&bytes| bytes < BATCH_BYTES_USUAL),
             ..TransactionOptions::default()
         };
         let writer = TransactionalWriter::new(&config.kafka, &config.transactional_id(), options)?;
         let outputs = TransactionalTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
-            .with_letter_bytes_max(letter_bytes_max);
+            .with_bytes_max(letter_bytes_max, late_bytes_max);
         let names: Vec<&str> = streams.iter().map(|stream| stream.config.topic.as_str()).collect();
         let options = GroupOptions {
             read_committed: true,

@@ -95,7 +95,7 @@ impl Fixture {
             }
         }
         writer.forecast(&forecast(), intended_ms).unwrap();
-        writer.late(&late()).unwrap();
+        writer.late(late()).unwrap();
         send_dead_letter(writer);
         writer.state(2, b"service-calls/2", Some(&state())).unwrap();
         writer.state(2, b"service-calls/2", None).unwrap();
@@ -471,7 +471,7 @@ fn send_dead_letter(writer: &mut TransactionalTopics) {
         timestamp_ms,
         key: key.as_deref(),
         value: value.as_deref(),
-        value_omitted_bytes: None,
+        omitted_bytes: None,
         headers: &headers,
         reason: &reason,
         error: &error,

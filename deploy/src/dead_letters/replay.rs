@@ -87,7 +87,7 @@ impl Choice<'_> {
             tally.failed_again += 1;
             return Ok(None);
         }
-        if letter.value_omitted_bytes.is_some() {
+        if letter.omitted_bytes.is_some() {
             tally.omitted += 1;
             return Ok(None);
         }

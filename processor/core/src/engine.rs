@@ -208,7 +208,7 @@ impl Engine {
         Ingested::Late(LateEvent { window_start, window_end, late_by_ms, would_change_alert })
     }
 
-    /// Lets event time go on to `time` without an event, if it is not there yet, and appends what follows to `effects`, or some of it:
+    /// Lets the watermark go on to `time` without an event, if it is not there yet, and appends what follows to `effects`, or some of it:
     /// see [`go_on`](Self::go_on).
     ///
     /// For a partition that has fallen silent: the caller decides by a clock, and has to remember the decision and its offset.

@@ -163,9 +163,8 @@ fn run(engine: &mut Engine, first_offset: i64, events: &[Given]) -> (Effects, Ve
         .iter()
         .zip(first_offset..)
         .map(|(e, offset)| {
-            let event_time_max = engine.watermark().event_time_max();
-            if let (Some(silence_ms), Some(event_time_max)) = (e.silence_ms, event_time_max) {
-                engine.advance(event_time_max + silence_ms, &mut effects);
+            if let Some(time) = e.silence_ms.and_then(|silence_ms| engine.watermark().after_silence(silence_ms)) {
+                engine.advance(time, &mut effects);
                 assert!(!engine.has_more(), "so few windows are told at once");
             }
             let event = Event { offset, event_time: e.event_time, entity: &e.entity, values: &[e.value], id: e.id };
@@ -205,7 +204,8 @@ fn reference(events: &[Given], settings: &StreamSettings) -> (ReferenceWindows, 
     let (mut final_until, mut event_time_max) = (i64::MIN, None);
     for event in events {
         if let (Some(silence_ms), Some(event_time_max)) = (event.silence_ms, event_time_max) {
-            final_until = final_until.max(event_time_max + silence_ms - settings.lateness.as_millis());
+            let behind = settings.disorder.as_millis() + settings.lateness.as_millis();
+            final_until = final_until.max(event_time_max + silence_ms - behind);
         }
         let spans = match settings.window {
             WindowSettings::Tumbling(size) => fixed_windows(event.event_time, size, size),
