@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tidewatch_schemas::record::{Correction, State};
+use tidewatch_schemas::record::Correction;
 
 use super::*;
 use crate::config::{
     Aggregate, ForecastSettings, Format, MeasureSettings, Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
 };
 use crate::detect::DetectorKind;
-use crate::state::StateKey;
 
+mod restarts;
 mod scenes;
 
 const SECOND: i64 = 1_000;
@@ -352,100 +352,5 @@ proptest! {
             windows.collect::<std::collections::BTreeSet<_>>()
         });
         prop_assert_eq!(a, b);
-    }
-
-    #[test]
-    fn restoring_anywhere_equals_never_having_stopped(
-        events in events(150),
-        steps in prop::collection::vec((0usize..12, prop::sample::select(vec![0usize, 300, 1_000, 5_000, usize::MAX]), prop::bool::weighted(0.2)), 0..40),
-        settings in variants(),
-    ) {
-        let config = StreamSettings { entities_max: 3, ..settings }.validate().unwrap();
-        let mut undisturbed = Engine::new(config.clone(), 0);
-        let (expected, _) = run(&mut undisturbed, 0, &events);
-
-        let mut log = Log::new(config);
-        for (len, bytes, dies) in steps {
-            log.cycle(&events, len, bytes);
-            if dies {
-                log.restart(&events);
-            }
-        }
-        log.cycle(&events, events.len(), usize::MAX);
-        log.restart(&events);
-        prop_assert_eq!(&log.written, &expected);
-        prop_assert_eq!(log.engine.counts(), undisturbed.counts());
-        // And the state is the same, whatever it took to get there.
-        prop_assert_eq!(log.standing(), Log { engine: undisturbed, ..log.clone() }.standing());
-    }
-}
-
-/// What a processor has committed of a partition: its outputs, the state topic, and what the committed offset says.
-#[derive(Clone)]
-struct Log {
-    config: Arc<StreamConfig>,
-    engine: Engine,
-    state: BTreeMap<StateKey, State>,
-    written: Effects,
-    /// The next offset.
-    committed: usize,
-    /// The last complete round.
-    round: Option<i64>,
-}
-
-impl Log {
-    fn new(config: Arc<StreamConfig>) -> Self {
-        let engine = Engine::new(config.clone(), 0);
-        Self { config, engine, state: BTreeMap::new(), written: Effects::default(), committed: 0, round: None }
-    }
-
-    /// One transaction: some events, and a part of a round, of which another is opened where none is open.
-    fn cycle(&mut self, events: &[Given], len: usize, bytes: usize) {
-        let end = (self.committed + len).min(events.len());
-        let (mut effects, _) = run(&mut self.engine, self.committed as i64, &events[self.committed..end]);
-        self.written.metrics.append(&mut effects.metrics);
-        self.written.forecasts.append(&mut effects.forecasts);
-        self.written.alerts.append(&mut effects.alerts);
-        self.committed = end;
-        if self.engine.open_round_offset().is_none() && self.round < Some(end as i64) {
-            self.engine.open_round(end as i64);
-        }
-        let (offset, mut changes) = (self.engine.open_round_offset(), Vec::new());
-        if self.engine.write_round(bytes, &mut changes) {
-            self.round = offset;
-        }
-        for (place, state) in changes {
-            match state {
-                Some(state) => drop(self.state.insert(place, state)),
-                None => drop(self.state.remove(&place)),
-            }
-        }
-    }
-
-    /// Dies between two transactions, and comes back: restores, and takes in again what followed, without writing.
-    fn restart(&mut self, events: &[Given]) {
-        let records = self.state.iter().map(|(place, state)| (place.slot, state.clone()));
-        self.engine = Engine::restore(self.config.clone(), 0, self.round, records).unwrap();
-        let from = self.round.unwrap_or(0);
-        run(&mut self.engine, from, &events[from as usize..self.committed]);
-    }
-
-    /// All that the engine knows.
-    fn standing(&self) -> BTreeMap<Option<Arc<str>>, Vec<u8>> {
-        let mut engine = Engine::restore(self.config.clone(), 0, None, []).unwrap();
-        engine.clone_from(&self.engine);
-        if engine.open_round_offset().is_some() {
-            engine.write_round(usize::MAX, &mut Vec::new());
-        }
-        // Every entity, changed or not.
-        for at in 0..engine.slots.len() as u32 {
-            if engine.slots[at as usize].is_some() {
-                engine.about_to_change(at);
-            }
-        }
-        let all = engine.snapshot(i64::MAX).into_iter();
-        all.filter_map(|(place, state)| Some((place.entity, state?.payload)))
-            .filter(|(_, payload)| !payload.is_empty())
-            .collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Scenes of which the outcome is known: alerts over late events, faults, eviction, bounds, state that does not fit.
 
+use tidewatch_schemas::record::State;
+
 use super::*;
 use crate::state::StateKey;
 
