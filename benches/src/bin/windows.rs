@@ -39,21 +39,54 @@ struct Args {
     check: bool,
 }
 
-/// A kind of window, and the event time that the events of a round are spread over.
+/// A kind of window.
 struct Kind {
     name: &'static str,
     window: serde_json::Value,
-    span_ms: i64,
+    /// The events of a round are spread over one window.
+    size_ms: i64,
+    /// From one window to the next.
+    step_ms: i64,
 }
 
 fn kinds() -> [Kind; 4] {
-    let kind = |name, window, span_ms| Kind { name, window, span_ms };
+    const MINUTE: i64 = 60_000;
+    let kind = |name, window, size_ms, step_ms| Kind { name, window, size_ms, step_ms };
     [
-        kind("tumbling 60 s", json!({ "tumbling": "60s" }), 60_000),
-        kind("hopping 60 s / 1 s", json!({ "hopping": ["60s", "1s"] }), 60_000),
-        kind("hopping 24 h / 1 min", json!({ "hopping": ["24h", "1m"] }), 3_600_000),
-        kind("session 30 s", json!({ "session": "30s" }), 60_000),
+        kind("tumbling 60 s", json!({ "tumbling": "60s" }), MINUTE, MINUTE),
+        kind("hopping 60 s / 1 s", json!({ "hopping": ["60s", "1s"] }), MINUTE, 1_000),
+        kind("hopping 24 h / 1 min", json!({ "hopping": ["24h", "1m"] }), 24 * 60 * MINUTE, MINUTE),
+        kind("session 30 s", json!({ "session": "30s" }), MINUTE, MINUTE),
     ]
+}
+
+impl Kind {
+    /// Whether a round has events enough that every entity's windows are full of panes, of which each closes one.
+    fn is_full(&self, events: u64, entities: u64) -> bool {
+        entities.saturating_mul(self.slides()) <= events
+    }
+
+    /// Panes of a window; a session counts as one.
+    fn slides(&self) -> u64 {
+        (self.size_ms / self.step_ms).unsigned_abs()
+    }
+
+    /// Panes that an entity has when all events of a round are in, on average.
+    fn panes(&self, keys: &[String], events: u64) -> f64 {
+        let mut last = vec![0; keys.len()];
+        let mut panes = keys.len();
+        for at in 0..events {
+            let (last, pane) = (&mut last[pick(at, keys.len() as u64)], self.time(at, events) / self.step_ms);
+            panes += usize::from(*last != pane);
+            *last = pane;
+        }
+        panes as f64 / keys.len() as f64
+    }
+
+    /// The event time of one event of a round.
+    fn time(&self, at: u64, events: u64) -> i64 {
+        (i128::from(at) * i128::from(self.size_ms) / i128::from(events)) as i64
+    }
 }
 
 /// What one round measured.
@@ -85,60 +118,77 @@ fn pick(at: u64, entities: u64) -> usize {
     (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entities) as usize
 }
 
-/// Takes the events in and then closes all windows.
+/// Lets event time go on and says how many windows that closed.
+fn close_until(time: i64, engine: &mut Engine, effects: &mut Effects) -> u64 {
+    let mut windows = 0;
+    engine.advance(time, effects);
+    loop {
+        windows += effects.metrics.len() as u64;
+        effects.clear();
+        if !engine.has_more() {
+            return windows;
+        }
+        engine.go_on(effects);
+    }
+}
+
+/// Takes the events in and then closes windows: full ones, where there are events enough for that (see [`Kind::is_full`]).
 fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
     let entities = keys.len() as u64;
     let before = resident()?;
-    let mut engine = engine(&kind.window, "48h", entities)?;
+    let mut engine = engine(&kind.window, "72h", entities)?;
     let mut effects = Effects::default();
+    let mut offset = 0;
+    let mut take_in_one = |engine: &mut Engine, effects: &mut Effects, event_time, entity: &String, value| {
+        engine.ingest(&Event { offset, event_time, entity, values: &[value], id: None }, effects);
+        offset += 1;
+    };
     // Every entity is there before the clock runs: admission is a cost of entities, not of windows.
-    for (offset, entity) in keys.iter().enumerate() {
-        let event = Event { offset: offset as i64, event_time: 0, entity, values: &[1.0], id: None };
-        engine.ingest(&event, &mut effects);
+    for entity in keys {
+        take_in_one(&mut engine, &mut effects, 0, entity, 1.0);
     }
     let began = Instant::now();
     for at in 0..events {
-        let event = Event {
-            offset: (entities + at) as i64,
-            event_time: (at as i64).saturating_mul(kind.span_ms) / events as i64,
-            entity: &keys[pick(at, entities)],
-            values: &[at as f64],
-            id: None,
-        };
-        engine.ingest(&event, &mut effects);
+        let entity = &keys[pick(at, entities)];
+        take_in_one(&mut engine, &mut effects, kind.time(at, events), entity, at as f64);
     }
     let take_in = began.elapsed();
-    let entity_bytes = (resident()? - before) / entities as f64;
     anyhow::ensure!(effects.is_empty(), "nothing closes while events are taken in");
-    let began = Instant::now();
-    let mut windows = 0;
-    // In steps, as the records of all windows at once would be what is measured, and until as many windows have closed.
+    let mut entity_bytes = (resident()? - before) / entities as f64;
     let mut time = 0;
-    while windows < events && time < 4 * kind.span_ms {
-        time += kind.span_ms / 60;
-        engine.advance(time, &mut effects);
-        loop {
-            windows += effects.metrics.len() as u64;
-            effects.clear();
-            if !engine.has_more() {
-                break;
-            }
-            engine.go_on(&mut effects);
-        }
+    if kind.is_full(events, entities) {
+        time = kind.size_ms - kind.step_ms;
+        close_until(time, &mut engine, &mut effects);
     }
-    let close_ns = began.elapsed().as_nanos() as f64 / windows.max(1) as f64;
-    Ok(Sample { take_in_ns: take_in.as_nanos() as f64 / events as f64, close_ns, entity_bytes })
+    let (mut windows, mut took) = (0, Duration::ZERO);
+    while windows < events.min(100 * entities) {
+        if time >= kind.size_ms {
+            // Windows stay full.
+            keys.iter().for_each(|entity| take_in_one(&mut engine, &mut effects, time, entity, time as f64));
+        }
+        time += kind.step_ms;
+        let began = Instant::now();
+        let closed = close_until(time, &mut engine, &mut effects);
+        took += began.elapsed();
+        if windows == 0 && closed > 0 {
+            // With what closing keeps from one window to the next.
+            entity_bytes = entity_bytes.max((resident()? - before) / entities as f64);
+        }
+        windows += closed;
+    }
+    Ok(Sample {
+        take_in_ns: take_in.as_nanos() as f64 / events as f64,
+        close_ns: took.as_nanos() as f64 / windows as f64,
+        entity_bytes,
+    })
 }
 
 /// Nanoseconds to take an event in at windows of 600 s with this slide; so many events a second of each entity.
-fn take_in_at_slide(slide: &str, per_second: u64, keys: &[String], events: u64) -> anyhow::Result<f64> {
-    let window = json!({ "hopping": ["600s", slide] });
-    let kind = Kind { name: "", window, span_ms: (events / keys.len() as u64 * 1_000 / per_second) as i64 };
-    Ok(round(&kind, keys, events)?.take_in_ns)
-}
+@TAKEIN@
 
-/// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane; taking them in is not counted.
-fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<f64> {
+/// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane and, where asked for, another one
+/// in a pane of the past, each time an other one; taking them in is not counted.
+fn close_at_length(panes: i64, is_disordered: bool, keys: &[String], windows: u64) -> anyhow::Result<f64> {
     let window = json!({ "hopping": [format!("{panes}s"), "1s"] });
     let mut engine = engine(&window, "0s", keys.len() as u64)?;
     let mut effects = Effects::default();
@@ -155,6 +205,12 @@ fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<
             let event = Event { offset, event_time: at * 1_000, entity, values: &[at as f64], id: None };
             engine.ingest(&event, &mut effects);
             offset += 1;
+            let ago = (at * 7_919) % panes;
+            if is_disordered && at >= panes {
+                let event = Event { event_time: (at - ago) * 1_000, offset, ..event };
+                engine.ingest(&event, &mut effects);
+                offset += 1;
+            }
         }
         at += 1;
     }
