@@ -1,8 +1,10 @@
 //! What windows cost, by kind and number of entities: `cargo run --release -p tidewatch-benches --bin windows`.
 //!
 //! One thread, nothing but the engine: one measure with the aggregate `mean` and no detector. Taking events in and closing windows
-//! are timed apart: the disorder is longer than the events last, so that nothing closes until event time is told to go on. Times are
-//! medians of alternating rounds; memory is what Linux counts for the process (`/proc`), so the instrument runs there alone.
+//! are timed apart: the disorder is longer than the events last, so that nothing closes until event time is told to go on. The windows
+//! that close are full ones, with a pane a slide, where a round has events enough for that; the table tells how many panes an entity
+//! has when the events are in. Times are medians of alternating rounds; memory is what Linux counts for the process (`/proc`) when the
+//! events are in and the first of those windows have closed, so the instrument runs there alone.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -132,29 +134,40 @@ fn close_until(time: i64, engine: &mut Engine, effects: &mut Effects) -> u64 {
     }
 }
 
+/// An engine that has taken the events of a round in, and how long that took.
+fn take_in(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<(Engine, Duration)> {
+    let entities = keys.len() as u64;
+    let mut engine = engine(&kind.window, "72h", entities)?;
+    let mut effects = Effects::default();
+    // Every entity is there before the clock runs: admission is a cost of entities, not of windows.
+    for (offset, entity) in keys.iter().enumerate() {
+        let event = Event { offset: offset as i64, event_time: 0, entity, values: &[1.0], id: None };
+        engine.ingest(&event, &mut effects);
+    }
+    let began = Instant::now();
+    for at in 0..events {
+        let event = Event {
+            offset: (entities + at) as i64,
+            event_time: kind.time(at, events),
+            entity: &keys[pick(at, entities)],
+            values: &[at as f64],
+            id: None,
+        };
+        engine.ingest(&event, &mut effects);
+    }
+    let took = began.elapsed();
+    anyhow::ensure!(effects.is_empty(), "nothing closes while events are taken in");
+    Ok((engine, took))
+}
+
 /// Takes the events in and then closes windows: full ones, where there are events enough for that (see [`Kind::is_full`]).
 fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
     let entities = keys.len() as u64;
     let before = resident()?;
-    let mut engine = engine(&kind.window, "72h", entities)?;
-    let mut effects = Effects::default();
-    let mut offset = 0;
-    let mut take_in_one = |engine: &mut Engine, effects: &mut Effects, event_time, entity: &String, value| {
-        engine.ingest(&Event { offset, event_time, entity, values: &[value], id: None }, effects);
-        offset += 1;
-    };
-    // Every entity is there before the clock runs: admission is a cost of entities, not of windows.
-    for entity in keys {
-        take_in_one(&mut engine, &mut effects, 0, entity, 1.0);
-    }
-    let began = Instant::now();
-    for at in 0..events {
-        let entity = &keys[pick(at, entities)];
-        take_in_one(&mut engine, &mut effects, kind.time(at, events), entity, at as f64);
-    }
-    let take_in = began.elapsed();
-    anyhow::ensure!(effects.is_empty(), "nothing closes while events are taken in");
+    let (mut engine, take_in) = take_in(kind, keys, events)?;
     let mut entity_bytes = (resident()? - before) / entities as f64;
+    let mut effects = Effects::default();
+    let mut offset = (entities + events) as i64;
     let mut time = 0;
     if kind.is_full(events, entities) {
         time = kind.size_ms - kind.step_ms;
@@ -164,13 +177,17 @@ fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
     while windows < events.min(100 * entities) {
         if time >= kind.size_ms {
             // Windows stay full.
-            keys.iter().for_each(|entity| take_in_one(&mut engine, &mut effects, time, entity, time as f64));
+            for entity in keys {
+                let event = Event { offset, event_time: time, entity, values: &[time as f64], id: None };
+                engine.ingest(&event, &mut effects);
+                offset += 1;
+            }
         }
         time += kind.step_ms;
         let began = Instant::now();
         let closed = close_until(time, &mut engine, &mut effects);
         took += began.elapsed();
-        if windows == 0 && closed > 0 {
+        if windows == 0 {
             // With what closing keeps from one window to the next.
             entity_bytes = entity_bytes.max((resident()? - before) / entities as f64);
         }
@@ -184,7 +201,12 @@ fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
 }
 
 /// Nanoseconds to take an event in at windows of 600 s with this slide; so many events a second of each entity.
-@TAKEIN@
+fn take_in_at_slide(slide: &str, per_second: u64, keys: &[String], events: u64) -> anyhow::Result<f64> {
+    let window = json!({ "hopping": ["600s", slide] });
+    let size_ms = (events / keys.len() as u64 * 1_000 / per_second) as i64;
+    let (_, took) = take_in(&Kind { name: "", window, size_ms, step_ms: size_ms }, keys, events)?;
+    Ok(took.as_nanos() as f64 / events as f64)
+}
 
 /// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane and, where asked for, another one
 /// in a pane of the past, each time an other one; taking them in is not counted.
@@ -272,8 +294,10 @@ fn main() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("a debug build: its figures are worth nothing");
     }
-    let mut table =
-        format!("{:24}{:>12}{:>12}{:>14}{:>14}\n", "", "entities", "ns / event", "ns / window", "B / entity");
+    let mut table = format!(
+        "{:24}{:>12}{:>10}{:>12}{:>14}{:>14}\n",
+        "", "entities", "panes", "ns / event", "ns / window", "B / entity"
+    );
     let mut figures = Vec::new();
     for &entities in &args.entities {
         anyhow::ensure!(entities > 0, "--entities is above 0");
@@ -286,8 +310,9 @@ fn main() -> anyhow::Result<()> {
             let (take_in, close) = (of(|s| s.take_in_ns), of(|s| s.close_ns));
             let [events, number, of] = [args.events, number as u64, entities].map(|number| number.to_string());
             let bytes = alone(&["--events", &events, "--bytes-of", &number, &of])?;
-            writeln!(table, "{:24}{entities:>12}{take_in:>12.0}{close:>14.0}{bytes:>14.0}", kind.name)?;
-            figures.push(json!({ "window": kind.name, "entities": entities, "ns_per_event": take_in,
+            let panes = kind.panes(&keys, args.events);
+            writeln!(table, "{:24}{entities:>12}{panes:>10.1}{take_in:>12.0}{close:>14.0}{bytes:>14.0}", kind.name)?;
+            figures.push(json!({ "window": kind.name, "entities": entities, "panes": panes, "ns_per_event": take_in,
                 "ns_per_window": close, "bytes_per_entity": bytes }));
         }
     }
@@ -303,13 +328,14 @@ fn main() -> anyhow::Result<()> {
     };
     let (take_in, sparse) = (take_in_ratio(10)?, take_in_ratio(1)?);
     // Few entities: what is asked is how many steps a window takes, not whether all panes fit into the processor's cache.
-    let close = ratio(&|| close_at_length(10, &keys[..4], args.events / 20), &|| {
-        close_at_length(1_440, &keys[..4], args.events / 20)
-    })?;
+    let close_at = |panes, is_disordered| close_at_length(panes, is_disordered, &keys[..4], args.events / 20);
+    let close = ratio(&|| close_at(10, false), &|| close_at(1_440, false))?;
+    let disordered = ratio(&|| close_at(1_440, false), &|| close_at(1_440, true))?;
     let growth = alone(&["--growth"])?;
     let goals = [
         ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
         ("closing a window, 1,440 panes over 10 panes", close, 1.5),
+        ("closing a window of 1,440 panes, an event in an old pane before each over none", disordered, 2.0),
         ("memory after 10 M distinct entities over that after 5 M, 100,000 kept", growth, 1.05),
     ];
     print!("\n{table}\n");

@@ -231,7 +231,8 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            12 => (0i64..4, prop_oneof![3 => 0i64..3, 1 => 0i64..60], -1e3f64..1e3).prop_map(|(on, ago, value)| Step::Event(on, ago, value)),
+            12 => (0i64..4, prop_oneof![3 => 0i64..3, 1 => 0i64..60], -1e3f64..1e3)
+                .prop_map(|(on, ago, value)| Step::Event(on, ago, value)),
             1 => (20i64..200).prop_map(|on| Step::Event(on, 0, 1.5)),
             4 => (0i64..10).prop_map(Step::Close),
             1 => (0i64..8).prop_map(Step::AskAgain),

@@ -254,11 +254,7 @@ impl Blocks {
 }
 
 /// What the smallest block with all of these panes comes to. Cost: a merge for each of them the first time.
-fn block<'a>(
-    by_second_half: &'a mut VecDeque<Option<Pane>>,
-    panes: Numbered<'a>,
-    within: Range<usize>,
-) -> &'a Pane {
+fn block<'a>(by_second_half: &'a mut VecDeque<Option<Pane>>, panes: Numbered<'a>, within: Range<usize>) -> &'a Pane {
     if within.len() == 1 {
         return &panes.panes[within.start];
     }
