@@ -309,7 +309,8 @@ proptest! {
         let mut engine = Engine::new(settings.validate().unwrap(), 0);
         // A window or several apart: some have one point, some are missing, in some the measure is missing.
         let mut now = 0;
-        let events: Vec<Given> = values.into_iter().map(|(windows, value)| {
+        let values = [(0, 5.0)].into_iter().chain(values);
+        let events: Vec<Given> = values.map(|(windows, value)| {
             now += windows * 5 * SECOND;
             Given { event_time: now, entity: "a/b".into(), value, ..Given::default() }
         }).chain([much_later()]).collect();
