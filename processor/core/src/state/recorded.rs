@@ -135,6 +135,9 @@ fn what_is_written_is_the_last_recorded_format() {
             fs::write(&path, &bytes).unwrap();
         }
         let recorded = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert!(read(&recorded) == records, "{name}: the payloads' layout has changed: that is a new FORMAT_VERSION");
+        assert!(
+            read(&recorded) == records,
+            "{name}: other bytes; a new FORMAT_VERSION if a layout has changed, a new recording if only numbers have"
+        );
     }
 }

@@ -120,10 +120,11 @@ fn ten_thousand_deaths_leave_no_trace() {
     ];
     let mut deaths = 0;
     for (seed, (window, revisions, event_id)) in streams.into_iter().enumerate() {
-        let mut settings = StreamSettings { window, revisions, event_id, entities_max: 4, ..settings(10_000, 5_000) };
+        let mut settings = StreamSettings { window, revisions, event_id, entities_max: 5, ..settings(10_000, 5_000) };
         // A forest is larger than all the rest, and is in the recorded states.
         settings.measures[0].detectors.truncate(2);
-        if matches!(window, WindowSettings::Session(_)) {
+        settings.alert = crate::config::AlertSettings { votes: 1, open_after: 1, ..settings.alert };
+        if window != WindowSettings::Hopping([seconds(10), seconds(5)]) {
             settings.measures[0].forecast = None;
         }
         let config = settings.validate().unwrap();
@@ -160,7 +161,7 @@ impl Dice {
         (self.0 >> 33) as usize % sides
     }
 
-    /// Events of six entities: disorder, some late, some twice, some far out for a while, and pauses.
+    /// Events of six entities, two of them rare: disorder, some late, some twice, some far out for a while, and pauses.
     fn events(&mut self, number: usize) -> Vec<Given> {
         let mut now = 100 * SECOND;
         let event = |at| {
@@ -169,7 +170,7 @@ impl Dice {
             let far = if at / 100 % 9 == 8 { 500.0 } else { 0.0 };
             Given {
                 event_time: now - late_ms,
-                entity: format!("checkout/{}", self.roll(6)),
+                entity: format!("checkout/{}", if self.roll(50) == 0 { 4 + self.roll(2) } else { self.roll(4) }),
                 value: 20.0 + self.roll(100) as f64 / 10.0 + far,
                 id: Some(self.roll(2_000) as u64),
                 silence_ms: (self.roll(300) == 0).then_some(20 * SECOND),
