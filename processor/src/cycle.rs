@@ -7,15 +7,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{Late, Ledger};
-use tidewatch_sink::TransactionalTopics;
+use tidewatch_sink::ResultTopics;
 use tidewatch_sink::transactional::INTENDED_HEADER;
-use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
+use tidewatch_topic_io::{Batch, Committed, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
 use crate::decode::{Decoded, EventDecoder, Taken};
 use crate::ledger::Account;
+use crate::progress::WorkerProgress;
 use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
 use crate::standing::Standing;
-use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
+use crate::{Counts, ProcessorConfig, ProcessorError, metrics};
 
 /// Decisions of the clock that the metadata of an offset may name; a snapshot is written before there are more.
 const IDLE_ADVANCES_MAX: usize = 64;
@@ -132,6 +133,12 @@ impl Input {
         }
     }
 
+    /// Leaves out offsets that are gone for good.
+    pub(crate) fn skip_to(&mut self, offset: i64) {
+        self.next = self.next.max(offset);
+        self.repeat_idle();
+    }
+
     /// Whether earlier offsets are still being read again.
     fn is_replaying(&self) -> bool {
         self.next < self.write_from || self.to_repeat > 0
@@ -144,14 +151,22 @@ pub(crate) struct Stream {
     pub(crate) decoder: EventDecoder,
 }
 
+/// What a commit is to make of the group's offsets and of the ledgers.
+pub(crate) struct Intended {
+    pub(crate) offsets: Vec<((String, i32), Committed)>,
+    ledgers: Vec<Ledger>,
+}
+
 /// What a cycle works on: all of one worker but its consumer.
 pub(crate) struct Cycle<'a> {
     pub(crate) config: &'a ProcessorConfig,
     pub(crate) streams: Vec<Stream>,
-    pub(crate) outputs: TransactionalTopics,
+    pub(crate) outputs: ResultTopics,
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a WorkerProgress,
     in_transaction: bool,
+    /// The commit that was not answered, if the last was not.
+    in_doubt: Option<Intended>,
     /// When the batch at hand was read.
     read_at: Instant,
     decoded: Decoded,
@@ -162,8 +177,8 @@ impl<'a> Cycle<'a> {
     pub(crate) fn new(
         config: &'a ProcessorConfig,
         streams: Vec<Stream>,
-        outputs: TransactionalTopics,
-        progress: &'a Progress,
+        outputs: ResultTopics,
+        progress: &'a WorkerProgress,
     ) -> Self {
         Self {
             config,
@@ -172,6 +187,7 @@ impl<'a> Cycle<'a> {
             inputs: HashMap::new(),
             progress,
             in_transaction: false,
+            in_doubt: None,
             read_at: Instant::now(),
             decoded: Decoded::default(),
             effects: Effects::default(),
@@ -188,6 +204,9 @@ impl<'a> Cycle<'a> {
         while taken < self.config.settings.batch_max && !last {
             let left = deadline.saturating_duration_since(Instant::now());
             let batch = reader.read(self.config.settings.batch_max - taken, left)?;
+            if !batch.is_empty() {
+                self.progress.step();
+            }
             taken += batch.len();
             self.take(&batch)?;
             if Instant::now() >= deadline {
@@ -207,14 +226,24 @@ impl<'a> Cycle<'a> {
     }
 
     /// Gives up what the cycle has written. The inputs have gone ahead of what is committed: they must be restored.
-    pub(crate) fn abort(&mut self) {
-        if self.in_transaction {
-            // The broker aborts it at the time-out, or when the producer comes back, if this does not.
-            if let Err(error) = self.outputs.abort() {
-                tracing::warn!(%error, "abort failed; the next producer's epoch fences the transaction");
-            }
-            self.in_transaction = false;
-        }
+    ///
+    /// An error leaves it to the next producer, whose epoch fences the transaction, or to the broker's time-out.
+    pub(crate) fn abort(&mut self) -> Result<(), KafkaError> {
+        self.inputs.clear();
+        self.in_transaction = false;
+        self.outputs.abort()
+    }
+
+    /// Replaces the producer, which settles what was open; gives the commit that was not answered, if that was why.
+    pub(crate) fn settle(&mut self) -> Result<Option<Intended>, KafkaError> {
+        self.outputs.reopen()?;
+        Ok(self.in_doubt.take())
+    }
+
+    /// The commit happened after all: goes on from there.
+    pub(crate) fn confirm(&mut self, intended: Intended) {
+        let counts = self.conclude(intended);
+        self.progress.add_committed(&counts);
     }
 
     fn take(&mut self, batch: &Batch<'_>) -> Result<(), ProcessorError> {
@@ -260,6 +289,7 @@ impl<'a> Cycle<'a> {
         input.next = offset + 1;
         let taken = self.take_in(message, input, committed_before);
         input.repeat_idle();
+        input.account.forget_if_counted(offset);
         taken
     }
 
@@ -403,12 +433,13 @@ impl<'a> Cycle<'a> {
     /// Takes note of how far event time has come, and whether all is accounted for.
     pub(crate) fn look(&mut self) {
         self.inputs.values_mut().for_each(Input::look);
-        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
+        self.progress.set_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
         let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         for (index, stream) in self.streams.iter().enumerate() {
             let waiting = self.inputs.values().filter(|input| input.stream == index && input.engine.is_due(i64::MAX));
             let oldest = waiting.filter_map(|input| input.engine.watermark().now()).min();
-            metrics::watermark_lag(&stream.config.name, oldest.map_or(0, |oldest| (clock_ms - oldest).max(0)));
+            let lag_ms = oldest.map_or(0, |oldest| (clock_ms - oldest).max(0));
+            self.progress.set_watermark_lag(&stream.config.name, lag_ms);
         }
     }
 
@@ -492,20 +523,24 @@ impl<'a> Cycle<'a> {
             let Input { snapshot: read_from, is_snapshot, partitions, ref idle, .. } = *input;
             CommitNote { read_from, is_snapshot, partitions, idle: idle.clone() }.to_metadata()
         };
-        let notes: Vec<String> = touched().map(|(_, input)| note(input)).collect();
-        let offsets: Vec<OffsetCommit<'_>> = touched()
-            .zip(&notes)
-            .map(|(((topic, partition), input), metadata)| OffsetCommit {
-                topic,
-                partition: *partition,
-                offset: input.next,
-                metadata,
-            })
-            .collect();
-        self.outputs.commit(&offsets, &reader.group_metadata())?;
+        let intended = |((topic, partition), input): (&(Arc<str>, i32), &Input)| {
+            let committed = Committed { offset: input.next, metadata: note(input) };
+            ((topic.as_ref().to_owned(), *partition), committed)
+        };
+        let intended = Intended { offsets: touched().map(intended).collect(), ledgers };
+        let offsets: Vec<OffsetCommit<'_>> = intended.offsets.iter().map(offset_commit).collect();
+        if let Err(error) = self.outputs.commit(&offsets, reader) {
+            self.in_doubt = error.needs_new_writer().then_some(intended);
+            return Err(error.into());
+        }
+        Ok(self.conclude(intended))
+    }
+
+    /// What was meant is committed; gives what it adds to all ledgers.
+    fn conclude(&mut self, intended: Intended) -> Counts {
         self.in_transaction = false;
         let mut counts = Counts::default();
-        for ledger in ledgers {
+        for ledger in intended.ledgers {
             let place = (Arc::from(ledger.topic.as_str()), ledger.partition);
             let Some(input) = self.inputs.get_mut(&place) else { continue };
             if ledger.residue() != input.account.residue() {
@@ -514,7 +549,7 @@ impl<'a> Cycle<'a> {
             counts.add(&input.account.commit(ledger));
             input.touched = false;
         }
-        Ok(counts)
+        counts
     }
 
     fn write_ledgers(&mut self) -> Result<Vec<Ledger>, KafkaError> {
@@ -527,6 +562,11 @@ impl<'a> Cycle<'a> {
         }
         Ok(ledgers)
     }
+}
+
+fn offset_commit((place, committed): &((String, i32), Committed)) -> OffsetCommit<'_> {
+    let ((topic, partition), Committed { offset, metadata }) = (place, committed);
+    OffsetCommit { topic, partition: *partition, offset: *offset, metadata }
 }
 
 /// When the record was meant to be sent: from its header, else its timestamp.
