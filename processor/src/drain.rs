@@ -18,8 +18,9 @@ use crate::supervisor::Orders;
 /// How often the workers' positions are looked at, and the group's offsets asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// Wait of one read of what is left.
+/// Wait of one read of what is left, and of all until the first record or the end.
 const READ_WAIT: Duration = Duration::from_millis(100);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Place = (String, i32);
 
@@ -103,7 +104,11 @@ fn read_by_others(
 fn has_record(config: &ProcessorConfig, place: &Place, from: StartAt, end: i64) -> Result<bool, KafkaError> {
     let mut reader = PartitionReader::new(&config.kafka, true)?;
     reader.assign(&[(&place.0, place.1, from)])?;
+    let start = Instant::now();
     while !reader.is_at_end() {
+        if start.elapsed() >= READ_TIMEOUT {
+            return Err(KafkaError::TimedOut { operation: "reading what is left", waited: READ_TIMEOUT });
+        }
         if let Some(first) = reader.read(1, READ_WAIT)?.iter().next() {
             return Ok(first.offset() < end);
         }

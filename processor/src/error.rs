@@ -29,7 +29,7 @@ pub enum ProcessorError {
     /// Committed offsets and state do not belong together.
     #[error(
         "input `{topic}` partition {partition}: the committed offset names the snapshot at {committed}, the state topic holds {found}; \
-         the group's offsets or the state topic were changed by hand: set `processor.group_id` to a new name to start anew"
+         the group's offsets or the state topic were changed by hand, or the input was deleted and made again: set `processor.group_id` to a new name to start anew"
     )]
     OffsetsAndState {
         /// The input topic.
@@ -56,7 +56,7 @@ pub enum ProcessorError {
     /// Committed offsets and ledger do not belong together.
     #[error(
         "input `{topic}` partition {partition}: the group has committed offset {committed}, ledger topic `{ledger}` holds {found}; the \
-         group's offsets or the ledger topic were changed by hand: set `processor.group_id` to a new name to start anew"
+         group's offsets or the ledger topic were changed by hand, or the input was deleted and made again: set `processor.group_id` to a new name to start anew"
     )]
     OffsetsAndLedger {
         /// The input topic.
@@ -83,6 +83,20 @@ pub enum ProcessorError {
         /// The first offset that is missing.
         from: i64,
         /// The last.
+        to: i64,
+    },
+    /// As [`InputLost`](Self::InputLost), and gone on behind.
+    #[error(
+        "input `{topic}` partition {partition}: going on at offset {to}, all from {from} on was removed by retention"
+    )]
+    InputSkipped {
+        /// The input topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The first offset that is missing.
+        from: i64,
+        /// The first that is there.
         to: i64,
     },
     /// An input ends before where the group has come to.
@@ -196,6 +210,8 @@ impl ProcessorError {
             Self::Kafka(KafkaError::RecordTooLarge { .. }) => Recovery::End,
             // A broker that has been there may come back.
             Self::Kafka(KafkaError::Unreachable { .. }) | Self::Stalled { .. } => Recovery::Rebuild,
+            // The client does not read on in a partition, nor seek, once it has asked for an offset that is not there.
+            Self::InputSkipped { .. } => Recovery::Rebuild,
             Self::Kafka(error) => match error.disposition() {
                 Disposition::Retry | Disposition::AbortCycle => Recovery::Abort,
                 Disposition::DeadLetter | Disposition::Fatal => Recovery::End,

@@ -12,8 +12,8 @@
 //! |---|---|---|
 //! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it, seek to the committed offsets, restore the engines; the group does not notice |
 //! | the commit was not answered in time | unknown | *settle*: replace the producer. Its new epoch fences what is still on its way, and the coordinator ends the transaction one way or the other before it answers. If the committed offsets, with their metadata, are those that were meant, it happened, and the worker goes on as if it had been answered; else as after an abort |
-//! | fenced: the broker gave the transaction up at its time-out, or another process uses the id | not committed | *settle*, as above; the third time within a `transaction_timeout` is another process, and ends the processor |
-//! | a fatal error of a client, no connection, no progress | unknown | *rebuild*: make all clients anew, join the group again, restore |
+//! | fenced: the broker gave the transaction up at its time-out, or another process uses the id | not committed | *settle*, as above; the third time within two `transaction_timeout`s is another process, and ends the processor |
+//! | a fatal error of a client, no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
 //! | anything else: settings, rights, state or ledger that do not fit, lost input | as it is | *end* with the error |
 //!
 //! Whatever fails ten times in a row without a transaction in between ends the processor.
@@ -44,7 +44,7 @@ use crate::{ProcessorConfig, ProcessorError, metrics};
 const FAILURES_MAX: u32 = 10;
 /// Pause after a failed cycle, times the failures in a row before it.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// Times that a producer may be fenced within a transaction's time-out: the broker gives no two transactions up in that time.
+/// Times that a producer may be fenced within two time-outs of a transaction: the broker gives no three transactions up in that time.
 const FENCED_MAX: usize = 3;
 /// How often lag and other standing figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -130,7 +130,7 @@ impl Failures {
         }) = &error
         {
             self.fenced.push_back(Instant::now());
-            self.fenced.retain(|at| at.elapsed() < self.transaction_timeout);
+            self.fenced.retain(|at| at.elapsed() < self.transaction_timeout * 2);
             if self.fenced.len() >= FENCED_MAX {
                 let (transactional_id, reason) = (transactional_id.clone(), reason.clone());
                 return Err(ProcessorError::Fenced { transactional_id, reason });
@@ -227,10 +227,8 @@ impl<'a> Worker<'a> {
     /// Gets over a failed cycle, or gives the error back: what needs new clients, or cannot be got over.
     fn recover(&mut self, error: ProcessorError, failures: &mut Failures) -> Result<(), ProcessorError> {
         let progress = self.cycle.progress;
-        let recovery = match self.lost_input(&error)? {
-            true => Recovery::Abort,
-            false => error.recovery(),
-        };
+        self.check_lost_input(&error)?;
+        let recovery = error.recovery();
         if self.orders.is_stopping() || !matches!(recovery, Recovery::Abort | Recovery::Settle) {
             return Err(error);
         }
@@ -273,24 +271,21 @@ impl<'a> Worker<'a> {
         self.restore(&assigned)
     }
 
-    /// Whether this is input that retention removed, and is to be gone on behind.
-    fn lost_input(&mut self, error: &ProcessorError) -> Result<bool, ProcessorError> {
+    /// Says what became of input that was not there where it was read, and takes note where to go on.
+    fn check_lost_input(&mut self, error: &ProcessorError) -> Result<(), ProcessorError> {
         let ProcessorError::Kafka(KafkaError::OffsetOutOfRange { topic, partition, offset }) = error else {
-            return Ok(false);
+            return Ok(());
         };
         let place = (topic.clone(), *partition);
         if !self.partitions.contains_key(topic.as_str()) {
-            return Ok(false);
+            return Ok(());
         }
         let (low, high) = self.reader.watermarks(topic, *partition)?;
         if *offset > high {
             let (topic, partition) = place;
             return Err(ProcessorError::InputReplaced { topic, partition, committed: *offset, end: high });
         }
-        if *offset >= low {
-            return Ok(true); // it was so a moment ago
-        }
-        if self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
+        if *offset < low && self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
             let (topic, partition) = place;
             return Err(ProcessorError::InputLost { topic, partition, from: *offset, to: low - 1 });
         }
@@ -298,8 +293,8 @@ impl<'a> Worker<'a> {
         let committed = self.reader.committed(std::slice::from_ref(&place))?;
         let committed = committed.into_iter().next().flatten().map_or(*offset, |committed| committed.offset);
         metrics::input_lost(topic, *partition, *offset, low - 1, (low - committed.max(*offset)).max(0));
-        self.floors.insert(place, low);
-        Ok(true)
+        self.floors.insert(place.clone(), low);
+        Err(ProcessorError::InputSkipped { topic: place.0, partition: place.1, from: *offset, to: low })
     }
 
     /// Looks at how far there is to go.
@@ -324,7 +319,12 @@ impl<'a> Worker<'a> {
         let mut start_at = |topic: &str, partition: i32, committed: Option<&Committed>| {
             start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
         };
-        for event in self.reader.serve_group(&mut start_at)? {
+        let events = self.reader.serve_group(&mut start_at)?;
+        if !events.is_empty() {
+            // Said before they are restored: who watches knows that there is something to read.
+            self.cycle.progress.set_read_to(self.reader.read_to());
+        }
+        for event in events {
             match event {
                 GroupEvent::Revoked(partitions) | GroupEvent::Lost(partitions) => {
                     for (topic, partition) in partitions {
@@ -337,9 +337,19 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Partitions that were not there at the start have been added.
+    fn check_partitions(&self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
+        let known = |at: &Assigned| self.partitions.get(at.topic.as_str()).copied().unwrap_or(i32::MAX);
+        let Some(added) = assigned.iter().find(|at| at.partition >= known(at)) else { return Ok(()) };
+        let (topic, then) = (added.topic.clone(), known(added));
+        let now = Admin::connect(&self.cycle.config.kafka)?.partitions(&topic)?;
+        Err(ProcessorError::PartitionsChanged { topic, now, then })
+    }
+
     fn restore(&mut self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
         let config = self.cycle.config;
         let settings = &config.settings;
+        self.check_partitions(assigned)?;
         let partitions = assigned.iter().map(|assigned| assigned.partition).collect();
         let mut state = restore::read_state(&config.kafka, &config.topics.state, &settings.group_id, &partitions)?;
         let mut ledgers = restore::read_ledgers(&config.kafka, &config.topics.ledger, &settings.group_id, &partitions)?;
@@ -350,11 +360,6 @@ impl<'a> Worker<'a> {
             };
             let topic: Arc<str> = assigned.topic.as_str().into();
             let now = self.partitions[&topic];
-            if assigned.partition >= now {
-                let (topic, then) = (assigned.topic.clone(), now);
-                let now = Admin::connect(&config.kafka)?.partitions(&topic)?;
-                return Err(ProcessorError::PartitionsChanged { topic, now, then });
-            }
             let note = assigned.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
             if let Some(then) = note.as_ref().map(|note| note.partitions).filter(|&then| then != now) {
                 return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });

@@ -4,19 +4,21 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidewatch_processor::{OnLostInput, ProcessorConfig, ProcessorError, Progress};
-use tidewatch_sink::{Stop, StopSignal};
-use tidewatch_topic_io::KafkaConfig;
+use tidewatch_sink::StopSignal;
+use tidewatch_topic_io::{GroupOptions, GroupReader, KafkaConfig, OffsetCommit, StartAt};
 
 use crate::{PARTITIONS, create, drain, last_ledgers, processor, publish, readings};
 
 tidewatch_test_brokers::on_both_brokers!(
     input_that_retention_removed_is_an_error_or_skipped,
     a_topic_that_was_made_again_is_refused,
+    an_input_that_ends_before_the_committed_offset_is_refused,
     partitions_that_are_added_while_it_runs_are_refused,
 );
 
@@ -91,7 +93,6 @@ fn a_topic_that_was_made_again_is_refused(bootstrap_servers: &str) {
     publish(kafka, input, &readings(3_000));
     let config = processor(kafka, input, "only");
     drain(&config);
-    let committed = last_ledgers(kafka, &config)[0].to_offset;
     wait(admin(kafka).delete_topics(&[input], &AdminOptions::new())).unwrap();
     // It takes a moment until every part of the broker knows.
     let is_there = || tidewatch_topic_io::Admin::connect(kafka).unwrap().partitions(input).is_ok();
@@ -100,22 +101,41 @@ fn a_topic_that_was_made_again_is_refused(bootstrap_servers: &str) {
     }
     create(kafka, &[input]);
     publish(kafka, input, &readings(30));
+    // The broker has forgotten the group's offsets with the topic; the state is there.
+    let text = refused(&config).to_string();
+    assert!(text.contains("the input was deleted and made again") && text.contains("`processor.group_id`"), "{text}");
+}
+
+fn an_input_that_ends_before_the_committed_offset_is_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "cut";
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(30));
+    let config = processor(kafka, input, "only");
+    let mut reader = GroupReader::new(kafka, &config.settings.group_id, &[input], GroupOptions::default()).unwrap();
+    while reader.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap().is_empty() {
+        reader.read(1, Duration::from_millis(50)).unwrap();
+    }
+    let commit = |partition| OffsetCommit { topic: input, partition, offset: 1_000, metadata: "start=0;partitions=3" };
+    reader.commit(&(0..PARTITIONS).map(commit).collect::<Vec<_>>()).unwrap();
+    drop(reader);
     let error = refused(&config);
-    assert!(matches!(&error, ProcessorError::InputReplaced { topic, .. } if topic == input), "{error:?}");
+    assert!(
+        matches!(&error, ProcessorError::InputReplaced { topic, committed: 1_000, .. } if topic == input),
+        "{error:?}"
+    );
     let text = error.to_string();
-    assert!(text.contains(&format!("the group has come to {committed}")) || !text.contains("partition 0 "), "{text}");
-    assert!(text.contains("was deleted and made again") && text.contains("`processor.group_id`"), "{text}");
+    assert!(text.contains("the group has come to 1000") && text.contains("`processor.group_id`"), "{text}");
 }
 
 fn partitions_that_are_added_while_it_runs_are_refused(bootstrap_servers: &str) {
-    let mut kafka = KafkaConfig::at(bootstrap_servers);
-    // The client looks for new partitions as often as it asks for metadata.
-    kafka.properties.set("topic.metadata.refresh.interval.ms", "200");
-    let kafka = &kafka;
+    let kafka = &KafkaConfig::at(bootstrap_servers);
     let input = "added";
     create(kafka, &[input]);
     publish(kafka, input, &readings(300));
-    let config = processor(kafka, input, "only");
+    let mut config = processor(kafka, input, "only");
+    // The client looks for new partitions as often as it asks for metadata.
+    config.kafka.properties.set("topic.metadata.refresh.interval.ms", "200");
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let error = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&config, &progress, &stop));
@@ -129,7 +149,7 @@ fn partitions_that_are_added_while_it_runs_are_refused(bootstrap_servers: &str) 
     });
     let expected = format!("input `added` has {} partitions, its state was written with {PARTITIONS}", PARTITIONS + 1);
     assert!(error.to_string().starts_with(&expected), "{error}");
-    stop.request(Stop::Now);
+    config.kafka = kafka.clone();
     // The state topic is too narrow for them, too, and that is said first.
     assert!(refused(&config).to_string().starts_with("state topic `added.only.state` has 3 partitions"));
 }

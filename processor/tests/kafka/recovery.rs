@@ -126,12 +126,14 @@ fn a_producer_that_is_fenced_once_is_replaced() {
 #[test]
 fn a_fatal_error_makes_all_clients_anew() {
     let rebuilt = Recoveries { rebuilt: 1, ..Recoveries::default() };
-    Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidTxnState), rebuilt, 1);
+    // A member asks for an id before it joins.
+    Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidTxnState), rebuilt, 2);
 }
 
 #[test]
 fn a_producer_that_is_fenced_again_and_again_ends_the_processor() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
+    scene.config.settings.transaction_timeout = Span::from_millis(30_000);
     let error = scene.run(|| {
         let fenced = Fault::Error(ResponseError::InvalidProducerEpoch);
         scene.broker.faults().add(FaultRule { api: Some(ApiKey::EndTxn), ..FaultRule::new(fenced) });
@@ -188,6 +190,7 @@ fn a_worker_that_hangs_for_good_ends_the_processor() {
 fn one_worker_that_cannot_go_on_ends_all() {
     let mut scene = Scene::new();
     scene.config.settings.workers = 3;
+    scene.config.settings.transaction_timeout = Span::from_millis(30_000);
     let error = scene.run(|| {
         let fenced = Fault::Error(ResponseError::InvalidProducerEpoch);
         scene.broker.faults().add(FaultRule { api: Some(ApiKey::EndTxn), ..FaultRule::new(fenced) });

@@ -7,12 +7,17 @@
 //! | who reads what is not committed yet | those who ask for it (`read_uncommitted`) | everybody, at once |
 //! | a cycle that is given up | its records are never seen | its records stay, and come again |
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tidewatch_topic_io::{
-    GroupReader, KafkaConfig, KafkaError, OffsetCommit, Outgoing, TransactionOptions, TransactionalWriter, Writer,
+    GroupReader, KafkaConfig, KafkaError, OffsetCommit, Outgoing, RDKafkaErrorCode, TransactionOptions,
+    TransactionalWriter, Writer,
 };
+
+/// Between two tries to commit.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// What holds for results when a process, a broker or the network dies. Kafka Streams has the same names
 /// (`processing.guarantee`).
@@ -53,6 +58,22 @@ impl IdempotentWriter {
     fn timeout(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         left.map_or(self.options.operation_timeout, |left| left.min(self.options.operation_timeout))
+    }
+
+    /// Commits the offsets. Between a group's joining and its new assignment the broker takes none; the client gets over that by
+    /// itself, and partitions that move do so only when they were given up.
+    fn commit(&self, offsets: &[OffsetCommit<'_>], group: &GroupReader) -> Result<(), KafkaError> {
+        let until = Instant::now() + self.timeout();
+        loop {
+            match group.commit(offsets) {
+                Err(KafkaError::Client { code: Some(RDKafkaErrorCode::RebalanceInProgress), .. })
+                    if Instant::now() < until =>
+                {
+                    thread::sleep(RETRY_PAUSE);
+                }
+                committed => return committed,
+            }
+        }
     }
 
     /// Drops what is still on its way; what has arrived stays.
@@ -146,7 +167,7 @@ impl CycleWriter {
             Self::Transactional(writer) => writer.commit(offsets, &membership),
             Self::Idempotent(at) => {
                 at.writer.flush(at.timeout())?;
-                group.commit(offsets)?;
+                at.commit(offsets, group)?;
                 at.is_open = false;
                 Ok(())
             }
