@@ -165,7 +165,7 @@ fn what_fails_again_and_again_ends_the_processor_with_its_error() {
 #[test]
 fn a_worker_whose_reading_hangs_is_made_anew() {
     let mut scene = Scene::new();
-    scene.config.settings.stall_timeout = Span::from_millis(1_500);
+    scene.config.settings.stall_timeout = Span::from_millis(6_000);
     // The connection is silent from then on, and only the client's own time-out, a minute, would end that.
     let summary = scene.run(|| _ = scene.once(ApiKey::Fetch, Fault::DropRequest)).unwrap();
     assert_eq!(summary.recoveries.rebuilt, 1, "{:?}", summary.recoveries);
