@@ -33,7 +33,7 @@ pub struct ProcessorSettings {
     /// How often the state is written; also the most input that a restart has to read again.
     pub snapshot_every: Span,
     /// How long the broker lets a transaction stand open; less than the session time-out. A commit that is not answered within half
-    /// of it is given up, and its outcome learned from the committed offsets.
+    /// of it (2 s at least) is given up, and its outcome learned from the committed offsets.
     pub transaction_timeout: Span,
     /// Records prefetched for all partitions together, in KiB; workers share it evenly.
     pub prefetch_kib: u32,

@@ -49,6 +49,9 @@ const FENCED_MAX: usize = 3;
 /// How often lag and other standing figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a commit is waited for at least, however short transactions are.
+const COMMIT_TIME_MIN: Duration = Duration::from_secs(2);
+
 /// The client's own bound of a batch: a topic that takes less must not be sent as much.
 const BATCH_BYTES_USUAL: usize = 1_000_000;
 
@@ -172,7 +175,7 @@ impl<'a> Worker<'a> {
         let transaction_timeout = millis(config.settings.transaction_timeout);
         let options = TransactionOptions {
             transaction_timeout,
-            operation_timeout: transaction_timeout / 2,
+            operation_timeout: (transaction_timeout / 2).max(COMMIT_TIME_MIN),
             batch_bytes_max: letter_bytes_max.filter(|&bytes| bytes < BATCH_BYTES_USUAL),
         };
         let (id, guarantee) = (config.transactional_id(number), config.settings.processing_guarantee);

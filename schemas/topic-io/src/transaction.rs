@@ -23,6 +23,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How long an abort is left to throw away what is queued before its reports are served.
 const DISCARD_PAUSE: Duration = Duration::from_millis(20);
 
+/// What an init may take at least: the coordinator first settles what was open, and a cluster that has just started has to find it.
+const INIT_TIME_MIN: Duration = Duration::from_secs(15);
+
 /// What an abort may take when no time is left.
 const ABORT_TIME_MIN: Duration = Duration::from_secs(1);
 
@@ -31,7 +34,7 @@ const ABORT_TIME_MIN: Duration = Duration::from_secs(1);
 pub struct TransactionOptions {
     /// After this long the broker aborts a transaction that its writer left open, and readers get past it. Default 60 s.
     pub transaction_timeout: Duration,
-    /// How long init, commit or abort may take before its outcome is given up on. Default 30 s.
+    /// How long init (15 s at least), commit or abort may take before its outcome is given up on. Default 30 s.
     pub operation_timeout: Duration,
     /// The most that a batch of several records holds, in bytes, where a topic takes less than the client's own megabyte.
     pub batch_bytes_max: Option<usize>,
@@ -108,7 +111,7 @@ impl TransactionalWriter {
         let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
         more.extend(self.options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
         let producer = producer(&self.config, Some(&self.transactional_id), &more)?;
-        let mut wait = Wait::new(self.timeout());
+        let mut wait = Wait::new(self.options.operation_timeout.max(INIT_TIME_MIN));
         while let Err(error) = producer.init_transactions(wait.remaining()) {
             producer.poll(Duration::ZERO); // the reason of a failed connection comes as an event
             if !wait.again(&error, &producer) {
