@@ -16,10 +16,8 @@ use crate::config::millis;
 use crate::progress::{Recoveries, WorkerProgress};
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, drain, metrics, worker};
 
-/// How often the workers are looked at.
+/// How often the workers are looked at, and their figures told.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often standing figures are told.
-const TELL_EVERY: Duration = Duration::from_millis(500);
 /// What a worker may take to leave the group once its transaction is settled.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// Times in a row that a worker may be without progress.
@@ -142,7 +140,6 @@ fn supervise(
     let mut failed = None;
     let mut over_at = None;
     let mut drain = None;
-    let mut told_at = Instant::now();
     loop {
         for worker in &mut *workers {
             if let Some(Err(error)) = worker.result() {
@@ -172,10 +169,7 @@ fn supervise(
                 }
             }
         }
-        if told_at.elapsed() >= TELL_EVERY {
-            told_at = Instant::now();
-            metrics::standing(progress);
-        }
+        metrics::standing(progress);
         thread::sleep(LOOK_EVERY);
     }
 }
