@@ -8,16 +8,17 @@ use tidewatch_processor_core::state::StateChange;
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{Late, Ledger};
-use tidewatch_sink::TransactionalTopics;
+use tidewatch_sink::ResultTopics;
 use tidewatch_sink::transactional::INTENDED_HEADER;
-use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
+use tidewatch_topic_io::{Batch, Committed, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
 use crate::decode::{Decoded, EventDecoder, Taken};
 use crate::ledger::Account;
+use crate::progress::WorkerProgress;
 use crate::restore::{Beginning, IdleAdvance, ledger_key, state_key};
 use crate::rounds::{Pace, Rounds};
 use crate::standing::Standing;
-use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
+use crate::{Counts, ProcessorConfig, ProcessorError, metrics};
 
 /// State that one of the last transactions writes, in bytes.
 const LAST_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
@@ -124,6 +125,12 @@ impl Input {
         }
     }
 
+    /// Leaves out offsets that are gone for good.
+    pub(crate) fn skip_to(&mut self, offset: i64) {
+        self.next = self.next.max(offset);
+        self.repeat_idle();
+    }
+
     /// Whether earlier offsets are still being read again.
     fn is_replaying(&self) -> bool {
         self.next < self.write_from || self.to_repeat > 0
@@ -136,15 +143,23 @@ pub(crate) struct Stream {
     pub(crate) decoder: EventDecoder,
 }
 
+/// What a commit is to make of the group's offsets and of the ledgers.
+pub(crate) struct Intended {
+    pub(crate) offsets: Vec<((String, i32), Committed)>,
+    ledgers: Vec<Ledger>,
+}
+
 /// What a cycle works on: all of one worker but its consumer.
 pub(crate) struct Cycle<'a> {
     pub(crate) config: &'a ProcessorConfig,
     pub(crate) streams: Vec<Stream>,
-    pub(crate) outputs: TransactionalTopics,
+    pub(crate) outputs: ResultTopics,
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a WorkerProgress,
     in_transaction: bool,
     pace: Pace,
+    /// The commit that was not answered, if the last was not.
+    in_doubt: Option<Intended>,
     /// When the batch at hand was read.
     read_at: Instant,
     decoded: Decoded,
@@ -156,8 +171,8 @@ impl<'a> Cycle<'a> {
     pub(crate) fn new(
         config: &'a ProcessorConfig,
         streams: Vec<Stream>,
-        outputs: TransactionalTopics,
-        progress: &'a Progress,
+        outputs: ResultTopics,
+        progress: &'a WorkerProgress,
     ) -> Self {
         Self {
             config,
@@ -167,6 +182,7 @@ impl<'a> Cycle<'a> {
             progress,
             in_transaction: false,
             pace: Pace::new(config.snapshot_bytes_per_second(), config.commit_interval()),
+            in_doubt: None,
             read_at: Instant::now(),
             decoded: Decoded::default(),
             effects: Effects::default(),
@@ -185,6 +201,9 @@ impl<'a> Cycle<'a> {
         while taken < self.config.settings.batch_max && !last {
             let left = deadline.saturating_duration_since(Instant::now());
             let batch = reader.read(self.config.settings.batch_max - taken, left)?;
+            if !batch.is_empty() {
+                self.progress.step();
+            }
             taken += batch.len();
             self.take(&batch)?;
             if Instant::now() >= deadline {
@@ -204,14 +223,24 @@ impl<'a> Cycle<'a> {
     }
 
     /// Gives up what the cycle has written. The inputs have gone ahead of what is committed: they must be restored.
-    pub(crate) fn abort(&mut self) {
-        if self.in_transaction {
-            // The broker aborts it at the time-out, or when the producer comes back, if this does not.
-            if let Err(error) = self.outputs.abort() {
-                tracing::warn!(%error, "abort failed; the next producer's epoch fences the transaction");
-            }
-            self.in_transaction = false;
-        }
+    ///
+    /// An error leaves it to the next producer, whose epoch fences the transaction, or to the broker's time-out.
+    pub(crate) fn abort(&mut self) -> Result<(), KafkaError> {
+        self.inputs.clear();
+        self.in_transaction = false;
+        self.outputs.abort()
+    }
+
+    /// Replaces the producer, which settles what was open; gives the commit that was not answered, if that was why.
+    pub(crate) fn settle(&mut self) -> Result<Option<Intended>, KafkaError> {
+        self.outputs.reopen()?;
+        Ok(self.in_doubt.take())
+    }
+
+    /// The commit happened after all: goes on from there.
+    pub(crate) fn confirm(&mut self, intended: Intended) {
+        let counts = self.conclude(intended);
+        self.progress.add_committed(&counts);
     }
 
     fn take(&mut self, batch: &Batch<'_>) -> Result<(), ProcessorError> {
@@ -257,6 +286,7 @@ impl<'a> Cycle<'a> {
         input.next = offset + 1;
         let taken = self.take_in(message, input, committed_before);
         input.repeat_idle();
+        input.account.forget_if_counted(offset);
         taken
     }
 
@@ -400,12 +430,13 @@ impl<'a> Cycle<'a> {
     /// Takes note of how far event time has come, and whether all is accounted for.
     pub(crate) fn look(&mut self) {
         self.inputs.values_mut().for_each(Input::look);
-        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
+        self.progress.set_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
         let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         for (index, stream) in self.streams.iter().enumerate() {
             let waiting = self.inputs.values().filter(|input| input.stream == index && input.engine.is_due(i64::MAX));
             let oldest = waiting.filter_map(|input| input.engine.watermark().now()).min();
-            metrics::watermark_lag(&stream.config.name, oldest.map_or(0, |oldest| (clock_ms - oldest).max(0)));
+            let lag_ms = oldest.map_or(0, |oldest| (clock_ms - oldest).max(0));
+            self.progress.set_watermark_lag(&stream.config.name, lag_ms);
         }
     }
 
@@ -504,21 +535,25 @@ impl<'a> Cycle<'a> {
     fn commit(&mut self, reader: &GroupReader) -> Result<Counts, ProcessorError> {
         let ledgers = self.write_ledgers()?;
         let touched = || self.inputs.iter().filter(|(_, input)| input.touched);
-        let notes: Vec<String> =
-            touched().map(|(_, input)| input.rounds.note(input.partitions).to_metadata()).collect();
-        let offsets: Vec<OffsetCommit<'_>> = touched()
-            .zip(&notes)
-            .map(|(((topic, partition), input), metadata)| OffsetCommit {
-                topic,
-                partition: *partition,
-                offset: input.next,
-                metadata,
-            })
-            .collect();
-        self.outputs.commit(&offsets, &reader.group_metadata())?;
+        let intended = |((topic, partition), input): (&(Arc<str>, i32), &Input)| {
+            let committed =
+                Committed { offset: input.next, metadata: input.rounds.note(input.partitions).to_metadata() };
+            ((topic.as_ref().to_owned(), *partition), committed)
+        };
+        let intended = Intended { offsets: touched().map(intended).collect(), ledgers };
+        let offsets: Vec<OffsetCommit<'_>> = intended.offsets.iter().map(offset_commit).collect();
+        if let Err(error) = self.outputs.commit(&offsets, reader) {
+            self.in_doubt = error.needs_new_writer().then_some(intended);
+            return Err(error.into());
+        }
+        Ok(self.conclude(intended))
+    }
+
+    /// What was meant is committed; gives what it adds to all ledgers.
+    fn conclude(&mut self, intended: Intended) -> Counts {
         self.in_transaction = false;
         let mut counts = Counts::default();
-        for ledger in ledgers {
+        for ledger in intended.ledgers {
             let place = (Arc::from(ledger.topic.as_str()), ledger.partition);
             let Some(input) = self.inputs.get_mut(&place) else { continue };
             if ledger.residue() != input.account.residue() {
@@ -527,7 +562,7 @@ impl<'a> Cycle<'a> {
             counts.add(&input.account.commit(ledger));
             input.touched = false;
         }
-        Ok(counts)
+        counts
     }
 
     fn write_ledgers(&mut self) -> Result<Vec<Ledger>, KafkaError> {
@@ -539,6 +574,11 @@ impl<'a> Cycle<'a> {
         }
         Ok(ledgers)
     }
+}
+
+fn offset_commit((place, committed): &((String, i32), Committed)) -> OffsetCommit<'_> {
+    let ((topic, partition), Committed { offset, metadata }) = (place, committed);
+    OffsetCommit { topic, partition: *partition, offset: *offset, metadata }
 }
 
 /// When the record was meant to be sent: from its header, else its timestamp.

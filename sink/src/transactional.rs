@@ -1,10 +1,14 @@
 //! The result topics of one processor worker, inside Kafka transactions: alerts, metrics, forecasts,
-//! late records, dead letters, state, ledger and the input offsets they came from commit together or not at all.
+//! late records, dead letters, state, ledger and the input offsets they came from commit together or not at all
+//! (under the other [guarantee](ProcessingGuarantee), one after the other).
 //!
 //! Invariant: the bytes, key, partition, timestamp and headers of a record are functions of the record
 //! and the intended send time given with it; nothing here looks at a clock.
 
+mod writer;
+
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::dead_letter::{Draft, OMITTED};
@@ -12,9 +16,11 @@ use tidewatch_schemas::record::{Alert, DeadLetter, Forecast, Late, Ledger, State
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_schemas::{Record, Schema};
 use tidewatch_topic_io::partitioner::partition_for;
-use tidewatch_topic_io::{GroupMetadata, KafkaError, OffsetCommit, Outgoing, TransactionalWriter};
+use tidewatch_topic_io::{GroupReader, KafkaError, OffsetCommit, Outgoing};
 
 use crate::metrics;
+
+pub use writer::{CycleWriter, IdempotentWriter, ProcessingGuarantee};
 
 /// Header that carries the intended send time of the event behind a record: epoch ms, decimal ASCII.
 pub const INTENDED_HEADER: &str = "tidewatch-intended-ms";
@@ -109,10 +115,10 @@ struct Destination {
     framing: Framing,
 }
 
-/// The transactional face of the result topics.
+/// What a cycle writes to.
 #[derive(Debug)]
-pub struct TransactionalTopics {
-    writer: TransactionalWriter,
+pub struct ResultTopics {
+    writer: CycleWriter,
     destinations: [Destination; OutputKind::ALL.len()],
     source: String,
     value: Vec<u8>,
@@ -124,9 +130,9 @@ pub struct TransactionalTopics {
     late_bytes_max: Option<usize>,
 }
 
-impl TransactionalTopics {
+impl ResultTopics {
     /// Over a writer of its own transactional id; `role` becomes the `ce_source` header `tidewatch/<role>`.
-    pub fn new(writer: TransactionalWriter, topics: &Topics, framing: &ValueFraming, role: &str) -> Self {
+    pub fn new(writer: CycleWriter, topics: &Topics, framing: &ValueFraming, role: &str) -> Self {
         let destination =
             |topic: &str, schema: &Schema| Destination { topic: topic.to_owned(), framing: framing.of(schema) };
         let destinations = [
@@ -160,10 +166,15 @@ impl TransactionalTopics {
         Self { letter_bytes_max: dead_letters, late_bytes_max: late, ..self }
     }
 
+    /// From now on nothing is waited for beyond this moment, but an abort, which has a second.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.writer.set_deadline(deadline);
+    }
+
     /// Opens a transaction.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::begin`].
+    /// The client cannot go on: [`KafkaError::needs_new_writer`] tells.
     pub fn begin(&mut self) -> Result<(), KafkaError> {
         self.open = Counts::default();
         self.writer.begin()
@@ -172,7 +183,7 @@ impl TransactionalTopics {
     /// Sends a step of an alert; `intended_ms` is that of the event that closed its window.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::send`]; so for all senders below.
+    /// A record that the client refuses, or a transaction that has failed already: abort it. So for all senders below.
     pub fn alert(&mut self, alert: &Alert, intended_ms: Option<i64>) -> Result<(), KafkaError> {
         let id = format!("{}:{}:{}", alert.alert_id, alert.sequence, alert.revision);
         let envelope =
@@ -295,8 +306,9 @@ impl TransactionalTopics {
     /// Commits what was sent together with the input offsets it came from.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::commit`]; the error's disposition says whether to abort or to start over.
-    pub fn commit(&mut self, offsets: &[OffsetCommit<'_>], group: &GroupMetadata) -> Result<(), KafkaError> {
+    /// The error's disposition says whether to abort or to start over; if it [`needs_new_writer`](KafkaError::needs_new_writer), nobody
+    /// knows what became of it.
+    pub fn commit(&mut self, offsets: &[OffsetCommit<'_>], group: &GroupReader) -> Result<(), KafkaError> {
         self.writer.commit(offsets, group)?;
         self.count_committed();
         Ok(())
@@ -322,7 +334,7 @@ impl TransactionalTopics {
     /// Takes back what was sent since [`begin`](Self::begin).
     ///
     /// # Errors
-    /// As [`TransactionalWriter::abort`].
+    /// The client cannot go on: [`reopen`](Self::reopen) has the same effect.
     pub fn abort(&mut self) -> Result<(), KafkaError> {
         self.open = Counts::default();
         self.writer.abort()
@@ -332,7 +344,7 @@ impl TransactionalTopics {
     /// what was sent since [`begin`](Self::begin) is lost or committed: read the committed offsets.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::reopen`].
+    /// As [`CycleWriter::new`].
     pub fn reopen(&mut self) -> Result<(), KafkaError> {
         self.open = Counts::default();
         self.writer.reopen()
