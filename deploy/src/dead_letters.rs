@@ -264,10 +264,14 @@ fn shown(place: Place, letter: &Letter, bytes_max: usize) -> String {
     }
     part(&mut text, "key", key.as_deref(), bytes_max);
     match letter.omitted_bytes {
-        Some(omitted) => text.push_str(&format!(
-            "value      {}, too large for the dead-letter topic: read it from {topic}-{partition}@{offset}\n",
-            bytes(omitted)
-        )),
+        Some(omitted) => {
+            let what =
+                if key.is_none() && headers.is_empty() { "the value, or all of the original" } else { "the value" };
+            text.push_str(&format!(
+                "left out   {what}: {}, too large for the dead-letter topic; read it from {topic}-{partition}@{offset}\n",
+                bytes(omitted)
+            ));
+        }
         None => part(&mut text, "value", value.as_deref(), bytes_max),
     }
     text
@@ -394,8 +398,13 @@ mod tests {
         let record = DeadLetter { value: None, ..record() };
         let text = shown(PLACE, &Letter { record, omitted_bytes: Some(16) }, SHOWN_BYTES_MAX);
         assert!(
-            text.ends_with("value      16 B, too large for the dead-letter topic: read it from calls.v1-2@99\n"),
+            text.ends_with(
+                "left out   the value: 16 B, too large for the dead-letter topic; read it from calls.v1-2@99\n"
+            ),
             "{text}"
         );
+        let record = DeadLetter { value: None, headers: Vec::new(), ..self::record() };
+        let text = shown(PLACE, &Letter { record, omitted_bytes: Some(16) }, SHOWN_BYTES_MAX);
+        assert!(text.contains("left out   the value, or all of the original: 16 B, "), "{text}");
     }
 }

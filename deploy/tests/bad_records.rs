@@ -305,8 +305,13 @@ fn publish(
 
 /// Creates a topic that takes large records.
 fn create_wide(corner: &Corner, topic: &str) {
+    create_with(corner, topic, RECORD_BYTES_MAX);
+}
+
+/// A topic that takes records of so many bytes.
+fn create_with(corner: &Corner, topic: &str, record_bytes_max: &str) {
     let mut spec = TopicSpec::new(topic, PARTITIONS);
-    spec.properties.insert("max.message.bytes".into(), RECORD_BYTES_MAX.into());
+    spec.properties.insert("max.message.bytes".into(), record_bytes_max.into());
     corner.admin.ensure_topics(&[spec]).unwrap();
 }
 
@@ -417,9 +422,7 @@ fn what_the_dead_letter_topic_does_not_take_is_left_out_before_it_is_sent(bootst
     let corner = Corner::new(bootstrap_servers, "bad-narrow");
     let topic = corner.topic("run", "in");
     create_wide(&corner, &topic);
-    let mut narrow = TopicSpec::new(corner.topic("run", "dead_letters"), PARTITIONS);
-    narrow.properties.insert("max.message.bytes".into(), "100000".into());
-    corner.admin.ensure_topics(&[narrow]).unwrap();
+    create_with(&corner, &corner.topic("run", "dead_letters"), "100000");
     // Of bytes that do not compress.
     let mut state = 1_u64;
     let mut random = |size: usize| -> Vec<u8> {
@@ -459,9 +462,7 @@ fn what_the_late_topic_does_not_take_is_left_out_before_it_is_sent(bootstrap_ser
     let corner = Corner::new(bootstrap_servers, "late-narrow");
     let topic = corner.topic("run", "in");
     create_wide(&corner, &topic);
-    let mut narrow = TopicSpec::new(corner.topic("run", "late"), PARTITIONS);
-    narrow.properties.insert("max.message.bytes".into(), "100000".into());
-    corner.admin.ensure_topics(&[narrow]).unwrap();
+    create_with(&corner, &corner.topic("run", "late"), "100000");
     let mut writer = Writer::new(&corner.kafka).unwrap();
     // Of what does not compress to nothing.
     let filler: String = (0..50_000).map(|n: u32| format!("{:08x}", n.wrapping_mul(2_654_435_761))).collect();

@@ -12,7 +12,10 @@
 //! | `__streams.errors.topic`, `.partition`, `.offset` | where the original stands |
 //! | `tidewatch-stream` | the stream's name in the settings |
 //! | `tidewatch-original-timestamp-ms` | only where the letter's own timestamp is another: clients cannot write 0 or less |
-//! | `tidewatch-omitted-bytes` | only where the original was larger than the letter's topic takes: what its value is, or, where that was not enough, its key, value and headers; none of them is in the letter, all is at the original's place |
+//! | `tidewatch-omitted-bytes` | only where the original was larger than the letter's topic takes: how much of it is not here |
+//!
+//! What is left out is the value, or, where that was not enough, all of the original: key, value and headers. It is at the original's
+//! place.
 //!
 //! Headers' names that are not UTF-8 have lost their spelling when they come here; everything else is kept.
 

@@ -2,7 +2,7 @@
 //!
 //! An event is added to one pane, whatever the length of the windows (Li et al., "No Pane, No Gain", SIGMOD Record 2005), and a window
 //! is the merge of its panes. Extremes and sketches have no inverse, so a pane cannot be taken out of a running aggregate; windows share
-//! the merges of [`blocks`] instead. These are a cache and no part of the state, and a window's bits do not depend on it.
+//! the merges of `blocks` instead. These are a cache and no part of the state, and a window's bits do not depend on it.
 
 mod blocks;
 
