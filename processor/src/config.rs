@@ -1,6 +1,7 @@
 //! How the processor runs; what it watches is in the streams' declarations.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -176,6 +177,11 @@ impl ProcessorConfig {
     pub(crate) fn transactional_id(&self, worker: usize) -> String {
         let first = format!("{}-{}", self.settings.group_id, self.settings.instance);
         if worker == 0 { first } else { format!("{first}-{worker}") }
+    }
+
+    /// Threads of one worker's restore: all cores, where workers come back together.
+    pub(crate) fn restore_threads(&self) -> usize {
+        thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(self.settings.workers))
     }
 
     pub(crate) fn commit_interval(&self) -> Duration {

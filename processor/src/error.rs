@@ -99,6 +99,14 @@ pub enum ProcessorError {
         /// Where it ends.
         end: i64,
     },
+    /// A partition was restored as of what is not the last commit any more.
+    #[error("input `{topic}` partition {partition} was gone on with by another member while it was restored here")]
+    Outrun {
+        /// The input topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+    },
     /// Another process works under this one's transactional id.
     #[error(
         "transactional id `{transactional_id}` is in use by another process, each takes it from the other; give each its own \
@@ -193,6 +201,7 @@ impl ProcessorError {
             Self::Kafka(KafkaError::Delivery { .. }) => Recovery::Abort,
             // What does not fit is written off before it comes here; what still does not would not fit the next time.
             Self::Kafka(KafkaError::RecordTooLarge { .. }) => Recovery::End,
+            Self::Outrun { .. } => Recovery::Abort,
             // A broker that has been there may come back.
             Self::Kafka(KafkaError::Unreachable { .. }) | Self::Stalled { .. } => Recovery::Rebuild,
             // The client does not read on in a partition, nor seek, once it has asked for an offset that is not there.

@@ -72,7 +72,7 @@ pub fn describe() {
     describe_histogram!(
         RESTORE_SECONDS,
         Unit::Seconds,
-        "Time to read the state, or the ledger, of newly assigned partitions back"
+        "Time to bring newly assigned partitions back: their state and ledgers are read, their engines made"
     );
 }
 
@@ -146,9 +146,10 @@ pub(crate) fn stalled(worker: usize, times: u32, waited: Duration) {
     );
 }
 
-pub(crate) fn state_read(topic: &str, records: usize, partitions: usize, took: Duration) {
+/// Newly assigned partitions are back.
+pub(crate) fn restored(partitions: usize, entities: usize, threads: usize, took: Duration) {
     histogram!(RESTORE_SECONDS).record(took.as_secs_f64());
-    tracing::info!(topic, records, partitions, took_ms = took.as_millis(), "topic read back");
+    tracing::info!(partitions, entities, threads, took_ms = took.as_millis(), "restored");
 }
 
 /// A partition's snapshot round is written.
@@ -157,7 +158,7 @@ pub(crate) fn snapshot_complete(topic: &str, partition: i32, input_offset: i64, 
     tracing::debug!(topic, partition, input_offset, took_ms = took.as_millis(), "snapshot round complete");
 }
 
-pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {
+pub(crate) fn partition_restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {
     tracing::debug!(topic, partition, entities, snapshot, committed, "partition restored");
 }
 

@@ -156,6 +156,12 @@ impl Progress {
         lag
     }
 
+    /// How much of the state that is being read back is read, and of how much: of offsets, of all workers that are at it. `None`: none is.
+    pub fn restore(&self) -> Option<(u64, u64)> {
+        let total = self.sum(|worker| worker.to_restore.load(Relaxed));
+        (total > 0).then(|| (self.sum(|worker| worker.read_back.load(Relaxed)), total))
+    }
+
     /// Input partitions that are assigned and restored.
     pub fn assigned(&self) -> u64 {
         self.sum(|worker| worker.assigned.load(Relaxed))
@@ -220,6 +226,9 @@ pub(crate) struct WorkerProgress {
     entities: AtomicU64,
     lag: AtomicI64,
     assigned: AtomicU64,
+    /// Offsets of the state and ledger topics that are being read back, and how many of them are.
+    to_restore: AtomicU64,
+    read_back: AtomicU64,
     residue: AtomicU64,
     watermark_lags: Mutex<BTreeMap<String, i64>>,
     /// Grows with whatever goes on.
@@ -285,6 +294,23 @@ impl WorkerProgress {
 
     pub(crate) fn set_assigned(&self, partitions: u64) {
         self.assigned.store(partitions, Relaxed);
+    }
+
+    /// There is so much more to read back.
+    pub(crate) fn add_to_restore(&self, offsets: i64) {
+        self.to_restore.fetch_add(offsets.unsigned_abs(), Relaxed);
+    }
+
+    /// So much more of it is read.
+    pub(crate) fn add_read_back(&self, offsets: i64) {
+        self.read_back.fetch_add(offsets.unsigned_abs(), Relaxed);
+        self.step();
+    }
+
+    /// Nothing is being read back any more.
+    pub(crate) fn end_restore(&self) {
+        self.to_restore.store(0, Relaxed);
+        self.read_back.store(0, Relaxed);
     }
 
     pub(crate) fn set_residue(&self, records: u64) {

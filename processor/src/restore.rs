@@ -1,24 +1,28 @@
 //! How an input partition's engine comes back: its last snapshot, then the input from there to the committed offset.
 //!
 //! The metadata of a committed offset names the input offset R of the last complete snapshot round, how many partitions the topic
-//! had, and what the clock decided since (a silent partition's event time went on). The engine is read from the state topic as
-//! it was at R, whatever a later round has written there already; reading starts at R; and what the input between R and the committed offset leads to is not written, because it is
-//! committed already. The engine is deterministic, so this is exact. The ledger's last record is read from its topic and must end at
-//! the committed offset. Both topics are read when every transaction that has written to them is settled.
+//! had, and what the clock decided since (a silent partition's event time went on). The engine is read from the state topic as it was
+//! at R, whatever a later round has written there already; reading starts at R; and what the input between R and the committed offset
+//! leads to is not written, because it is committed already. The engine is deterministic, so this is exact. The ledger's last record
+//! is read from its topic and must end at the committed offset. Both topics are read when every transaction that has written to them is
+//! settled, by as many threads as there are cores for this worker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{mem, thread};
 
 use tidewatch_processor_core::state::StateKey;
 use tidewatch_processor_core::{Engine, StreamConfig};
 use tidewatch_schemas::record::{Ledger, State};
 use tidewatch_schemas::{Record, entity, wire};
-use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
+use tidewatch_topic_io::{Admin, PartitionReader, StartAt};
 
-use crate::{ProcessorError, metrics};
+use crate::progress::WorkerProgress;
+use crate::{ProcessorConfig, ProcessorError, metrics};
 
-/// Records of one read of the state or ledger topic, and how long it may wait.
+/// Records of one read of the state and ledger topics, and how long it may wait.
 const READ_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_millis(100);
 
@@ -87,90 +91,178 @@ pub(crate) struct Beginning {
     pub(crate) idle: Vec<IdleAdvance>,
 }
 
-/// Makes the engine of an input partition as of `begin.read_from` out of its state records.
+/// An input partition to bring back.
+pub(crate) struct Wanted {
+    pub(crate) config: Arc<StreamConfig>,
+    pub(crate) partition: i32,
+    pub(crate) begin: Beginning,
+}
+
+/// An input partition's engine as of `begin.read_from`, and the group's last ledger record of it.
+pub(crate) struct Restored {
+    pub(crate) engine: Engine,
+    pub(crate) ledger: Option<Ledger>,
+}
+
+/// Brings partitions back, in their order: each thread reads some partitions of the two topics and makes the engines of them.
+///
+/// # Errors
+/// The first by partition, so that what is complained of does not hang on which thread was first.
 pub(crate) fn restore(
-    config: &Arc<StreamConfig>,
-    partition: i32,
-    begin: &Beginning,
-    records: Vec<(u8, State)>,
-) -> Result<Engine, ProcessorError> {
-    // Without a snapshot the input is read again from the first record that was ever taken in.
-    let round = begin.is_snapshot.then_some(begin.read_from);
-    let engine = Engine::restore(config.clone(), partition, round, records)?;
-    metrics::restored(&config.topic, partition, engine.entities(), begin.read_from, begin.write_from);
-    Ok(engine)
-}
-
-/// The state of input partitions: the records of each stream and partition, and the slots that they are in.
-pub(crate) type StateRecords = BTreeMap<(String, i32), Vec<(u8, State)>>;
-
-/// Reads the latest committed records of these partitions of the state topic, all partitions at once.
-pub(crate) fn read_state(
-    kafka: &KafkaConfig,
-    topic: &str,
-    group_id: &str,
-    partitions: &BTreeSet<i32>,
-) -> Result<StateRecords, ProcessorError> {
-    let broken = |topic, partition, offset, problem| ProcessorError::StateRecord { topic, partition, offset, problem };
-    let mut records = StateRecords::new();
-    for ((partition, key), state) in read_latest::<State>(kafka, topic, group_id, partitions, broken)? {
-        let slot = u8::from(key.ends_with(SLOT_1.as_bytes()));
-        records.entry((state.stream.clone(), partition)).or_default().push((slot, state));
-    }
-    Ok(records)
-}
-
-/// Reads the group's last committed record of each stream in these partitions of the ledger topic.
-pub(crate) fn read_ledgers(
-    kafka: &KafkaConfig,
-    topic: &str,
-    group_id: &str,
-    partitions: &BTreeSet<i32>,
-) -> Result<BTreeMap<(String, i32), Ledger>, ProcessorError> {
-    let broken = |topic, partition, offset, problem| ProcessorError::LedgerRecord { topic, partition, offset, problem };
-    let latest = read_latest::<Ledger>(kafka, topic, group_id, partitions, broken)?;
-    Ok(latest.into_iter().map(|((partition, _), ledger)| ((ledger.stream.clone(), partition), ledger)).collect())
-}
-
-/// By partition and key, so that what is complained of first does not hang on a hash map's order.
-type Latest<R> = BTreeMap<(i32, Vec<u8>), R>;
-
-/// Reads the latest committed records of the group in these partitions of a compacted topic, all partitions at once, after every
-/// transaction that has written to them is settled. A record that cannot be read counts for as long as it is the last of its key, so
-/// that the answer does not hang on what compaction has come to.
-fn read_latest<R: Record>(
-    kafka: &KafkaConfig,
-    topic: &str,
-    group_id: &str,
-    partitions: &BTreeSet<i32>,
-    broken: impl Fn(String, i32, i64, String) -> ProcessorError,
-) -> Result<Latest<R>, ProcessorError> {
+    config: &ProcessorConfig,
+    wanted: &[Wanted],
+    progress: &WorkerProgress,
+) -> Result<Vec<Restored>, ProcessorError> {
     let started = Instant::now();
-    let mut reader = PartitionReader::new(kafka, true)?;
-    reader.wait_until_settled(&Admin::connect(kafka)?, topic, |partition| partitions.contains(&partition))?;
-    let ours = format!("{}/", entity::join(&[group_id]));
-    let whole: Vec<_> = partitions.iter().map(|&partition| (topic, partition, StartAt::Beginning)).collect();
-    reader.assign(&whole)?;
-    let (mut latest, mut unread) = (Latest::new(), BTreeMap::new());
+    let partitions: BTreeSet<i32> = wanted.iter().map(|wanted| wanted.partition).collect();
+    let sources = [&*config.topics.state, &*config.topics.ledger];
+    let reader = PartitionReader::new(&config.kafka, true)?;
+    let admin = Admin::connect(&config.kafka)?;
+    for topic in sources {
+        reader.wait_until_settled(&admin, topic, |partition| partitions.contains(&partition))?;
+    }
+    drop((reader, admin));
+    progress.step();
+    let threads = config.restore_threads().clamp(1, partitions.len().max(1));
+    let share = |at: usize| partitions.iter().copied().skip(at).step_by(threads).collect::<Vec<i32>>();
+    let shares: Vec<Vec<i32>> = (0..threads).map(share).collect();
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let begun: Vec<_> = shares
+            .iter()
+            .map(|share| scope.spawn(|| restore_share(config, sources, wanted, share, progress)))
+            .collect();
+        begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    progress.end_restore();
+    let mut restored = Vec::with_capacity(wanted.len());
+    for outcome in outcomes {
+        restored.extend(outcome?);
+    }
+    restored.sort_unstable_by_key(|&(at, _)| at);
+    let entities = restored.iter().map(|(_, restored)| restored.engine.entities()).sum();
+    metrics::restored(wanted.len(), entities, threads, started.elapsed());
+    Ok(restored.into_iter().map(|(_, restored)| restored).collect())
+}
+
+/// Those of the wanted that are in these partitions, with their places in the order.
+fn restore_share(
+    config: &ProcessorConfig,
+    sources: [&str; 2],
+    wanted: &[Wanted],
+    share: &[i32],
+    progress: &WorkerProgress,
+) -> Result<Vec<(usize, Restored)>, ProcessorError> {
+    let saved = read_saved(config, sources, wanted, share, progress)?;
+    let mut restored = Vec::new();
+    for (at, (Wanted { config, partition, begin }, Saved { state, ledger })) in wanted.iter().zip(saved).enumerate() {
+        if !share.contains(partition) {
+            continue;
+        }
+        // Without a snapshot the input is read again from the first record that was ever taken in.
+        let round = begin.is_snapshot.then_some(begin.read_from);
+        let engine = Engine::restore(config.clone(), *partition, round, state)?;
+        progress.step();
+        metrics::partition_restored(&config.topic, *partition, engine.entities(), begin.read_from, begin.write_from);
+        restored.push((at, Restored { engine, ledger }));
+    }
+    Ok(restored)
+}
+
+/// What the two topics hold of an input partition: state with the slots that it is in.
+#[derive(Default)]
+struct Saved {
+    state: Vec<(u8, State)>,
+    ledger: Option<Ledger>,
+}
+
+/// Reads the group's latest committed records in these partitions of the state and the ledger topic, all at once; gives those of each
+/// of the wanted.
+fn read_saved(
+    config: &ProcessorConfig,
+    sources: [&str; 2],
+    wanted: &[Wanted],
+    share: &[i32],
+    progress: &WorkerProgress,
+) -> Result<Vec<Saved>, ProcessorError> {
+    let (mut states, mut ledgers) = (Latest::<State>(BTreeMap::new()), Latest::<Ledger>(BTreeMap::new()));
+    let ours = format!("{}/", entity::join(&[&config.settings.group_id]));
+    let mut reader = PartitionReader::new(&config.kafka, true)?;
+    let places = sources.iter().flat_map(|&topic| share.iter().map(move |&at| (topic, at, StartAt::Beginning)));
+    reader.assign(&places.collect::<Vec<_>>())?;
+    let mut read = sum(reader.positions());
+    progress.add_to_restore(sum(reader.end_offsets()?) - read);
     while !reader.is_at_end() {
         for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
             let Some(key) = message.key().filter(|key| key.starts_with(ours.as_bytes())) else { continue };
-            let place = (message.partition(), key.to_vec());
-            unread.remove(&place);
-            match message.value().map(wire::decode::<R>) {
-                None => drop(latest.remove(&place)),
-                Some(Ok(record)) => drop(latest.insert(place, record)),
-                Some(Err(error)) => drop(unread.insert(place, (message.offset(), error.to_string()))),
+            let (partition, offset, value) = (message.partition(), message.offset(), message.value());
+            if *message.topic() == *sources[0] {
+                states.take(partition, offset, key, value);
+            } else {
+                ledgers.take(partition, offset, key, value);
             }
         }
+        let now = sum(reader.positions());
+        progress.add_read_back(now - mem::replace(&mut read, now));
     }
-    if let Some(((partition, _), (offset, problem))) = unread.into_iter().next() {
-        return Err(broken(topic.into(), partition, offset, problem));
+    let place_of = |stream: &str, partition| {
+        wanted.iter().position(|wanted| wanted.partition == partition && wanted.config.name == stream)
+    };
+    let mut saved: Vec<Saved> = wanted.iter().map(|_| Saved::default()).collect();
+    let [topic, ledger_topic] = sources.map(str::to_owned);
+    let broken = |(partition, (offset, problem))| ProcessorError::StateRecord { topic, partition, offset, problem };
+    for (partition, key, state) in states.finish().map_err(broken)? {
+        if let Some(at) = place_of(&state.stream, partition) {
+            saved[at].state.push((u8::from(key.ends_with(SLOT_1.as_bytes())), state));
+        }
     }
-    metrics::state_read(topic, latest.len(), partitions.len(), started.elapsed());
-    Ok(latest)
+    let topic = ledger_topic;
+    let broken = |(partition, (offset, problem))| ProcessorError::LedgerRecord { topic, partition, offset, problem };
+    for (partition, _, ledger) in ledgers.finish().map_err(broken)? {
+        if let Some(at) = place_of(&ledger.stream, partition) {
+            saved[at].ledger = Some(ledger);
+        }
+    }
+    Ok(saved)
 }
 
+fn sum<T: AsRef<str>>(offsets: impl IntoIterator<Item = (T, i32, i64)>) -> i64 {
+    offsets.into_iter().map(|(.., offset)| offset).sum()
+}
+
+/// The latest record of each key, by partition. One that cannot be read counts for as long as it is the last of its key, so that the
+/// answer does not hang on what compaction has come to.
+struct Latest<R>(BTreeMap<i32, HashMap<Vec<u8>, Result<R, Unread>>>);
+
+/// A record that cannot be read: its offset, and what is wrong with it.
+type Unread = (i64, String);
+
+impl<R: Record> Latest<R> {
+    fn take(&mut self, partition: i32, offset: i64, key: &[u8], value: Option<&[u8]>) {
+        let latest = self.0.entry(partition).or_default();
+        let Some(value) = value else {
+            latest.remove(key);
+            return;
+        };
+        let record = wire::decode(value).map_err(|error| (offset, error.to_string()));
+        match latest.get_mut(key) {
+            Some(before) => *before = record,
+            None => drop(latest.insert(key.to_vec(), record)),
+        }
+    }
+
+    /// All of them; or the first that cannot be read, by partition and offset.
+    fn finish(self) -> Result<Vec<(i32, Vec<u8>, R)>, (i32, Unread)> {
+        let mut records = Vec::with_capacity(self.0.values().map(HashMap::len).sum());
+        for (partition, latest) in self.0 {
+            let unread = latest.values().filter_map(|record| record.as_ref().err()).min();
+            if let Some(unread) = unread {
+                return Err((partition, unread.clone()));
+            }
+            records.extend(latest.into_iter().filter_map(|(key, record)| Some((partition, key, record.ok()?))));
+        }
+        Ok(records)
+    }
+}
 /// What replaces what in the state topic: two slots for each entity, and for the partition's own state, which has no entity. The group
 /// comes first: each has a state of its own.
 pub(crate) fn state_key(group_id: &str, stream: &str, place: &StateKey) -> String {

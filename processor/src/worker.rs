@@ -36,7 +36,7 @@ use crate::decode::EventDecoder;
 use crate::error::Recovery;
 use crate::ledger::Account;
 use crate::progress::{Recoveries, WorkerProgress};
-use crate::restore::{self, Beginning, CommitNote};
+use crate::restore::{self, Beginning, CommitNote, Restored, Wanted};
 use crate::supervisor::Orders;
 use crate::{ProcessorConfig, ProcessorError, metrics};
 
@@ -357,54 +357,66 @@ impl<'a> Worker<'a> {
     }
 
     fn restore(&mut self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
+        let Err(error) = self.restore_as_of(assigned) else { return Ok(()) };
+        // State and ledger are of later than the committed offsets where somebody has gone on meanwhile: a process that was suspended
+        // while it restored finds its partitions in other hands.
+        let places: Vec<_> = assigned.iter().map(|at| (at.topic.clone(), at.partition)).collect();
+        let now = self.reader.committed(&places)?;
+        match assigned.iter().zip(now).find(|(at, now)| at.committed != *now) {
+            Some((at, _)) => Err(ProcessorError::Outrun { topic: at.topic.clone(), partition: at.partition }),
+            None => Err(error),
+        }
+    }
+
+    /// Brings partitions back as of what was committed when they were assigned.
+    fn restore_as_of(&mut self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
         let config = self.cycle.config;
         let settings = &config.settings;
         self.check_partitions(assigned)?;
-        let partitions = assigned.iter().map(|assigned| assigned.partition).collect();
-        let mut state = restore::read_state(&config.kafka, &config.topics.state, &settings.group_id, &partitions)?;
-        let mut ledgers = restore::read_ledgers(&config.kafka, &config.topics.ledger, &settings.group_id, &partitions)?;
-        for assigned in assigned {
-            let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == assigned.topic)
-            else {
+        let (mut wanted, mut places) = (Vec::with_capacity(assigned.len()), Vec::with_capacity(assigned.len()));
+        for at in assigned {
+            let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == at.topic) else {
                 continue;
             };
-            let topic: Arc<str> = assigned.topic.as_str().into();
-            let now = self.partitions[&topic];
-            let note = assigned.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
+            let now = self.partitions[at.topic.as_str()];
+            let note = at.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
             if let Some(then) = note.as_ref().map(|note| note.partitions).filter(|&then| then != now) {
-                return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
+                return Err(ProcessorError::PartitionsChanged { topic: at.topic.clone(), now, then });
             }
-            let committed = assigned.committed.as_ref().map(|committed| committed.offset);
+            let committed = at.committed.as_ref().map(|committed| committed.offset);
             if committed.is_none() {
                 // `latest` would be later when the first transaction fails.
-                self.floors.insert((assigned.topic.clone(), assigned.partition), assigned.start_offset);
+                self.floors.insert((at.topic.clone(), at.partition), at.start_offset);
             }
             if let Some(committed) = committed {
-                let (_, end) = self.reader.watermarks(&topic, assigned.partition)?;
+                let (_, end) = self.reader.watermarks(&at.topic, at.partition)?;
                 if committed > end {
-                    let (topic, partition) = (assigned.topic.clone(), assigned.partition);
+                    let (topic, partition) = (at.topic.clone(), at.partition);
                     return Err(ProcessorError::InputReplaced { topic, partition, committed, end });
                 }
             }
-            let write_from = committed.unwrap_or(assigned.start_offset);
+            let write_from = committed.unwrap_or(at.start_offset);
             let is_snapshot = note.as_ref().is_some_and(|note| note.is_snapshot);
             // Where input is gone, reading starts behind the snapshot.
-            let read_from = note.as_ref().map_or(assigned.start_offset, |note| note.read_from);
+            let read_from = note.as_ref().map_or(at.start_offset, |note| note.read_from);
             let idle = note.map(|note| note.idle).unwrap_or_default();
             let begin = Beginning { read_from, is_snapshot, write_from, idle };
-            let declared = &self.cycle.streams[stream].config;
-            let records = state.remove(&(declared.name.clone(), assigned.partition)).unwrap_or_default();
-            let engine = restore::restore(declared, assigned.partition, &begin, records)?;
-            let last = ledgers.remove(&(declared.name.clone(), assigned.partition));
-            let group = &settings.group_id;
-            let account = Account::begin(group, &declared.name, &assigned.topic, assigned.partition, write_from)
-                .resume(last, committed, settings.processing_guarantee, &config.topics.ledger)?;
+            wanted.push(Wanted { config: self.cycle.streams[stream].config.clone(), partition: at.partition, begin });
+            places.push((at, stream, now));
+        }
+        let restored = restore::restore(config, &wanted, self.cycle.progress)?;
+        for ((Wanted { config: declared, begin, .. }, Restored { engine, ledger }), (at, stream, partitions)) in
+            wanted.into_iter().zip(restored).zip(places)
+        {
+            let committed = at.committed.as_ref().map(|committed| committed.offset);
+            let account = Account::begin(&settings.group_id, &declared.name, &at.topic, at.partition, begin.write_from)
+                .resume(ledger, committed, settings.processing_guarantee, &config.topics.ledger)?;
             if account.residue() != 0 {
                 metrics::ledger_broken(account.committed());
             }
-            let mut input = Input::new(stream, engine, begin, now, account);
-            input.skip_to(assigned.start_offset);
-            self.cycle.inputs.insert((topic, assigned.partition), input);
+            let mut input = Input::new(stream, engine, begin, partitions, account);
+            input.skip_to(at.start_offset);
+            self.cycle.inputs.insert((at.topic.as_str().into(), at.partition), input);
         }
         self.cycle.progress.step();
         Ok(())

@@ -104,6 +104,10 @@ impl KafkaConfig {
         config.set("auto.offset.reset", "error"); // a lost record is an error, not a jump
         config.set("isolation.level", if role.read_committed { "read_committed" } else { "read_uncommitted" });
         config.set("enable.partition.eof", if role.report_end { "true" } else { "false" });
+        if role.report_end {
+            // The end of a partition is known when a fetch comes back empty: not to wait for records that may come is what it is for.
+            config.set("fetch.wait.max.ms", "10");
+        }
         config.set("group.id", role.group_id);
         if let Some(instance_id) = role.instance_id {
             config.set("group.instance.id", instance_id);
