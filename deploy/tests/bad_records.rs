@@ -553,8 +553,8 @@ fn a_compression_bomb_is_a_dead_letter_in_bounded_memory(bootstrap_servers: &str
     let (bombs, small): (Vec<_>, Vec<_>) = found.into_iter().partition(|(value, _)| value.is_none());
     assert_eq!(bombs, [(); 8].map(|()| (None, Some(BOMB_BYTES as u64))));
     assert_eq!(small, [(); 8].map(|()| (Some(b"small".to_vec()), None)));
-    // Once as it was decompressed, once as a letter to be, and what is fetched ahead meanwhile.
-    assert!(peak_kib > 0 && peak_kib < 4 * BOMB_BYTES as u64 / 1_024, "{peak_kib} KiB");
+    // One answer of the broker holds two of them, and the next is fetched while they are worked on; all eight would be twice that.
+    assert!(peak_kib > 0 && peak_kib < 5 * BOMB_BYTES as u64 / 1_024, "{peak_kib} KiB");
 }
 
 fn check_one_line(corner: &Corner, settings: &str, parts: &[&str]) {

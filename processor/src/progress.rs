@@ -303,8 +303,10 @@ impl WorkerProgress {
 
     /// So much more of it is read.
     pub(crate) fn add_read_back(&self, offsets: i64) {
-        self.read_back.fetch_add(offsets.unsigned_abs(), Relaxed);
-        self.step();
+        if offsets > 0 {
+            self.read_back.fetch_add(offsets.unsigned_abs(), Relaxed);
+            self.step();
+        }
     }
 
     /// Nothing is being read back any more.
