@@ -1,6 +1,6 @@
 //! What another thread may see of a running processor. Each number is exact by itself; together they are a glance.
 //!
-//! Each worker states its own in a [`WorkerProgress`], which no other worker touches; [`Progress`] adds them up for who looks.
+//! Each worker states its own, which no other worker touches; [`Progress`] adds them up for who looks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};

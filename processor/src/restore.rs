@@ -233,6 +233,9 @@ fn sum<T: AsRef<str>>(offsets: impl IntoIterator<Item = (T, i32, i64)>) -> i64 {
 /// answer does not hang on what compaction has come to.
 struct Latest<R>(BTreeMap<i32, HashMap<Vec<u8>, Result<R, Unread>>>);
 
+/// A record, with its partition and key.
+type Found<R> = (i32, Vec<u8>, R);
+
 /// A record that cannot be read: its offset, and what is wrong with it.
 type Unread = (i64, String);
 
@@ -251,7 +254,7 @@ impl<R: Record> Latest<R> {
     }
 
     /// All of them; or the first that cannot be read, by partition and offset.
-    fn finish(self) -> Result<Vec<(i32, Vec<u8>, R)>, (i32, Unread)> {
+    fn finish(self) -> Result<Vec<Found<R>>, (i32, Unread)> {
         let mut records = Vec::with_capacity(self.0.values().map(HashMap::len).sum());
         for (partition, latest) in self.0 {
             let unread = latest.values().filter_map(|record| record.as_ref().err()).min();
