@@ -12,6 +12,8 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, types::Int64Type};
 use arrow::datatypes::FieldRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tidewatch_schemas::Record;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::columns::ColumnDecoder;
@@ -34,6 +36,7 @@ tidewatch_test_brokers::on_both_brokers!(
     committed_records_come_back_once_and_a_restart_goes_on,
     garbage_on_a_result_topic_is_kept_raw,
     a_running_delivery_follows_and_stops_at_once,
+    a_delivery_whose_storage_is_away_stays_a_member_and_catches_up,
     what_cannot_work_is_told_in_one_line,
 );
 
@@ -305,6 +308,58 @@ fn a_running_delivery_follows_and_stops_at_once(bootstrap_servers: &str) {
     assert_eq!(progress.alerts_opened(Severity::High), 20);
     assert_eq!(fixture.drain().topics[&TopicKind::Alerts].rows, 0);
     fixture.assert_holds(TopicKind::Alerts, &fixture.alerts);
+}
+
+fn a_delivery_whose_storage_is_away_stays_a_member_and_catches_up(bootstrap_servers: &str) {
+    let mut fixture = Fixture::new(bootstrap_servers, "away");
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    let mut config = fixture.config(|settings| {
+        settings.roll.interval = Duration::from_millis(200);
+        settings.retry.attempts = 100;
+    });
+    // Storage is away for longer than a member may be silent.
+    let silence_max = Duration::from_secs(6);
+    for timeout in ["session.timeout.ms", "max.poll.interval.ms"] {
+        config.kafka.properties.set(timeout, silence_max.as_millis().to_string());
+    }
+    let group = config.group_id.clone();
+    let (output, away) = (fixture.output.path().join("out"), fixture.output.path().join("away"));
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| deliver(config, &progress, &stop));
+        let wait_for = |alerts| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while progress.rows(TopicKind::Alerts) < alerts && !running.is_finished() {
+                assert!(Instant::now() < deadline, "{progress:?}");
+                std::thread::yield_now();
+            }
+        };
+        let mut writer = fixture.writer();
+        fixture.transaction(&mut writer, 10, true);
+        wait_for(10);
+        let before = members(&fixture.kafka, &group);
+        assert_eq!(before.len(), 1);
+        std::fs::rename(&output, &away).unwrap();
+        std::fs::write(&output, "no folder").unwrap();
+        fixture.transaction(&mut writer, 10, true);
+        std::thread::sleep(silence_max + Duration::from_secs(3));
+        assert_eq!(progress.rows(TopicKind::Alerts), 10);
+        std::fs::remove_file(&output).unwrap();
+        std::fs::rename(&away, &output).unwrap();
+        wait_for(20);
+        assert_eq!(members(&fixture.kafka, &group), before);
+        stop.request(Stop::Now);
+        running.join().unwrap().unwrap();
+    });
+    fixture.assert_holds(TopicKind::Alerts, &fixture.alerts);
+    fixture.assert_holds(TopicKind::Metrics, &fixture.metrics);
+}
+
+/// The ids of a group's members.
+fn members(kafka: &KafkaConfig, group: &str) -> Vec<String> {
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap_servers).create().unwrap();
+    let groups = client.fetch_group_list(Some(group), Duration::from_secs(30)).unwrap();
+    groups.groups()[0].members().iter().map(|member| member.id().to_owned()).collect()
 }
 
 fn what_cannot_work_is_told_in_one_line(bootstrap_servers: &str) {

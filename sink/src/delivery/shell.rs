@@ -4,6 +4,7 @@
 //! that no blocking Kafka call ever sits in async code.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidewatch_topic_io::{
@@ -28,6 +29,10 @@ use crate::transactional::INTENDED_HEADER;
 const BATCH_RECORDS: usize = 4096;
 /// How long a read waits for a first record: bounds how late a stop request is seen.
 const READ_WAIT: Duration = Duration::from_millis(100);
+/// How often the group hears of this member while storage takes its time.
+const STAY_EVERY: Duration = Duration::from_millis(500);
+/// How long storage may take once an end at once is asked for.
+const STOP_GRACE: Duration = Duration::from_secs(6);
 /// How often the ends of the topics are asked for.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -63,7 +68,7 @@ impl From<SettleError> for DeliveryError {
 /// See [`DeliveryError`]; each is one line that names the setting or the topic.
 pub fn run(config: DeliveryConfig, progress: &Progress, stop: &StopSignal) -> Result<DeliverySummary, DeliveryError> {
     let started = Instant::now();
-    let mut shell = Shell::start(&config, progress)?;
+    let mut shell = Shell::start(&config, progress, stop)?;
     let mut ends = Ends::new();
     let mut trouble = Trouble::default();
     loop {
@@ -130,6 +135,7 @@ struct Shell<'a> {
     deliverer: Deliverer,
     kinds: BTreeMap<String, TopicKind>,
     progress: &'a Progress,
+    stop: &'a StopSignal,
     tally: Tally,
     /// The group has told at least once what is ours, even if that is nothing.
     joined: bool,
@@ -138,7 +144,7 @@ struct Shell<'a> {
 
 impl<'a> Shell<'a> {
     /// Storage first: a folder that cannot be written to is told before any group is joined.
-    fn start(config: &DeliveryConfig, progress: &'a Progress) -> Result<Self, DeliveryError> {
+    fn start(config: &DeliveryConfig, progress: &'a Progress, stop: &'a StopSignal) -> Result<Self, DeliveryError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(DeliveryError::Runtime)?;
         let shelf = runtime.block_on(Shelf::open(&config.output, config.retry))?;
@@ -160,6 +166,7 @@ impl<'a> Shell<'a> {
             deliverer: Deliverer::new(shelf, config.roll, config.buffer_bytes),
             kinds: config.topics.iter().map(|topic| (topic.name.clone(), topic.kind)).collect(),
             progress,
+            stop,
             tally: Tally::new(config.topics.iter().map(|topic| topic.kind)),
             joined: false,
             lag_seen: None,
@@ -251,11 +258,17 @@ impl<'a> Shell<'a> {
     fn settle(&mut self, flush: bool) -> Result<(), DeliveryError> {
         let started = Instant::now();
         let mut stored = Vec::new();
-        let result = self.runtime.block_on(self.deliverer.settle(started, flush, &mut stored));
+        let Self { runtime, deliverer, reader, stop, .. } = self;
+        let settled = staying(reader, stop, deliverer.settle(started, flush, &mut stored));
+        let (result, membership) = runtime.block_on(settled);
         self.account(&stored, started.elapsed());
         self.commit(&stored)?;
         metrics::buffered(self.deliverer.buffered_bytes());
-        Ok(result?)
+        if result.is_none() {
+            tracing::warn!("storage has not answered in time for the end: what waits comes again with the next start");
+        }
+        result.unwrap_or(Ok(()))?;
+        Ok(membership?)
     }
 
     fn account(&mut self, stored: &[Stored], took: Duration) {
@@ -324,6 +337,25 @@ impl<'a> Shell<'a> {
             let position = client.and_then(|lag| lag.committed).unwrap_or(next_offset).max(next_offset);
             ends.get(&(topic.to_owned(), partition)).is_none_or(|end| position >= *end)
         }))
+    }
+}
+
+/// Stays in the group while storage takes its time: nothing is read meanwhile, and a rebalance waits. `None` if it took too long for
+/// an end that is asked for: what was not done then is as after a crash. With it what the group had to say.
+async fn staying<T>(
+    reader: &GroupReader,
+    stop: &StopSignal,
+    work: impl Future<Output = T>,
+) -> (Option<T>, Result<(), KafkaError>) {
+    let (mut work, mut membership, mut asked_at) = (pin!(work), Ok(()), None);
+    loop {
+        tokio::select! {
+            done = &mut work => return (Some(done), membership),
+            () = tokio::time::sleep(STAY_EVERY) => membership = membership.and_then(|()| reader.stay()),
+        }
+        if stop.requested() == Some(Stop::Now) && asked_at.get_or_insert_with(Instant::now).elapsed() >= STOP_GRACE {
+            return (None, membership);
+        }
     }
 }
 

@@ -119,16 +119,7 @@ impl GroupReader {
         start_at: &mut dyn FnMut(&str, i32, Option<&Committed>) -> StartAt,
     ) -> Result<Vec<GroupEvent>, KafkaError> {
         for _ in 0..EVENTS_PER_CALL {
-            match poll(&self.consumer) {
-                None => {}
-                Some(Ok(message)) => {
-                    let (topic, partition, offset) =
-                        (message.topic().to_owned(), message.partition(), message.offset());
-                    drop(message);
-                    self.reroute(&topic, partition, offset)?;
-                }
-                Some(Err(error)) => self.heed(&error)?,
-            }
+            self.stay()?;
             loop {
                 // Taken out of the lock first: assigning may call back.
                 let Some(rebalance) = self.consumer.context().rebalances().pop_front() else { break };
@@ -139,6 +130,23 @@ impl GroupReader {
             }
         }
         Ok(std::mem::take(&mut self.events))
+    }
+
+    /// Stays a member without taking part: the group takes nobody for gone who calls this, and a rebalance waits for
+    /// [`serve_group`](Self::serve_group). For whoever has to wait for something else, for longer than `max.poll.interval.ms` perhaps.
+    ///
+    /// # Errors
+    /// Trouble that does not pass by itself.
+    pub fn stay(&self) -> Result<(), KafkaError> {
+        match poll(&self.consumer) {
+            None => Ok(()),
+            Some(Ok(message)) => {
+                let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
+                drop(message);
+                self.reroute(&topic, partition, offset)
+            }
+            Some(Err(error)) => self.heed(&error),
+        }
     }
 
     /// Reads up to `max` messages, waiting up to `timeout` for the first. Serves no rebalance.
@@ -397,7 +405,7 @@ impl GroupReader {
 
     /// A message came by the main queue, so its partition is not forwarded to ours: forward it, and fetch again from where we
     /// are, so that nothing is lost and nothing comes twice.
-    fn reroute(&mut self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+    fn reroute(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
         let Some(position) = self.positions.get(topic, partition) else { return Ok(()) };
         tracing::warn!(topic, partition, offset, position, "a message came by the main queue: fetching it again");
         metrics::record_rerouted();
