@@ -292,6 +292,7 @@ fn a_running_delivery_follows_and_stops_at_once(bootstrap_servers: &str) {
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let config = fixture.config(|settings| settings.roll.interval = Duration::from_millis(200));
     std::thread::scope(|scope| {
+        let _ended = EndedOnDrop(&stop);
         let running = scope.spawn(|| deliver(config, &progress, &stop));
         let mut writer = fixture.writer();
         for round in 1..=2 {
@@ -325,6 +326,7 @@ fn a_delivery_whose_storage_is_away_stays_a_member_and_catches_up(bootstrap_serv
     let group = config.group_id.clone();
     let (output, away) = (fixture.output.path().join("out"), fixture.output.path().join("away"));
     std::thread::scope(|scope| {
+        let _ended = EndedOnDrop(&stop);
         let running = scope.spawn(|| deliver(config, &progress, &stop));
         let wait_for = |alerts| {
             let deadline = Instant::now() + Duration::from_secs(60);
@@ -352,6 +354,15 @@ fn a_delivery_whose_storage_is_away_stays_a_member_and_catches_up(bootstrap_serv
     });
     fixture.assert_holds(TopicKind::Alerts, &fixture.alerts);
     fixture.assert_holds(TopicKind::Metrics, &fixture.metrics);
+}
+
+/// Ends Delivery when the test ends, also by a panic.
+struct EndedOnDrop<'a>(&'a StopSignal);
+
+impl Drop for EndedOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.request(Stop::Now);
+    }
 }
 
 /// The ids of a group's members.
