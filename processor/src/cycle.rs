@@ -227,6 +227,9 @@ impl<'a> Cycle<'a> {
     /// An error leaves it to the next producer, whose epoch fences the transaction, or to the broker's time-out.
     pub(crate) fn abort(&mut self) -> Result<(), KafkaError> {
         self.inputs.clear();
+        // What was not handed over when it failed is of it, too.
+        self.effects.clear();
+        self.changes.clear();
         self.in_transaction = false;
         self.outputs.abort()
     }

@@ -7,15 +7,16 @@
 //! is read from its topic and must end at the committed offset. Both topics are read when every transaction that has written to them is
 //! settled, by as many threads as there are cores for this worker.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
-use tidewatch_processor_core::state::StateKey;
+use ahash::AHashMap;
+use tidewatch_processor_core::state::{Slots, StateKey};
 use tidewatch_processor_core::{Engine, StreamConfig};
-use tidewatch_schemas::record::{Ledger, State};
+use tidewatch_schemas::record::Ledger;
 use tidewatch_schemas::{Record, entity, wire};
 use tidewatch_topic_io::{Admin, PartitionReader, StartAt};
 
@@ -152,15 +153,11 @@ fn restore_share(
     share: &[i32],
     progress: &WorkerProgress,
 ) -> Result<Vec<(usize, Restored)>, ProcessorError> {
-    let saved = read_saved(config, sources, wanted, share, progress)?;
     let mut restored = Vec::new();
-    for (at, (Wanted { config, partition, begin }, Saved { state, ledger })) in wanted.iter().zip(saved).enumerate() {
-        if !share.contains(partition) {
-            continue;
-        }
-        // Without a snapshot the input is read again from the first record that was ever taken in.
-        let round = begin.is_snapshot.then_some(begin.read_from);
-        let engine = Engine::restore(config.clone(), *partition, round, state)?;
+    for (at, saved) in read_saved(config, sources, wanted, share, progress)? {
+        let Wanted { config, partition, begin } = &wanted[at];
+        let ledger = saved.ledger(sources[1], *partition)?;
+        let engine = saved.engine(sources[0], &wanted[at])?;
         progress.step();
         metrics::partition_restored(&config.topic, *partition, engine.entities(), begin.read_from, begin.write_from);
         restored.push((at, Restored { engine, ledger }));
@@ -168,24 +165,18 @@ fn restore_share(
     Ok(restored)
 }
 
-/// What the two topics hold of an input partition: state with the slots that it is in.
-#[derive(Default)]
-struct Saved {
-    state: Vec<(u8, State)>,
-    ledger: Option<Ledger>,
-}
-
 /// Reads the group's latest committed records in these partitions of the state and the ledger topic, all at once; gives those of each
-/// of the wanted.
+/// of the wanted, with its place in the order.
 fn read_saved(
     config: &ProcessorConfig,
     sources: [&str; 2],
     wanted: &[Wanted],
     share: &[i32],
     progress: &WorkerProgress,
-) -> Result<Vec<Saved>, ProcessorError> {
-    let (mut states, mut ledgers) = (Latest::<State>(BTreeMap::new()), Latest::<Ledger>(BTreeMap::new()));
-    let ours = format!("{}/", entity::join(&[&config.settings.group_id]));
+) -> Result<Vec<(usize, Saved)>, ProcessorError> {
+    let group = &config.settings.group_id;
+    let mine = wanted.iter().enumerate().filter(|(_, wanted)| share.contains(&wanted.partition));
+    let mut saved: Vec<(usize, Saved)> = mine.map(|(at, wanted)| (at, Saved::new(group, wanted))).collect();
     let mut reader = PartitionReader::new(&config.kafka, true)?;
     let places = sources.iter().flat_map(|&topic| share.iter().map(move |&at| (topic, at, StartAt::Beginning)));
     reader.assign(&places.collect::<Vec<_>>())?;
@@ -193,34 +184,17 @@ fn read_saved(
     progress.add_to_restore(sum(reader.end_offsets()?) - read);
     while !reader.is_at_end() {
         for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
-            let Some(key) = message.key().filter(|key| key.starts_with(ours.as_bytes())) else { continue };
-            let (partition, offset, value) = (message.partition(), message.offset(), message.value());
-            if *message.topic() == *sources[0] {
-                states.take(partition, offset, key, value);
-            } else {
-                ledgers.take(partition, offset, key, value);
+            let Some(key) = message.key() else { continue };
+            let is_state = *message.topic() == *sources[0];
+            let here = saved.iter_mut().filter(|(at, _)| wanted[*at].partition == message.partition());
+            for (_, saved) in here {
+                if saved.take(is_state, key, message.offset(), message.value()) {
+                    break;
+                }
             }
         }
         let now = sum(reader.positions());
         progress.add_read_back(now - mem::replace(&mut read, now));
-    }
-    let place_of = |stream: &str, partition| {
-        wanted.iter().position(|wanted| wanted.partition == partition && wanted.config.name == stream)
-    };
-    let mut saved: Vec<Saved> = wanted.iter().map(|_| Saved::default()).collect();
-    let [topic, ledger_topic] = sources.map(str::to_owned);
-    let broken = |(partition, (offset, problem))| ProcessorError::StateRecord { topic, partition, offset, problem };
-    for (partition, key, state) in states.finish().map_err(broken)? {
-        if let Some(at) = place_of(&state.stream, partition) {
-            saved[at].state.push((u8::from(key.ends_with(SLOT_1.as_bytes())), state));
-        }
-    }
-    let topic = ledger_topic;
-    let broken = |(partition, (offset, problem))| ProcessorError::LedgerRecord { topic, partition, offset, problem };
-    for (partition, _, ledger) in ledgers.finish().map_err(broken)? {
-        if let Some(at) = place_of(&ledger.stream, partition) {
-            saved[at].ledger = Some(ledger);
-        }
     }
     Ok(saved)
 }
@@ -229,43 +203,129 @@ fn sum<T: AsRef<str>>(offsets: impl IntoIterator<Item = (T, i32, i64)>) -> i64 {
     offsets.into_iter().map(|(.., offset)| offset).sum()
 }
 
-/// The latest record of each key, by partition. One that cannot be read counts for as long as it is the last of its key, so that the
-/// answer does not hang on what compaction has come to.
-struct Latest<R>(BTreeMap<i32, HashMap<Vec<u8>, Result<R, Unread>>>);
+/// The latest records of one of the wanted, as bytes: those that are replaced are never decoded, and one that cannot be read counts
+/// for as long as it is the last of its key, so that the answer does not hang on what compaction has come to.
+struct Saved {
+    /// The keys of the partition's own state and of its ledger.
+    own_key: String,
+    ledger_key: String,
+    bytes: Vec<u8>,
+    own: [Option<Span>; 2],
+    /// By entity as it is written in the key.
+    entities: AHashMap<Box<[u8]>, [Option<Span>; 2]>,
+    ledger: Option<Span>,
+}
 
-/// A record, with its partition and key.
-type Found<R> = (i32, Vec<u8>, R);
+/// Where a record is in [`Saved::bytes`].
+#[derive(Clone, Copy)]
+struct Span {
+    /// The record's offset in its topic.
+    offset: i64,
+    start: usize,
+    len: usize,
+    /// Bytes from `start` on that are this place's: those of the longest record that was there.
+    room: usize,
+}
+
+impl Saved {
+    fn new(group: &str, Wanted { config, partition, .. }: &Wanted) -> Self {
+        let stream = config.name.as_str();
+        Self {
+            own_key: entity::join(&[group, stream]).into_owned(),
+            ledger_key: entity::join(&[group, stream, &partition.to_string()]).into_owned(),
+            bytes: Vec::new(),
+            own: [None; 2],
+            entities: AHashMap::new(),
+            ledger: None,
+        }
+    }
+
+    /// Takes a record of the partition in; false: it is of another group or stream.
+    fn take(&mut self, is_state: bool, key: &[u8], offset: i64, value: Option<&[u8]>) -> bool {
+        let Self { own_key, ledger_key, bytes, own, entities, ledger } = self;
+        if !is_state {
+            if key == ledger_key.as_bytes() {
+                put(bytes, ledger, offset, value);
+            }
+            return key == ledger_key.as_bytes();
+        }
+        let Some(rest) = key.strip_prefix(own_key.as_bytes()) else { return false };
+        let (rest, slot) = rest.strip_suffix(SLOT_1.as_bytes()).map_or((rest, 0), |rest| (rest, 1));
+        match rest.split_first() {
+            None => put(bytes, &mut own[slot], offset, value),
+            Some((b'/', entity)) => match entities.get_mut(entity) {
+                Some(slots) => put(bytes, &mut slots[slot], offset, value),
+                None if value.is_some() => {
+                    let slots = entities.entry(entity.into()).or_default();
+                    put(bytes, &mut slots[slot], offset, value);
+                }
+                None => {}
+            },
+            Some(_) => return false,
+        }
+        true
+    }
+
+    fn engine(self, topic: &str, Wanted { config, partition, begin }: &Wanted) -> Result<Engine, ProcessorError> {
+        let broken = |(offset, problem)| {
+            let (topic, partition) = (topic.to_owned(), *partition);
+            ProcessorError::StateRecord { topic, partition, offset, problem }
+        };
+        let own = self.slots(&self.own).map_err(broken)?;
+        // Without a snapshot the input is read again from the first record that was ever taken in.
+        let round = begin.is_snapshot.then_some(begin.read_from);
+        let mut is_broken = false;
+        let entities = self.entities.values().map_while(|spans| {
+            let slots = self.slots(spans);
+            is_broken |= slots.is_err();
+            slots.ok()
+        });
+        let engine = Engine::restore(config.clone(), *partition, round, own, entities);
+        if is_broken {
+            // The first of them, whatever the map's order.
+            let unread = self.entities.values().filter_map(|spans| self.slots(spans).err()).min();
+            return Err(broken(unread.unwrap_or_default()));
+        }
+        Ok(engine?)
+    }
+
+    fn ledger(&self, topic: &str, partition: i32) -> Result<Option<Ledger>, ProcessorError> {
+        let broken =
+            |(offset, problem)| ProcessorError::LedgerRecord { topic: topic.into(), partition, offset, problem };
+        self.ledger.map(|span| self.read(span)).transpose().map_err(broken)
+    }
+
+    fn slots(&self, spans: &[Option<Span>; 2]) -> Result<Slots, Unread> {
+        let [first, second] = spans.map(|span| span.map(|span| self.read(span)).transpose());
+        Ok([first?, second?])
+    }
+
+    fn read<R: Record>(&self, Span { offset, start, len, .. }: Span) -> Result<R, Unread> {
+        wire::decode(&self.bytes[start..start + len]).map_err(|error| (offset, error.to_string()))
+    }
+}
 
 /// A record that cannot be read: its offset, and what is wrong with it.
 type Unread = (i64, String);
 
-impl<R: Record> Latest<R> {
-    fn take(&mut self, partition: i32, offset: i64, key: &[u8], value: Option<&[u8]>) {
-        let latest = self.0.entry(partition).or_default();
-        let Some(value) = value else {
-            latest.remove(key);
-            return;
-        };
-        let record = wire::decode(value).map_err(|error| (offset, error.to_string()));
-        match latest.get_mut(key) {
-            Some(before) => *before = record,
-            None => drop(latest.insert(key.to_vec(), record)),
-        }
-    }
-
-    /// All of them; or the first that cannot be read, by partition and offset.
-    fn finish(self) -> Result<Vec<Found<R>>, (i32, Unread)> {
-        let mut records = Vec::with_capacity(self.0.values().map(HashMap::len).sum());
-        for (partition, latest) in self.0 {
-            let unread = latest.values().filter_map(|record| record.as_ref().err()).min();
-            if let Some(unread) = unread {
-                return Err((partition, unread.clone()));
+/// Puts a record where the one before it was, if it has room there: however often a place is written, its last record is kept.
+fn put(bytes: &mut Vec<u8>, place: &mut Option<Span>, offset: i64, value: Option<&[u8]>) {
+    *place = value.map(|value| {
+        let len = value.len();
+        match *place {
+            Some(Span { start, room, .. }) if room >= len => {
+                bytes[start..start + len].copy_from_slice(value);
+                Span { offset, start, len, room }
             }
-            records.extend(latest.into_iter().filter_map(|(key, record)| Some((partition, key, record.ok()?))));
+            _ => {
+                let start = bytes.len();
+                bytes.extend_from_slice(value);
+                Span { offset, start, len, room: len }
+            }
         }
-        Ok(records)
-    }
+    });
 }
+
 /// What replaces what in the state topic: two slots for each entity, and for the partition's own state, which has no entity. The group
 /// comes first: each has a state of its own.
 pub(crate) fn state_key(group_id: &str, stream: &str, place: &StateKey) -> String {

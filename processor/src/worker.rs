@@ -182,18 +182,20 @@ impl<'a> Worker<'a> {
             operation_timeout: (transaction_timeout / 2).max(COMMIT_TIME_MIN),
             batch_bytes_max: batch_bytes_max.filter(|&bytes| bytes < BATCH_BYTES_USUAL),
         };
-        let (id, guarantee) = (config.transactional_id(number), config.settings.processing_guarantee);
-        let writer = CycleWriter::new(&config.kafka, guarantee, &id, options)?;
-        let outputs = ResultTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
-            .with_bytes_max(letter_bytes_max, late_bytes_max);
+        let id = config.transactional_id(number);
         let names: Vec<&str> = streams.iter().map(|stream| stream.config.topic.as_str()).collect();
-        let options = GroupOptions {
+        let group_options = GroupOptions {
             read_committed: true,
-            instance_id: config.settings.static_membership.then_some(id),
+            instance_id: config.settings.static_membership.then(|| id.clone()),
             prefetch_kbytes_total: config.settings.prefetch_kib / config.settings.workers as u32,
             ..GroupOptions::default()
         };
-        let reader = GroupReader::new(&config.kafka, &config.settings.group_id, &names, options)?;
+        let reader = GroupReader::new(&config.kafka, &config.settings.group_id, &names, group_options)?;
+        // It joins the group while the producer waits for the end of a transaction that the last life has left open.
+        let guarantee = config.settings.processing_guarantee;
+        let writer = CycleWriter::new(&config.kafka, guarantee, &id, options)?;
+        let outputs = ResultTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
+            .with_bytes_max(letter_bytes_max, late_bytes_max);
         let cycle = Cycle::new(config, streams, outputs, progress);
         let looked_at = Instant::now();
         Ok(Self { number, orders, cycle, reader, partitions, looked_at, floors })

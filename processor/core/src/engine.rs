@@ -1,8 +1,8 @@
 //! The engine of one input partition: takes events in, closes windows as the watermark passes them, and says what follows.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{Alert, Forecast, WindowMetric};
 
@@ -129,7 +129,7 @@ pub struct Engine {
     pub(crate) counts: Counts,
     pub(crate) slots: Vec<Option<Slot>>,
     free: Vec<u32>,
-    pub(crate) by_key: HashMap<Arc<str>, u32>,
+    pub(crate) by_key: AHashMap<Arc<str>, u32>,
     recency: Recency,
     deadlines: Deadlines,
     /// What is due and not done yet, the last to be done first: empty between two events.
@@ -149,7 +149,7 @@ impl Engine {
             counts: Counts::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: AHashMap::new(),
             recency: Recency::default(),
             deadlines: Deadlines::default(),
             due: None,

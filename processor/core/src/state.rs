@@ -9,8 +9,7 @@
 //! | 3 | two slots for each entity, the second under a key of its own; an entity that is gone has an empty payload |
 //! | 2 | one record for each entity, as of the last snapshot, which was written in one transaction; read as slot 0 |
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -97,11 +96,14 @@ struct PartitionState {
     counts: Counts,
 }
 
+/// What the two slots of a place in the topic hold.
+pub type Slots = [Option<State>; 2];
+
 impl Engine {
     /// The engine as it was when the complete round of `input_offset` opened; without one (`None`), an engine that has seen nothing.
     ///
-    /// `records` are the latest of each place in the topic, of this stream and partition, with the slots that they are in. Those of a
-    /// later round, which never became complete, do not count, and are cleared by the next.
+    /// `own` and `entities` are what the topic holds of this stream and partition itself and of its entities, each once, in any order.
+    /// Records of a later round, which never became complete, do not count, and are cleared by the next.
     ///
     /// # Errors
     /// If a record that counts is of a format that is not read here, damaged, or of another declaration of the stream, or the
@@ -110,57 +112,71 @@ impl Engine {
         config: Arc<StreamConfig>,
         partition: i32,
         input_offset: Option<i64>,
-        records: impl IntoIterator<Item = (u8, State)>,
+        own: Slots,
+        entities: impl IntoIterator<Item = Slots>,
     ) -> Result<Self, StateError> {
-        let place = |slot: u8, state: &State| StateKey { entity: state.entity.as_deref().map(Arc::from), slot };
+        let mut engine = Self::new(config, partition);
         let mut to_clear = VecDeque::new();
-        let mut latest: HashMap<Option<String>, (u8, State)> = HashMap::new();
-        for (slot, state) in records {
-            if input_offset.is_none_or(|until| state.input_offset > until) {
-                // The partition's own is written over by each round.
-                to_clear.extend(state.entity.is_some().then(|| place(slot, &state)));
-                continue;
-            }
-            match latest.entry(state.entity.clone()) {
-                Entry::Vacant(entry) => drop(entry.insert((slot, state))),
-                Entry::Occupied(mut entry) if entry.get().1.input_offset < state.input_offset => {
-                    entry.insert((slot, state));
-                }
-                Entry::Occupied(_) => {}
-            }
-        }
-        let Some(input_offset) = input_offset else {
-            let mut engine = Self::new(config, partition);
+        let Some(until) = input_offset else {
+            let records = entities.into_iter().flat_map(|slots| (0..).zip(slots));
+            to_clear.extend(records.filter_map(|(slot, state)| place(slot, &state?)));
             engine.rounds = Rounds::restored(None, to_clear);
             return Ok(engine);
         };
-        let own = latest.remove(&None);
+        // The partition's own is written over by each round.
+        let own = latest(own, until, |_, _| ());
         let found = own.as_ref().map(|(_, own)| own.input_offset);
-        let Some((slot, own)) = own.filter(|_| found == Some(input_offset)) else {
-            return Err(StateError::NoRound { stream: config.name.clone(), partition, wanted: input_offset, found });
+        let Some((slot, own)) = own.filter(|_| found == Some(until)) else {
+            let stream = engine.config.name.clone();
+            return Err(StateError::NoRound { stream, partition, wanted: until, found });
         };
         let PartitionState { signature, watermark, counts } = payload(&own)?;
-        if signature != config.state_signature() {
-            return Err(StateError::OtherDeclaration { stream: config.name.clone() });
+        if signature != engine.config.state_signature() {
+            return Err(StateError::OtherDeclaration { stream: engine.config.name.clone() });
         }
-        let mut entities = Vec::with_capacity(latest.len());
-        for (key, (slot, state)) in latest {
-            let Some(key) = key.map(Arc::<str>::from) else { continue };
+        (engine.watermark, engine.counts) = (watermark, counts);
+        let mut restored: Vec<Option<(Arc<str>, Entity, u8)>> = Vec::new();
+        for slots in entities {
+            let Some((slot, state)) = latest(slots, until, |slot, later| to_clear.extend(place(slot, &later))) else {
+                continue;
+            };
+            let Some(key) = state.entity.as_deref().map(Arc::<str>::from) else { continue };
             match payload_unless_gone::<Entity>(&state)? {
-                Some(entity) => entities.push((key, entity, slot)),
+                Some(entity) => restored.push(Some((key, entity, slot))),
                 None => to_clear.extend([0, 1].map(|slot| StateKey { entity: Some(key.clone()), slot })),
             }
         }
-        // Each was last seen at an offset of its own.
-        entities.sort_unstable_by_key(|(_, entity, _)| entity.last_seen);
-        let mut engine = Self::new(config, partition);
-        (engine.watermark, engine.counts) = (watermark, counts);
         engine.rounds = Rounds::restored(Some(slot), to_clear);
-        for (key, entity, slot) in entities {
-            engine.reinstate(key, entity, slot);
+        engine.by_key.reserve(restored.len());
+        // Each was last seen at an offset of its own. What is sorted is their order: they are large.
+        let last_seen = |at: &usize| restored[*at].as_ref().map(|(_, entity, _)| entity.last_seen);
+        let mut order: Vec<usize> = (0..restored.len()).collect();
+        order.sort_unstable_by_key(last_seen);
+        for at in order {
+            if let Some((key, entity, slot)) = restored[at].take() {
+                engine.reinstate(key, entity, slot);
+            }
         }
         Ok(engine)
     }
+}
+
+/// The last record of a place that is as of `until` or before, and its slot; what is later is `skipped`.
+fn latest(slots: Slots, until: i64, mut skipped: impl FnMut(u8, State)) -> Option<(u8, State)> {
+    let mut latest: Option<(u8, State)> = None;
+    for (slot, state) in (0..).zip(slots).filter_map(|(slot, state)| Some((slot, state?))) {
+        if state.input_offset > until {
+            skipped(slot, state);
+        } else if latest.as_ref().is_none_or(|(_, latest)| latest.input_offset < state.input_offset) {
+            latest = Some((slot, state));
+        }
+    }
+    latest
+}
+
+/// Where a record of an entity is.
+fn place(slot: u8, state: &State) -> Option<StateKey> {
+    state.entity.as_deref().map(|entity| StateKey { entity: Some(entity.into()), slot })
 }
 
 /// The payload of an entity that is no more.
@@ -211,6 +227,23 @@ fn payload<T: for<'de> Deserialize<'de>>(record: &State) -> Result<T, StateError
 fn payload_unless_gone<T: for<'de> Deserialize<'de>>(record: &State) -> Result<Option<T>, StateError> {
     let is_gone = record.payload.is_empty() && record.checksum == 0 && record.format_version == FORMAT_VERSION;
     if is_gone { Ok(None) } else { payload(record).map(Some) }
+}
+
+/// [`Engine::restore`] of records of the topic and the slots that they are in.
+#[cfg(test)]
+pub(crate) fn restore(
+    config: Arc<StreamConfig>,
+    partition: i32,
+    round: Option<i64>,
+    records: impl IntoIterator<Item = (u8, State)>,
+) -> Result<Engine, StateError> {
+    let mut places = std::collections::BTreeMap::<Option<String>, Slots>::new();
+    for (slot, state) in records {
+        let slots = places.entry(state.entity.clone()).or_default();
+        slots[usize::from(slot)] = Some(state);
+    }
+    let own = places.remove(&None).unwrap_or_default();
+    Engine::restore(config, partition, round, own, places.into_values())
 }
 
 #[cfg(test)]

@@ -11,13 +11,15 @@ use tidewatch_processor_core::config::Span;
 use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::{KafkaConfig, KafkaError};
 
-use crate::{assert_same_results, create, drain, last_ledgers, processor, publish, readings};
+use crate::{Reading, assert_same_results, create, drain, last_ledgers, processor, publish, readings};
 
 /// A broker of a test's own, with an input that is half published.
 struct Scene {
     broker: Broker,
     kafka: KafkaConfig,
     config: ProcessorConfig,
+    /// Readings of the input, when it is whole.
+    readings: u64,
 }
 
 const INPUT: &str = "faults";
@@ -33,7 +35,7 @@ impl Scene {
         let mut config = processor(&kafka, INPUT, "disturbed");
         config.settings.batch_max = 200;
         config.settings.transaction_timeout = Span::from_millis(3_000);
-        Self { broker, kafka, config }
+        Self { broker, kafka, config, readings: READINGS as u64 }
     }
 
     /// A rule that strikes once.
@@ -53,9 +55,10 @@ impl Scene {
     /// Runs until the first half is committed, has the fault put in force, publishes the second half and drains.
     fn run(&self, disturb: impl FnOnce()) -> Result<Summary, ProcessorError> {
         let (progress, stop) = (Progress::new(), StopSignal::new());
+        let before = self.readings - (READINGS as u64 - HALF as u64);
         thread::scope(|scope| {
             let run = scope.spawn(|| tidewatch_processor::run(&self.config, &progress, &stop));
-            while progress.counts().read < HALF as u64 && !run.is_finished() {
+            while progress.counts().read < before && !run.is_finished() {
                 thread::yield_now();
             }
             disturb();
@@ -68,7 +71,7 @@ impl Scene {
     fn assert_same_as_undisturbed(&self) {
         self.broker.faults().clear();
         let undisturbed = processor(&self.kafka, INPUT, "undisturbed");
-        assert_eq!(drain(&undisturbed).read, READINGS as u64);
+        assert_eq!(drain(&undisturbed).read, self.readings);
         assert_same_results(&self.kafka, &self.config, &undisturbed);
         assert_eq!(last_ledgers(&self.kafka, &self.config), last_ledgers(&self.kafka, &undisturbed));
     }
@@ -121,6 +124,25 @@ fn offsets_that_are_refused_abort_the_cycle_and_nothing_else() {
 fn a_producer_that_is_fenced_once_is_replaced() {
     let undone = Recoveries { undone: 1, ..Recoveries::default() };
     Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidProducerEpoch), undone, 0);
+}
+
+#[test]
+fn what_was_still_to_be_written_when_a_cycle_failed_is_written_once() {
+    let mut scene = Scene::new();
+    // One reading of each of many rooms: the next reading of a later window closes all theirs, far more than the queue holds.
+    let crowd = (0..600).map(|room| Reading {
+        room: format!("crowd-{room}"),
+        at: 1_700_000_000_000 + HALF as i64 * 1_500,
+        celsius: 20.0,
+    });
+    let crowd: Vec<Reading> = crowd.collect();
+    publish(&scene.kafka, INPUT, &crowd);
+    scene.readings += crowd.len() as u64;
+    scene.config.kafka.properties.set("queue.buffering.max.messages", "20");
+    let fenced = Fault::Error(ResponseError::InvalidProducerEpoch);
+    let summary = scene.run(|| _ = scene.once(ApiKey::Produce, fenced)).unwrap();
+    assert_ne!(summary.recoveries, Recoveries::default());
+    scene.assert_same_as_undisturbed();
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn restored(settings: &StreamSettings, version: i32, name: &str) -> Engine {
     let path = file(version, name);
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let records = read(&bytes).into_iter().map(|state| (0, state));
-    Engine::restore(settings.validate().unwrap(), PARTITION, Some(RECORDED_AT as i64), records).unwrap()
+    restore(settings.validate().unwrap(), PARTITION, Some(RECORDED_AT as i64), records).unwrap()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tidewatch_schemas::record::State;
 
 use super::*;
-use crate::state::StateKey;
+use crate::state::{StateKey, restore};
 
 /// What a processor has committed of a partition: its outputs, the state topic, and what the committed offset says.
 #[derive(Clone)]
@@ -54,14 +54,14 @@ impl Log {
     /// Dies between two transactions, and comes back: restores, and takes in again what followed, without writing.
     fn restart(&mut self, events: &[Given]) {
         let records = self.state.iter().map(|(place, state)| (place.slot, state.clone()));
-        self.engine = Engine::restore(self.config.clone(), 0, self.round, records).unwrap();
+        self.engine = restore(self.config.clone(), 0, self.round, records).unwrap();
         let from = self.round.unwrap_or(0);
         run(&mut self.engine, from, &events[from as usize..self.committed]);
     }
 
     /// All that the engine knows.
     fn standing(&self) -> BTreeMap<Option<Arc<str>>, Vec<u8>> {
-        let mut engine = Engine::restore(self.config.clone(), 0, None, []).unwrap();
+        let mut engine = restore(self.config.clone(), 0, None, []).unwrap();
         engine.clone_from(&self.engine);
         if engine.open_round_offset().is_some() {
             engine.write_round(usize::MAX, &mut Vec::new());

@@ -3,7 +3,7 @@
 use tidewatch_schemas::record::State;
 
 use super::*;
-use crate::state::StateKey;
+use crate::state::{self, StateKey};
 
 /// Random values and disorder around a fault, of an entity that the detectors know: alerts that late events confirm, change, take
 /// back and bring back, and in the end the same as if each window had been told once.
@@ -242,7 +242,7 @@ fn a_bound_that_was_lowered_holds_from_the_next_new_entity_on() {
         |entity: u8| Given { event_time: 100 * SECOND, entity: format!("e{entity}"), value: 1.0, ..Given::default() };
     run(&mut engine, 0, &(0..10).map(given).collect::<Vec<_>>());
     let records = engine.snapshot(10).into_iter().filter_map(|(place, state)| Some((place.slot, state?)));
-    let mut engine = Engine::restore(config(3), 0, Some(10), records).unwrap();
+    let mut engine = state::restore(config(3), 0, Some(10), records).unwrap();
     run(&mut engine, 10, &[given(10)]);
     assert_eq!((engine.entities(), engine.counts().evicted), (3, 8));
 }
@@ -279,7 +279,7 @@ fn state_that_does_not_fit_is_refused_with_what_to_do() {
     run(&mut engine, 0, &[Given { event_time: 1, entity: "a".into(), value: 1.0, ..Given::default() }]);
     let records: Vec<State> = engine.snapshot(1).into_iter().filter_map(|(_, state)| state).collect();
     let restore = |config: &Arc<StreamConfig>, round: i64, records: Vec<State>| {
-        Engine::restore(config.clone(), 0, Some(round), records.into_iter().map(|state| (0, state)))
+        state::restore(config.clone(), 0, Some(round), records.into_iter().map(|state| (0, state)))
     };
     let refused =
         |config: &Arc<StreamConfig>, records: Vec<State>| restore(config, 1, records).unwrap_err().to_string();
