@@ -170,6 +170,7 @@ impl<'a> Worker<'a> {
         orders: &'a Orders,
         floors: &'a mut Floors,
     ) -> Result<Self, ProcessorError> {
+        let began = Instant::now();
         let streams = open_streams(config)?;
         let admin = Admin::connect(&config.kafka)?;
         let partitions = check_topics(config, &admin)?;
@@ -195,6 +196,7 @@ impl<'a> Worker<'a> {
         };
         let reader = GroupReader::new(&config.kafka, &config.settings.group_id, &names, options)?;
         let cycle = Cycle::new(config, streams, outputs, progress);
+        metrics::clients_made(number, began.elapsed());
         let looked_at = Instant::now();
         Ok(Self { number, orders, cycle, reader, partitions, looked_at, floors })
     }
