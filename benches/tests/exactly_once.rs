@@ -44,7 +44,7 @@ fn restores_and_recoveries_have_their_figures() {
     let about = |figure: &Value| (figure["detectors"].clone(), positive(figure, "entities"));
     assert_eq!(figures.iter().map(about).collect::<Vec<_>>(), [("z-score".into(), 20_000.0), ("all".into(), 2_000.0)]);
     for figure in figures {
-        for name in ["record_bytes", "wall_s", "process_cpu_s", "entities_per_second"] {
+        for name in ["record_bytes", "wall_s", "empty_wall_s", "process_cpu_s", "entities_per_second"] {
             positive(figure, name);
         }
     }

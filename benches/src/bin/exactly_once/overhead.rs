@@ -1,9 +1,9 @@
 //! What exactly-once costs over at-least-once: CPU time an event.
 //!
-//! The program takes a steady input in, once under each guarantee, by turns and in alternating order, with a group and topics of its own
-//! each time. A batch takes as much as comes, so that the commit interval decides how many transactions there are. What counts is the
-//! CPU time of the process from when it has its partitions until all is committed, over the events; the ratio is that of two runs that
-//! follow each other.
+//! Two processes take the same steady input in at the same time, one under each guarantee, each with a group and result topics of its
+//! own: what else the machine does meets both alike. A batch takes as much as comes, so that the commit interval decides how many
+//! transactions there are. What counts is the CPU time of each process from when it has its partitions until it has committed all, over
+//! the events; which one is started first alternates.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,8 +34,8 @@ pub(crate) struct Args {
     /// Partitions of the input
     #[arg(long, default_value_t = 4)]
     partitions: i32,
-    /// Pairs of runs, of which the median counts
-    #[arg(long, default_value_t = 5)]
+    /// Pairs of processes, of which the median counts
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
 }
 
@@ -68,8 +68,8 @@ pub(crate) fn run(broker: BrokerKind, args: &Args) -> anyhow::Result<Report> {
             if round % 2 == 1 {
                 order.reverse();
             }
-            for guarantee in order {
-                let ns = cpu_ns_per_event(&program, &stand, args, interval_ms, guarantee, round)?;
+            let both = cpu_ns_per_event(&program, &stand, args, interval_ms, order, round)?;
+            for (guarantee, ns) in order.into_iter().zip(both) {
                 say(&format!("{interval_ms} ms, round {} of {rounds}, {guarantee:?}: {ns:.0} ns an event", round + 1));
                 if guarantee == ProcessingGuarantee::ExactlyOnce { &mut exactly } else { &mut at_least }.push(ns);
             }
@@ -101,25 +101,30 @@ pub(crate) fn run(broker: BrokerKind, args: &Args) -> anyhow::Result<Report> {
     Ok(goals.into_iter().fold(report, |report, (what, ratio, most)| report.goal(what, ratio, Goal::AtMost(most))))
 }
 
-/// The CPU time of one run, less its start, in ns an event.
+/// The CPU time of two processes at once, less their starts, in ns an event, in this order.
 fn cpu_ns_per_event(
     program: &Program,
     stand: &Stand,
     args: &Args,
     interval_ms: u32,
-    guarantee: ProcessingGuarantee,
+    order: [ProcessingGuarantee; 2],
     round: usize,
-) -> anyhow::Result<f64> {
-    let name = format!("overhead-{interval_ms}-{guarantee:?}-{round}");
-    let mut run = Run::new(&name, args.partitions, args.entities, WINDOW, &["z-score"])?;
-    run.settings.processing_guarantee = guarantee;
-    run.settings.commit_interval = Span::from_millis(interval_ms.into());
-    run.settings.batch_max = BATCH_MAX;
-    stand.create(&run)?;
-    let mut running = program.start(stand, &run, &["process"])?;
-    running.wait_for("restored partitions=")?;
-    let before = running.cpu()?;
-    let mut input = Input::new(&stand.kafka, &run, args.entities)?;
+) -> anyhow::Result<[f64; 2]> {
+    let name = format!("overhead-{interval_ms}-{round}");
+    let start = |guarantee: ProcessingGuarantee| {
+        let mut run = Run::new(&format!("{name}-{guarantee:?}"), args.partitions, args.entities, WINDOW, &["z-score"])?;
+        run.stream.topic = format!("{name}.input");
+        run.settings.processing_guarantee = guarantee;
+        run.settings.commit_interval = Span::from_millis(interval_ms.into());
+        run.settings.batch_max = BATCH_MAX;
+        stand.create(&run)?;
+        let mut running = program.start(stand, &run, &["process"])?;
+        running.wait_for("restored partitions=")?;
+        anyhow::Ok((run, running))
+    };
+    let [one, other] = [start(order[0])?, start(order[1])?];
+    let before = [one.1.cpu()?, other.1.cpu()?];
+    let mut input = Input::new(&stand.kafka, &one.0, args.entities)?;
     let stop = AtomicBool::new(false);
     let events = thread::scope(|scope| {
         let publisher = scope.spawn(|| input.steadily(args.rate, &stop));
@@ -130,20 +135,20 @@ fn cpu_ns_per_event(
         stop.store(true, Relaxed);
         publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))?
     })?;
-    let began = Instant::now();
-    let topics = [run.stream.topic.as_str()];
-    let is_behind = || {
-        let lags = stand.admin.lag(&run.settings.group_id, &topics)?;
-        anyhow::Ok(lags.iter().any(|lag| lag.lag > 0))
-    };
-    while is_behind()? {
-        anyhow::ensure!(
-            began.elapsed() < PATIENCE,
-            "the processor has not taken all in {PATIENCE:?} after the last event"
-        );
-        thread::sleep(LOOK_EVERY);
+    let ended = Instant::now();
+    let mut ns = [0.0; 2];
+    for ((ns, (run, running)), before) in ns.iter_mut().zip([&one, &other]).zip(before) {
+        let topics = [run.stream.topic.as_str()];
+        while stand.admin.lag(&run.settings.group_id, &topics)?.iter().any(|at| at.lag > 0) {
+            anyhow::ensure!(
+                ended.elapsed() < PATIENCE,
+                "the processor has not taken all in {PATIENCE:?} after the last event"
+            );
+            thread::sleep(LOOK_EVERY);
+        }
+        *ns = (running.cpu()? - before).as_nanos() as f64 / events as f64;
     }
-    let cpu = running.cpu()? - before;
-    running.terminate()?;
-    Ok(cpu.as_nanos() as f64 / events as f64)
+    one.1.terminate()?;
+    other.1.terminate()?;
+    Ok(ns)
 }
