@@ -146,6 +146,11 @@ pub(crate) fn stalled(worker: usize, times: u32, waited: Duration) {
     );
 }
 
+/// A worker has its clients, and its transactional id is its own; the group comes next.
+pub(crate) fn clients_made(worker: usize, took: Duration) {
+    tracing::info!(worker, took_ms = took.as_millis(), "clients made");
+}
+
 /// Newly assigned partitions are back.
 pub(crate) fn restored(partitions: usize, entities: usize, threads: usize, took: Duration) {
     histogram!(RESTORE_SECONDS).record(took.as_secs_f64());

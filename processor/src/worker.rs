@@ -170,6 +170,7 @@ impl<'a> Worker<'a> {
         orders: &'a Orders,
         floors: &'a mut Floors,
     ) -> Result<Self, ProcessorError> {
+        let began = Instant::now();
         let streams = open_streams(config)?;
         let admin = Admin::connect(&config.kafka)?;
         let partitions = check_topics(config, &admin)?;
@@ -197,6 +198,7 @@ impl<'a> Worker<'a> {
         let outputs = ResultTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
             .with_bytes_max(letter_bytes_max, late_bytes_max);
         let cycle = Cycle::new(config, streams, outputs, progress);
+        metrics::clients_made(number, began.elapsed());
         let looked_at = Instant::now();
         Ok(Self { number, orders, cycle, reader, partitions, looked_at, floors })
     }

@@ -1,0 +1,229 @@
+//! How long commits take while snapshots are written, and without.
+//!
+//! The processor runs in this process, as shipped and with snapshot rounds so far apart that there is none, by turns and in alternating
+//! order, and this instrument is the recorder of its metrics: each commit's duration is kept, not only its bucket. Every entity changes
+//! between two rounds, so that a round is all of the state. The first seconds, in which the processor joins the group and catches up,
+//! do not count.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use serde_json::json;
+use tidewatch_processor::Progress;
+use tidewatch_sink::{Stop, StopSignal};
+
+use crate::input::{Input, now_ms};
+use crate::report::{Goal, Report, median, quantile};
+use crate::say;
+use crate::stand::{BrokerKind, Run, Stand, hardly_ever};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Events a second
+    #[arg(long, default_value_t = 50_000)]
+    rate: u64,
+    /// Seconds of a run that count
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Entities that the events are of
+    #[arg(long, default_value_t = 100_000)]
+    entities: u64,
+    /// Partitions of the input
+    #[arg(long, default_value_t = 4)]
+    partitions: i32,
+    /// Pairs of runs, of which the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+/// What the 99th percentile with snapshots may be of that without.
+const RATIO_MAX: f64 = 1.5;
+const COMMIT: &str = "tidewatch_processor_cycle_commit_seconds";
+const PROCESS: &str = "tidewatch_processor_cycle_process_seconds";
+const SNAPSHOT: &str = "tidewatch_processor_snapshot_seconds";
+const KEPT: [&str; 3] = [COMMIT, PROCESS, SNAPSHOT];
+const WINDOW: &str = "1s";
+/// What does not count, once all entities are there.
+const WARM_UP: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the processor has recorded under the names that are kept, in their order.
+#[derive(Debug, Default)]
+struct Samples([Arc<Kept>; KEPT.len()]);
+
+/// Each value of a histogram.
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<f64>>);
+
+impl Kept {
+    fn values(&self) -> MutexGuard<'_, Vec<f64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HistogramFn for Kept {
+    fn record(&self, value: f64) {
+        self.values().push(value);
+    }
+}
+
+impl Samples {
+    /// All there are, which are forgotten.
+    fn take(&self) -> [Vec<f64>; KEPT.len()] {
+        self.0.each_ref().map(|kept| std::mem::take(&mut *kept.values()))
+    }
+}
+
+impl Recorder for Samples {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        let place = KEPT.iter().position(|name| *name == key.name());
+        place.map_or_else(Histogram::noop, |place| Histogram::from_arc(Arc::clone(&self.0[place])))
+    }
+}
+
+/// What one run has shown, times in ms.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    commits: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Of reading, processing and writing state, before the commit.
+    process_p99_ms: f64,
+    snapshots: usize,
+    /// How long a partition's round takes.
+    snapshot_ms: f64,
+}
+
+pub(crate) fn run(broker: BrokerKind, args: &Args) -> anyhow::Result<Report> {
+    let Args { rate, seconds, entities, partitions, rounds } = *args;
+    anyhow::ensure!(
+        rate > 0 && seconds > 0 && entities > 0 && partitions > 0 && rounds > 0,
+        "--rate, --seconds, --entities, --partitions and --rounds are above 0"
+    );
+    let samples = Arc::new(Samples::default());
+    metrics::set_global_recorder(Arc::clone(&samples))
+        .map_err(|_| anyhow::anyhow!("this process has a recorder of metrics already"))?;
+    let stand = Stand::start(broker)?;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let order = if round % 2 == 0 { [true, false] } else { [false, true] };
+        for has_snapshots in order {
+            let figures = measure(&stand, args, &samples, has_snapshots, round)?;
+            let what = if has_snapshots { "with snapshots" } else { "without" };
+            say(&format!("round {} of {rounds}, {what}: {figures:.2?}", round + 1));
+            if has_snapshots { &mut with } else { &mut without }.push(figures);
+        }
+    }
+    anyhow::ensure!(
+        without.iter().all(|figures| figures.snapshots == 0) && with.iter().all(|figures| figures.snapshots > 0),
+        "snapshots were to be written in some runs and not in others; is --seconds shorter than processor.snapshot_every?"
+    );
+    let of = |runs: &[Figures], figure: fn(&Figures) -> f64| median(&runs.iter().map(figure).collect::<Vec<_>>());
+    let mut table = format!(
+        "{:18}{:>10}{:>14}{:>14}{:>18}{:>10}{:>12}\n",
+        "", "commits", "commit p50 ms", "commit p99 ms", "process p99 ms", "rounds", "a round ms"
+    );
+    let mut figures = serde_json::Map::new();
+    for (name, runs) in [("with snapshots", &with), ("without", &without)] {
+        let row = [
+            of(runs, |run| run.commits as f64),
+            of(runs, |run| run.p50_ms),
+            of(runs, |run| run.p99_ms),
+            of(runs, |run| run.process_p99_ms),
+            of(runs, |run| run.snapshots as f64),
+            of(runs, |run| run.snapshot_ms),
+        ];
+        let [commits, p50, p99, process, snapshots, snapshot] = row;
+        writeln!(
+            table,
+            "{name:18}{commits:>10.0}{p50:>14.2}{p99:>14.2}{process:>18.2}{snapshots:>10.0}{snapshot:>12.0}"
+        )?;
+        let all: Vec<f64> = runs.iter().map(|run| run.p99_ms).collect();
+        figures.insert(
+            name.replace(' ', "_"),
+            json!({ "commits": commits, "p50_ms": p50, "p99_ms": p99, "process_p99_ms": process, "snapshots": snapshots,
+                "all_p99_ms": all }),
+        );
+    }
+    write!(
+        table,
+        "\n{rate} events a second of {entities} entities, {seconds} s of each run, {partitions} partitions\n"
+    )?;
+    let ratio_of = |figure: fn(&Figures) -> f64| {
+        median(&with.iter().zip(&without).map(|(with, without)| figure(with) / figure(without)).collect::<Vec<_>>())
+    };
+    let ratio = ratio_of(|run| run.p99_ms);
+    let what = format!(
+        "a commit's 99th percentile with snapshots over that without (median {:.2})",
+        ratio_of(|run| run.p50_ms)
+    );
+    Ok(Report::new(table, figures.into()).goal(what, ratio, Goal::AtMost(RATIO_MAX)))
+}
+
+fn measure(
+    stand: &Stand,
+    args: &Args,
+    samples: &Samples,
+    has_snapshots: bool,
+    round: usize,
+) -> anyhow::Result<Figures> {
+    let name = format!("commits-{}-{round}", if has_snapshots { "with" } else { "without" });
+    let mut run = Run::new(&name, args.partitions, args.entities, WINDOW, &["z-score"])?;
+    if !has_snapshots {
+        run.settings.snapshot_every = hardly_ever();
+    }
+    stand.create(&run)?;
+    let config = run.config(&stand.kafka)?;
+    let mut input = Input::new(&stand.kafka, &run, args.entities)?;
+    input.all_at(now_ms())?;
+    let (progress, stop, is_over) = (Progress::new(), StopSignal::new(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| tidewatch_processor::run(&config, &progress, &stop));
+        let publisher = scope.spawn(|| input.steadily(args.rate, &is_over));
+        let is_well = || !worker.is_finished() && !publisher.is_finished();
+        let wait = |until: &dyn Fn() -> bool| {
+            while is_well() && !until() {
+                thread::sleep(LOOK_EVERY);
+            }
+        };
+        let began = Instant::now();
+        wait(&|| progress.counts().read >= args.entities || began.elapsed() >= PATIENCE);
+        let began = Instant::now();
+        wait(&|| began.elapsed() >= WARM_UP);
+        samples.take();
+        let began = Instant::now();
+        wait(&|| began.elapsed() >= Duration::from_secs(args.seconds));
+        let [commits, process, snapshots] = samples.take();
+        let was_well = is_well();
+        is_over.store(true, Relaxed);
+        stop.request(Stop::Now);
+        publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
+        worker.join().map_err(|_| anyhow::anyhow!("the processor panicked"))??;
+        anyhow::ensure!(was_well && !commits.is_empty(), "the processor did not work for as long as it was measured");
+        Ok(Figures {
+            commits: commits.len(),
+            p50_ms: median(&commits) * 1e3,
+            p99_ms: quantile(&commits, 0.99) * 1e3,
+            process_p99_ms: quantile(&process, 0.99) * 1e3,
+            snapshots: snapshots.len(),
+            snapshot_ms: median(&snapshots) * 1e3,
+        })
+    })
+}
