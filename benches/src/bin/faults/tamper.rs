@@ -1,0 +1,188 @@
+//! Faults of what is kept: state records, Delivery's claims, and the input topics themselves. Each is to be refused with a clear word;
+//! where it can be repaired it is, and the run goes on to the golden run's end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tidewatch_schemas::catalogue::Topics;
+use tidewatch_schemas::record::State;
+use tidewatch_schemas::wire::{self, Framing};
+use tidewatch_topic_io::{Admin, KafkaConfig, Outgoing, PartitionReader, StartAt, TopicSpec, Writer};
+
+use crate::dice::Dice;
+use crate::fleet::Role;
+use crate::inject::{an_input, expect_refusal, hold_processors};
+use crate::input::PARTITIONS;
+use crate::settings::{GROUP, OUTPUT};
+use crate::stage::Stage;
+
+const PATIENCE: Duration = Duration::from_millis(200);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What becomes of state records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StateDamage {
+    BitFlipped,
+    Newer,
+}
+
+/// The last committed value of each key.
+type Latest = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Damages all state records of a partition, so that whichever of them are read, a restart meets one.
+pub(crate) fn state(stage: &mut Stage, dice: &mut Dice, damage: StateDamage) -> anyhow::Result<bool> {
+    let topic = Topics::default().state;
+    let has_state = stage.wait_until(stage.patience, |stage| Ok(!read_latest(&stage.kafka, &topic, 0)?.is_empty()))?;
+    let held = hold_processors(stage)?;
+    let partition = dice.below(PARTITIONS.unsigned_abs().into()) as i32;
+    let latest = read_latest(&stage.kafka, &topic, partition)?;
+    if latest.is_empty() || !has_state {
+        held.into_iter().for_each(|member| stage.fleet.let_go(member));
+        return Ok(false);
+    }
+    let mut damaged = latest.clone();
+    for value in damaged.values_mut() {
+        let mut state: State = wire::decode(value)?;
+        match damage {
+            StateDamage::BitFlipped => {
+                let bit = dice.below(state.payload.len() as u64 * 8) as usize;
+                state.payload[bit / 8] ^= 1 << (bit % 8);
+            }
+            StateDamage::Newer => state.format_version += 1_000,
+        }
+        value.clear();
+        wire::encode(&state, Framing::SingleObject, value);
+    }
+    write_all(&stage.kafka, &topic, partition, &damaged)?;
+    let words: &[&str] = match damage {
+        StateDamage::BitFlipped => &["state", "damaged"],
+        StateDamage::Newer => &["state", "format 100"],
+    };
+    let refused = expect_refusal(stage, Role::Processor, &held, words);
+    // Those that were given another partition have worked meanwhile: the records of this one are as they were.
+    write_all(&stage.kafka, &topic, partition, &latest)?;
+    refused.map(|()| true)
+}
+
+fn read_latest(kafka: &KafkaConfig, topic: &str, partition: i32) -> anyhow::Result<Latest> {
+    let mut reader = PartitionReader::new(kafka, true)?;
+    reader.assign(&[(topic, partition, StartAt::Beginning)])?;
+    let mut latest = Latest::new();
+    while !reader.is_at_end() {
+        for message in reader.read(10_000, PATIENCE)?.iter() {
+            let key = message.key().unwrap_or_default();
+            match message.value() {
+                Some(value) => drop(latest.insert(key.to_vec(), value.to_vec())),
+                None => drop(latest.remove(key)),
+            }
+        }
+    }
+    Ok(latest)
+}
+
+fn write_all(kafka: &KafkaConfig, topic: &str, partition: i32, values: &Latest) -> anyhow::Result<()> {
+    let mut writer = Writer::new(kafka)?;
+    for (key, value) in values {
+        writer.send(Outgoing { partition: Some(partition), ..Outgoing::new(topic, key, value) })?;
+    }
+    Ok(writer.flush(FLUSH_TIMEOUT)?)
+}
+
+/// Damages the newest claim of a partition: Delivery is to name it and end, again and again, until it is repaired.
+pub(crate) fn claim(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
+    let folder = stage.folder.join(OUTPUT).join("_tidewatch/claims").join(Topics::default().metrics);
+    let mut newest = None;
+    let found = stage.wait_until(stage.patience, |_| {
+        newest = newest_claim(&folder.join("0"))?;
+        Ok(newest.is_some())
+    })?;
+    let sink = dice.pick(&stage.fleet.of(Role::Sink));
+    stage.fleet.hold(sink)?;
+    newest = newest_claim(&folder.join("0"))?;
+    let (true, Some(file)) = (found, newest) else {
+        stage.fleet.let_go(sink);
+        return Ok(false);
+    };
+    let whole = std::fs::read(&file)?;
+    let mut damaged = whole.clone();
+    let at = dice.below(damaged.len() as u64) as usize;
+    if dice.flip() { damaged.truncate(at) } else { damaged[at] = b'\0' }
+    std::fs::write(&file, damaged)?;
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let refused = expect_refusal(stage, Role::Sink, &[sink], &["claim", &name]);
+    std::fs::write(&file, whole)?;
+    refused.map(|()| true)
+}
+
+fn newest_claim(folder: &std::path::Path) -> anyhow::Result<Option<PathBuf>> {
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let files = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    // Claims are linked into place under a name that ends in `.json`.
+    Ok(files.into_iter().filter(|path| path.extension().is_some_and(|is| is == "json")).max())
+}
+
+fn ask<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(answer))
+}
+
+fn client(stage: &Stage) -> anyhow::Result<AdminClient<DefaultClientContext>> {
+    Ok(ClientConfig::new().set("bootstrap.servers", &stage.kafka.bootstrap_servers).create()?)
+}
+
+/// An input topic has more partitions when the processors come back: keys would have moved.
+pub(crate) fn add_partitions(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
+    let topic = an_input(dice)?;
+    let held = hold_processors(stage)?;
+    let more = NewPartitions::new(&topic, PARTITIONS.unsigned_abs() as usize + 1);
+    let done = ask(client(stage)?.create_partitions([&more], &AdminOptions::new()))??;
+    done.into_iter().next().context("an answer")?.map_err(|(_, code)| anyhow::anyhow!("adding partitions: {code}"))?;
+    expect_refusal(stage, Role::Processor, &held, &[&topic, "partitions"])?;
+    Ok(true)
+}
+
+/// An input topic is another one of the same name: what is committed does not belong to it.
+pub(crate) fn recreate_topic(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
+    let topic = an_input(dice)?;
+    stage.quiesce_source()?;
+    let held = hold_processors(stage)?;
+    let deleted = ask(client(stage)?.delete_topics(&[&topic], &AdminOptions::new()))??;
+    deleted.into_iter().next().context("an answer")?.map_err(|(_, code)| anyhow::anyhow!("deleting: {code}"))?;
+    let admin = Admin::connect(&stage.kafka)?;
+    let spec = TopicSpec::new(&topic, PARTITIONS);
+    // Apache Kafka deletes in the background.
+    stage.wait_until(FLUSH_TIMEOUT, |_| Ok(admin.ensure_topics(std::slice::from_ref(&spec)).is_ok()))?;
+    expect_refusal(stage, Role::Processor, &held, &[&topic])?;
+    Ok(true)
+}
+
+/// Input that was not processed is deleted, as retention does.
+pub(crate) fn expire_input(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
+    let topic = an_input(dice)?;
+    let held = hold_processors(stage)?;
+    stage.source.release(1.0);
+    let admin = Admin::connect(&stage.kafka)?;
+    let mut place = None;
+    stage.wait_until(stage.patience, |_| {
+        let lags = admin.lag(GROUP, &[&topic])?;
+        place = lags.into_iter().find(|at| at.committed.is_some() && at.lag > 20);
+        Ok(place.is_some())
+    })?;
+    let Some(at) = place else {
+        held.into_iter().for_each(|member| stage.fleet.let_go(member));
+        return Ok(false);
+    };
+    let mut list = TopicPartitionList::new();
+    let until = at.committed.unwrap_or(0) + 10;
+    list.add_partition_offset(&topic, at.partition, Offset::Offset(until))?;
+    ask(client(stage)?.delete_records(&list, &AdminOptions::new()))??;
+    expect_refusal(stage, Role::Processor, &held, &[&topic])?;
+    Ok(true)
+}
