@@ -42,7 +42,8 @@ impl Cluster {
                 Ok(Self::Embedded { folder: folder.to_owned(), address: broker.address(), broker: Some(broker) })
             }
             BrokerKind::Kafka => {
-                let options = StartOptions { data_dir: Some(folder.to_owned()), quiet: true, ..StartOptions::default() };
+                let options =
+                    StartOptions { data_dir: Some(folder.to_owned()), quiet: true, ..StartOptions::default() };
                 Ok(Self::Kafka(KafkaServer::start(options)?))
             }
         }

@@ -198,7 +198,11 @@ pub(crate) const ALL: &[FaultKind] = &[
     both("disk-full", "Delivery's disk is full for a while (needs the right to mount)", Fault::DiskFull),
     both("disk-read-only", "Delivery's disk is read-only for a while (needs the right to mount)", Fault::DiskReadOnly),
     both("claim-damaged", "a claim of Delivery is damaged: refused until it is repaired", Fault::ClaimDamaged),
-    both("state-bit-flipped", "a bit of a state record is flipped: refused until it is repaired", Fault::StateBitFlipped),
+    both(
+        "state-bit-flipped",
+        "a bit of a state record is flipped: refused until it is repaired",
+        Fault::StateBitFlipped,
+    ),
     both("state-newer", "a state record of a newer version: refused until it is repaired", Fault::StateNewer),
     refused("partitions-added", "an input topic gets partitions: refused", Fault::PartitionsAdded),
     refused("topic-recreated", "an input topic is deleted and made again: refused", Fault::TopicRecreated),
@@ -212,7 +216,8 @@ pub(crate) const ALL: &[FaultKind] = &[
 pub(crate) fn of(broker: BrokerKind, only: &[String], can_mount: bool) -> anyhow::Result<Vec<&'static FaultKind>> {
     for name in only {
         let kind = ALL.iter().find(|kind| kind.name == *name);
-        let kind = kind.ok_or_else(|| anyhow::anyhow!("--only {name}: there is no such fault; --list names them all"))?;
+        let kind =
+            kind.ok_or_else(|| anyhow::anyhow!("--only {name}: there is no such fault; --list names them all"))?;
         let fits = broker == BrokerKind::Embedded || kind.is_for_kafka;
         anyhow::ensure!(fits, "--only {name}: it is injected by the embedded broker; leave out --broker kafka");
         anyhow::ensure!(can_mount || !kind.needs_mount(), "--only {name}: it needs the right to mount; run it as root");

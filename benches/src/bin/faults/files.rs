@@ -65,7 +65,8 @@ fn read(file: &Path, kind: TopicKind, offsets: &mut Offsets) -> anyhow::Result<(
 pub(crate) fn first_difference(written: &Offsets, stored: &Offsets) -> Option<String> {
     let places: std::collections::BTreeSet<_> = written.keys().chain(stored.keys()).collect();
     for place in places {
-        let [written, stored] = [written, stored].map(|offsets| offsets.get(place).map(Vec::as_slice).unwrap_or_default());
+        let [written, stored] =
+            [written, stored].map(|offsets| offsets.get(place).map(Vec::as_slice).unwrap_or_default());
         let name = format!("{} partition {}", place.0, place.1);
         if let Some(twice) = stored.windows(2).find(|pair| pair[0] == pair[1]) {
             return Some(format!("{name}: offset {} is stored twice", twice[0]));

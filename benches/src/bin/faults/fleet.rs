@@ -197,7 +197,8 @@ impl Fleet {
     pub(crate) fn ask(&self, role: Role, args: &[&str]) -> anyhow::Result<(ExitStatus, String, String)> {
         let member = self.members.iter().find(|member| member.role == role).context("a member of that role")?;
         let mut command = self.command(member, args, &self.folder.join("asked.log"))?;
-        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().context("cannot start tidewatch")?;
+        let output =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().context("cannot start tidewatch")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let said = text(&output.stderr);
         std::fs::write(self.folder.join(format!("asked-{}.log", args.join("-"))), &said)?;

@@ -320,7 +320,8 @@ pub(crate) fn hold_processors(stage: &mut Stage) -> anyhow::Result<Vec<MemberId>
     }
     let began = Instant::now();
     let admin = Admin::connect(&stage.kafka)?;
-    let settled = stage.wait_until(TRANSACTION_TIMEOUT * 5, |_| Ok(crate::oracle::open_transaction(&admin)?.is_none()))?;
+    let settled =
+        stage.wait_until(TRANSACTION_TIMEOUT * 5, |_| Ok(crate::oracle::open_transaction(&admin)?.is_none()))?;
     anyhow::ensure!(settled, "a transaction is open {:?} after all processors were killed", began.elapsed());
     Ok(members)
 }
@@ -341,7 +342,11 @@ pub(crate) fn expect_refusal(stage: &mut Stage, role: Role, held: &[MemberId], w
         let exits = stage.fleet.exits()[before..].iter().map(|exit| exit.said.as_str());
         exits.last().unwrap_or("nothing, all are up").to_owned()
     };
-    anyhow::ensure!(refused, "no {role:?} has refused to go on, with the words {words:?}; the last to end said: {}", said());
+    anyhow::ensure!(
+        refused,
+        "no {role:?} has refused to go on, with the words {words:?}; the last to end said: {}",
+        said()
+    );
     Ok(())
 }
 

@@ -57,7 +57,7 @@ impl Input {
     /// Makes a variant of so many events, by the producer itself on a broker in memory.
     pub(crate) fn make(variant: u64, events: u64) -> anyhow::Result<Self> {
         let broker = Broker::start(tidewatch_test_brokers::embedded_config(BrokerConfig::in_memory()))?;
-        let (kafka, names) = (KafkaConfig::at(broker.bootstrap_servers()), Topics::default());
+        let (kafka, names) = (KafkaConfig::at(&broker.bootstrap_servers()), Topics::default());
         let inputs = topics();
         let mut specs: Vec<TopicSpec> = inputs.iter().map(|topic| TopicSpec::new(topic, PARTITIONS)).collect();
         specs.push(TopicSpec::new(&names.truth, 1));

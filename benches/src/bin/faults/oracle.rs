@@ -1,7 +1,5 @@
 //! What has to be true of a run that has come to its end, asked as a consumer, an operator and a reader of the files would.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::TopicKind;
@@ -26,7 +24,9 @@ pub(crate) fn open_transaction(admin: &Admin) -> anyhow::Result<Option<String>> 
         let open = committed.iter().zip(&written).find(|(committed, written)| committed.high < written.high);
         if let Some((at, end)) = open {
             let (partition, stable, high) = (at.partition, at.high, end.high);
-            return Ok(Some(format!("{topic} partition {partition}: the last stable offset is {stable}, the end {high}")));
+            return Ok(Some(format!(
+                "{topic} partition {partition}: the last stable offset is {stable}, the end {high}"
+            )));
         }
     }
     Ok(None)
@@ -115,7 +115,6 @@ fn check_balance(balance: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -157,7 +157,12 @@ pub(crate) fn first_difference(golden: &Outputs, found: &Outputs, extent: Extent
     }
     let stray = found.rows.iter().find(|(place, _)| !golden.rows.contains_key(place));
     stray.map(|(place, rows)| {
-        format!("{}: {} records, in the golden run none\n  found:  {}", name(place), rows.len(), text(place.kind, &rows[0]))
+        format!(
+            "{}: {} records, in the golden run none\n  found:  {}",
+            name(place),
+            rows.len(),
+            text(place.kind, &rows[0])
+        )
     })
 }
 

@@ -93,7 +93,8 @@ impl Report {
     /// The table: a line for each fault that there is, also for those that no run has drawn.
     pub(crate) fn table(&self, faults: &[&'static FaultKind]) -> String {
         let lines = self.lines();
-        let mut table = format!("{:32}{:>6}{:>8}{:>10}{:>16}\n", "fault", "runs", "struck", "survived", "recovered, max");
+        let mut table =
+            format!("{:32}{:>6}{:>8}{:>10}{:>16}\n", "fault", "runs", "struck", "survived", "recovered, max");
         for kind in faults {
             let line = lines.get(kind.name).copied().unwrap_or_default();
             let recovered = if line.struck == 0 { "-".to_owned() } else { format!("{:.1} s", line.recovered_max_s) };
@@ -126,10 +127,11 @@ impl Report {
 
     /// Everything as JSON.
     pub(crate) fn write_json(&self, file: &Path) -> anyhow::Result<()> {
-        let lines: Vec<_> = self.lines().into_iter().map(|(name, line)| {
+        let lines = self.lines().into_iter().map(|(name, line)| {
             json!({ "fault": name, "runs": line.runs, "struck": line.struck, "survived": line.survived,
                 "recovered_max_s": line.recovered_max_s })
         });
+        let lines: Vec<_> = lines.collect();
         let all = json!({
             "broker": self.broker.name(), "seed": self.seed, "events": self.events,
             "runs": self.verdicts.len(), "failed": self.failed(), "faults": lines, "verdicts": self.verdicts,

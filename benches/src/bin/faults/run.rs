@@ -89,7 +89,8 @@ impl Plan {
     /// Draws the run of a seed.
     pub(crate) fn draw(campaign: &Campaign, seed: u64) -> Self {
         let mut dice = Dice::new(seed, "faults");
-        let of = |outcome| campaign.faults.iter().copied().filter(move |kind| kind.outcome == outcome).collect::<Vec<_>>();
+        let of =
+            |outcome| campaign.faults.iter().copied().filter(move |kind| kind.outcome == outcome).collect::<Vec<_>>();
         let (survived, refused) = (of(Outcome::Survived), of(Outcome::Refused));
         let ends_refused = survived.is_empty() || !refused.is_empty() && dice.below(REFUSED_OF) == 0;
         let most = if campaign.only { 1 } else { FAULTS_MAX };
@@ -112,7 +113,7 @@ impl Campaign {
         let input = Arc::new(Input::make(variant + 1, self.events)?);
         let folder = tempfile::tempdir()?;
         let cluster = Cluster::start(BrokerKind::Embedded, &folder.path().join("broker"))?;
-        let kafka = KafkaConfig::at(cluster.bootstrap_servers());
+        let kafka = KafkaConfig::at(&cluster.bootstrap_servers());
         create_topics(&kafka)?;
         let source = Source::start(&input, &kafka, usize::MAX)?;
         source.finish()?;
@@ -163,7 +164,7 @@ impl Campaign {
     ) -> anyhow::Result<()> {
         let _disk = Disk::mount(folder, plan.faults.iter().map(|kind| kind.fault))?;
         let cluster = Cluster::start(self.broker, &folder.join("broker")).context("starting the broker")?;
-        let kafka = KafkaConfig::at(cluster.bootstrap_servers());
+        let kafka = KafkaConfig::at(&cluster.bootstrap_servers());
         create_topics(&kafka)?;
         let fleet = Fleet::new(&self.program, folder, &kafka.bootstrap_servers, &plan.setup);
         let source = Source::start(&golden.input, &kafka, self.records_per_second)?;

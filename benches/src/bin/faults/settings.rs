@@ -32,6 +32,16 @@ pub(crate) struct Setup {
     pub(crate) snapshot_every_ms: u64,
     /// `processor.batch_max`.
     pub(crate) batch_max: u64,
+    /// The time-outs; those of an undisturbed run are the program's own.
+    pub(crate) timeouts: Timeouts,
+}
+
+/// Which time-outs hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Timeouts {
+    Short,
+    Usual,
 }
 
 impl Setup {
@@ -42,13 +52,21 @@ impl Setup {
             is_static: dice.flip(),
             commit_interval_ms: dice.pick(&[50, 100, 300]),
             snapshot_every_ms: dice.pick(&[200, 1_000, 3_000]),
-            batch_max: dice.pick(&[300, 2_000, 20_000]),
+            batch_max: dice.pick(&[300, 1_000, 3_000]),
+            timeouts: Timeouts::Short,
         }
     }
 
     /// The undisturbed run's: one processor.
     pub(crate) fn golden() -> Self {
-        Self { processors: 1, is_static: false, commit_interval_ms: 100, snapshot_every_ms: 10_000, batch_max: 20_000 }
+        Self {
+            processors: 1,
+            is_static: false,
+            commit_interval_ms: 100,
+            snapshot_every_ms: 10_000,
+            batch_max: 5_000,
+            timeouts: Timeouts::Usual,
+        }
     }
 }
 
@@ -57,18 +75,23 @@ pub(crate) fn text(setup: &Setup, client_id: &str, instance: &str) -> String {
     let avsc = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("producer").join("avsc");
     let streams = include_str!("streams.toml").replace("AVSC", &avsc.display().to_string());
     let ms = Duration::as_millis;
+    let (properties, transaction) = match setup.timeouts {
+        Timeouts::Usual => (String::new(), String::new()),
+        Timeouts::Short => (
+            format!(
+                "properties = {{ \"session.timeout.ms\" = \"{}\", \"heartbeat.interval.ms\" = \"500\", \
+                 \"socket.timeout.ms\" = \"{}\" }}\n",
+                ms(&SESSION_TIMEOUT),
+                ms(&SOCKET_TIMEOUT)
+            ),
+            format!("transaction_timeout = \"{}ms\"\n", ms(&TRANSACTION_TIMEOUT)),
+        ),
+    };
     format!(
-        "[kafka]\nclient_id = \"{client_id}\"\nproperties = {{ \"session.timeout.ms\" = \"{}\", \"heartbeat.interval.ms\" = \"500\", \
-         \"socket.timeout.ms\" = \"{}\" }}\n\n\
+        "[kafka]\nclient_id = \"{client_id}\"\n{properties}\n\
          [processor]\ngroup_id = \"{GROUP}\"\ninstance = \"{instance}\"\nstatic_membership = {}\ncommit_interval = \"{}ms\"\n\
-         snapshot_every = \"{}ms\"\nbatch_max = {}\ntransaction_timeout = \"{}ms\"\n\n\
+         snapshot_every = \"{}ms\"\nbatch_max = {}\n{transaction}\n\
          [sink]\noutput = \"{OUTPUT}\"\ngroup_id = \"{SINK_GROUP}\"\n\n[sink.roll]\nrows = 4_000\ninterval = \"1s\"\n\n{streams}",
-        ms(&SESSION_TIMEOUT),
-        ms(&SOCKET_TIMEOUT),
-        setup.is_static,
-        setup.commit_interval_ms,
-        setup.snapshot_every_ms,
-        setup.batch_max,
-        ms(&TRANSACTION_TIMEOUT),
+        setup.is_static, setup.commit_interval_ms, setup.snapshot_every_ms, setup.batch_max,
     )
 }

@@ -64,9 +64,8 @@ pub(crate) fn fill(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
 pub(crate) fn write_protect(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
     let output = stage.folder.join(OUTPUT);
     // A file system is made read-only when no file of it is open for writing.
-    let is_protected = stage.wait_until(std::time::Duration::from_secs(10), |_| {
-        Ok(mount(&["-o", "remount,ro"], &output).is_ok())
-    })?;
+    let is_protected =
+        stage.wait_until(std::time::Duration::from_secs(10), |_| Ok(mount(&["-o", "remount,ro"], &output).is_ok()))?;
     stage.wait(dice.millis(3_000, 12_000))?;
     mount(&["-o", "remount,rw"], &output)?;
     Ok(is_protected)

@@ -112,7 +112,11 @@ pub(crate) fn claim(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> 
     let whole = std::fs::read(&file)?;
     let mut damaged = whole.clone();
     let at = dice.below(damaged.len() as u64) as usize;
-    if dice.flip() { damaged.truncate(at) } else { damaged[at] = b'\0' }
+    if dice.flip() {
+        damaged.truncate(at)
+    } else {
+        damaged[at] = b'\0'
+    }
     std::fs::write(&file, damaged)?;
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let refused = expect_refusal(stage, Role::Sink, &[sink], &["claim", &name]);
