@@ -213,18 +213,16 @@ pub(crate) const ALL: &[FaultKind] = &[
 ///
 /// # Errors
 /// A name that there is not, or not for this broker.
-pub(crate) fn of(broker: BrokerKind, only: &[String], can_mount: bool) -> anyhow::Result<Vec<&'static FaultKind>> {
+pub(crate) fn of(broker: BrokerKind, only: &[String]) -> anyhow::Result<Vec<&'static FaultKind>> {
     for name in only {
         let kind = ALL.iter().find(|kind| kind.name == *name);
         let kind =
             kind.ok_or_else(|| anyhow::anyhow!("--only {name}: there is no such fault; --list names them all"))?;
         let fits = broker == BrokerKind::Embedded || kind.is_for_kafka;
         anyhow::ensure!(fits, "--only {name}: it is injected by the embedded broker; leave out --broker kafka");
-        anyhow::ensure!(can_mount || !kind.needs_mount(), "--only {name}: it needs the right to mount; run it as root");
     }
     let wanted = |kind: &&FaultKind| {
         (broker == BrokerKind::Embedded || kind.is_for_kafka)
-            && (can_mount || !kind.needs_mount())
             && (only.is_empty() || only.iter().any(|name| name == kind.name))
     };
     Ok(ALL.iter().filter(wanted).collect())
@@ -250,11 +248,11 @@ mod tests {
 
     #[test]
     fn a_wrong_name_is_told_what_to_do() {
-        let said = |broker, name: &str| of(broker, &[name.to_owned()], true).unwrap_err().to_string();
+        let said = |broker, name: &str| of(broker, &[name.to_owned()]).unwrap_err().to_string();
         assert!(said(BrokerKind::Embedded, "kil").contains("--list"));
         assert!(said(BrokerKind::Kafka, "cut").contains("--broker kafka"));
-        assert_eq!(of(BrokerKind::Kafka, &["kill".to_owned()], false).unwrap().len(), 1);
-        assert!(of(BrokerKind::Kafka, &[], true).unwrap().len() < ALL.len());
-        assert_eq!(of(BrokerKind::Embedded, &[], true).unwrap().len(), ALL.len());
+        assert_eq!(of(BrokerKind::Kafka, &["kill".to_owned()]).unwrap().len(), 1);
+        assert!(of(BrokerKind::Kafka, &[]).unwrap().len() < ALL.len());
+        assert_eq!(of(BrokerKind::Embedded, &[]).unwrap().len(), ALL.len());
     }
 }

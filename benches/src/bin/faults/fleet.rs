@@ -18,6 +18,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// A process that lives for longer has done something; the next pause is a short one.
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
+/// A process that lives for so long listens for signals, also on a busy machine.
+const BEGINS_WITHIN: Duration = Duration::from_secs(2);
 /// A process that ends by itself so often is broken.
 const RESTARTS_MAX: u32 = 40;
 /// Between two looks at the memory.
@@ -232,6 +234,10 @@ impl Fleet {
         MemberId(at): MemberId,
         within: Duration,
     ) -> anyhow::Result<Option<(ExitStatus, Duration)>> {
+        // Before it listens for signals, there is nothing that it could end in order.
+        while self.members[at].child.is_some() && self.members[at].started.elapsed() < BEGINS_WITHIN {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let began = Instant::now();
         if !self.signal(MemberId(at), Signal::TERM) {
             return Ok(None);

@@ -119,13 +119,14 @@ fn campaign(args: &Args) -> anyhow::Result<usize> {
         records_per_second: args.rate,
         patience: Duration::from_secs(args.patience),
         memory_max_mib: args.memory_mib,
-        faults: fault::of(args.broker, &args.only, can_mount)?,
+        faults: fault::of(args.broker, &args.only)?,
         only: !args.only.is_empty(),
+        can_mount,
     };
-    if !can_mount && args.only.is_empty() {
+    if !can_mount && campaign.faults.iter().any(|kind| kind.needs_mount()) {
         eprintln!("without the right to mount: disk-full and disk-read-only are left out");
     }
-    let (live, mut report) = (Live::new(args.runs), Report::new(args.broker, args.seed, args.events));
+    let (live, mut report) = (Live::new(args.runs), Report::new(args));
     let mut golden = BTreeMap::<u64, Golden>::new();
     for number in 0..args.runs {
         let plan = Plan::draw(&campaign, dice::seed_of_run(args.seed, number));

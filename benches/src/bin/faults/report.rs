@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::Args;
 use crate::cluster::BrokerKind;
 use crate::fault::FaultKind;
 use crate::run::Verdict;
@@ -30,12 +31,17 @@ pub(crate) struct Report {
     broker: BrokerKind,
     seed: u64,
     events: u64,
+    /// The arguments that a run hangs on, but for its seed.
+    args: String,
     verdicts: Vec<Verdict>,
 }
 
 impl Report {
-    pub(crate) fn new(broker: BrokerKind, seed: u64, events: u64) -> Self {
-        Self { broker, seed, events, verdicts: Vec::new() }
+    pub(crate) fn new(args: &Args) -> Self {
+        let Args { broker, seed, events, rate, .. } = *args;
+        let only: String = args.only.iter().map(|name| format!(" --only {name}")).collect();
+        let all = format!("--broker {} --events {events} --rate {rate}{only}", broker.name());
+        Self { broker, seed, events, args: all, verdicts: Vec::new() }
     }
 
     /// Takes a verdict in and says it: one line, and what went wrong.
@@ -60,12 +66,8 @@ impl Report {
     }
 
     fn again(&self, verdict: &Verdict) -> String {
-        format!(
-            "cargo run --release -p tidewatch-benches --bin faults -- --broker {} --events {} --runs 1 --seed {}",
-            self.broker.name(),
-            self.events,
-            verdict.seed
-        )
+        let Verdict { seed, .. } = verdict;
+        format!("cargo run --release -p tidewatch-benches --bin faults -- {} --runs 1 --seed {seed}", self.args)
     }
 
     /// Runs that did not end as they have to.

@@ -41,6 +41,8 @@ pub(crate) struct Campaign {
     pub(crate) faults: Vec<&'static FaultKind>,
     /// Whether a run has one of them, and no others.
     pub(crate) only: bool,
+    /// Whether file systems can be mounted; a run leaves out what needs one otherwise.
+    pub(crate) can_mount: bool,
 }
 
 /// What a run does, all of it drawn from its seed.
@@ -99,6 +101,8 @@ impl Plan {
         if ends_refused && !(campaign.only && !faults.is_empty()) {
             faults.extend(dice.some_of(1, &refused));
         }
+        // Left out after the draw, so that a seed draws the same everywhere.
+        faults.retain(|kind| campaign.can_mount || !kind.needs_mount());
         let variant = Dice::new(seed, "input").below(VARIANTS);
         Self { seed, variant, setup: Setup::draw(Dice::new(seed, "setup")), faults }
     }

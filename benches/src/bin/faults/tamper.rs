@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::record::State;
 use tidewatch_schemas::wire::{self, Framing};
-use tidewatch_topic_io::{Admin, KafkaConfig, Outgoing, PartitionReader, StartAt, TopicSpec, Writer};
+use tidewatch_topic_io::{Admin, KafkaConfig, Outgoing, PartitionLag, PartitionReader, StartAt, TopicSpec, Writer};
 
 use crate::dice::Dice;
 use crate::fleet::Role;
@@ -141,14 +141,29 @@ fn client(stage: &Stage) -> anyhow::Result<AdminClient<DefaultClientContext>> {
     Ok(ClientConfig::new().set("bootstrap.servers", &stage.kafka.bootstrap_servers).create()?)
 }
 
+/// Waits until the group has committed something of a topic: without that, a changed topic is a new one to it.
+fn wait_for_commit(stage: &mut Stage, topic: &str) -> anyhow::Result<bool> {
+    let admin = Admin::connect(&stage.kafka)?;
+    let has_begun = |lags: Vec<PartitionLag>| lags.iter().any(|at| at.committed.is_some_and(|offset| offset > 0));
+    stage.wait_until(stage.patience, |_| Ok(has_begun(admin.lag(GROUP, &[topic])?)))
+}
+
 /// An input topic has more partitions when the processors come back: keys would have moved.
 pub(crate) fn add_partitions(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
     let topic = an_input(dice)?;
+    if !wait_for_commit(stage, &topic)? {
+        return Ok(false);
+    }
     let held = hold_processors(stage)?;
-    let more = NewPartitions::new(&topic, PARTITIONS.unsigned_abs() as usize + 1);
-    let done = ask(client(stage)?.create_partitions([&more], &AdminOptions::new()))??;
-    done.into_iter().next().context("an answer")?.map_err(|(_, code)| anyhow::anyhow!("adding partitions: {code}"))?;
-    expect_refusal(stage, Role::Processor, &held, &[&topic, "partitions"])?;
+    // With as many partitions of the others, nothing but the moved keys is in the way.
+    let names = Topics::default();
+    for topic in [&topic, &names.state, &names.ledger] {
+        let more = NewPartitions::new(topic, PARTITIONS.unsigned_abs() as usize + 1);
+        let done = ask(client(stage)?.create_partitions([&more], &AdminOptions::new()))??;
+        let done = done.into_iter().next().context("an answer")?;
+        done.map_err(|(_, code)| anyhow::anyhow!("adding partitions to {topic}: {code}"))?;
+    }
+    expect_refusal(stage, Role::Processor, &held, &[&topic, "entities have moved"])?;
     Ok(true)
 }
 
@@ -156,6 +171,9 @@ pub(crate) fn add_partitions(stage: &mut Stage, dice: &mut Dice) -> anyhow::Resu
 pub(crate) fn recreate_topic(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
     let topic = an_input(dice)?;
     stage.quiesce_source()?;
+    if !wait_for_commit(stage, &topic)? {
+        return Ok(false);
+    }
     let held = hold_processors(stage)?;
     let deleted = ask(client(stage)?.delete_topics(&[&topic], &AdminOptions::new()))??;
     deleted.into_iter().next().context("an answer")?.map_err(|(_, code)| anyhow::anyhow!("deleting: {code}"))?;
