@@ -339,8 +339,8 @@ pub(crate) fn expect_refusal(stage: &mut Stage, role: Role, held: &[MemberId], w
         Ok(exits.iter().any(|exit| names(&exit.said)))
     })?;
     let said = || {
-        let exits = stage.fleet.exits()[before..].iter().map(|exit| exit.said.as_str());
-        exits.last().unwrap_or("nothing, all are up").to_owned()
+        let mut exits = stage.fleet.exits()[before..].iter().map(|exit| exit.said.as_str());
+        exits.next_back().unwrap_or("nothing, all are up").to_owned()
     };
     anyhow::ensure!(
         refused,

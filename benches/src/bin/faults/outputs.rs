@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_was_tampered_with_is_told() {
-        use Extent::{Prefix, Whole};
+        use Extent::Whole;
         check(&[("a", &[1, 2, 3]), ("b", &[4])], Whole, None);
         check(&[("a", &[1, 2, 2]), ("b", &[4])], Whole, Some("record 2 of 3 differs (a record that was there before)"));
         check(&[("a", &[1, 3, 2]), ("b", &[4])], Whole, Some("record 1 of 3 differs"));

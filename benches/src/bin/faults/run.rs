@@ -39,7 +39,7 @@ pub(crate) struct Campaign {
     pub(crate) memory_max_mib: u64,
     /// The faults to choose from.
     pub(crate) faults: Vec<&'static FaultKind>,
-    /// Whether a run has one of them, and no others.
+    /// Whether a run has one of them alone.
     pub(crate) only: bool,
     /// Whether file systems can be mounted; a run leaves out what needs one otherwise.
     pub(crate) can_mount: bool,
@@ -91,16 +91,19 @@ impl Plan {
     /// Draws the run of a seed.
     pub(crate) fn draw(campaign: &Campaign, seed: u64) -> Self {
         let mut dice = Dice::new(seed, "faults");
-        let of =
-            |outcome| campaign.faults.iter().copied().filter(move |kind| kind.outcome == outcome).collect::<Vec<_>>();
-        let (survived, refused) = (of(Outcome::Survived), of(Outcome::Refused));
-        let ends_refused = survived.is_empty() || !refused.is_empty() && dice.below(REFUSED_OF) == 0;
-        let most = if campaign.only { 1 } else { FAULTS_MAX };
-        let count = 1 + dice.below(most) as usize;
-        let mut faults = dice.some_of(count, &survived);
-        if ends_refused && !(campaign.only && !faults.is_empty()) {
-            faults.extend(dice.some_of(1, &refused));
-        }
+        let mut faults = if campaign.only {
+            dice.some_of(1, &campaign.faults)
+        } else {
+            let of = |outcome| campaign.faults.iter().copied().filter(move |kind| kind.outcome == outcome);
+            let (survived, refused): (Vec<_>, Vec<_>) =
+                (of(Outcome::Survived).collect(), of(Outcome::Refused).collect());
+            let count = 1 + dice.below(FAULTS_MAX) as usize;
+            let mut faults = dice.some_of(count, &survived);
+            if dice.below(REFUSED_OF) == 0 {
+                faults.extend(dice.some_of(1, &refused));
+            }
+            faults
+        };
         // Left out after the draw, so that a seed draws the same everywhere.
         faults.retain(|kind| campaign.can_mount || !kind.needs_mount());
         let variant = Dice::new(seed, "input").below(VARIANTS);

@@ -188,6 +188,9 @@ pub(crate) fn recreate_topic(stage: &mut Stage, dice: &mut Dice) -> anyhow::Resu
 /// Input that was not processed is deleted, as retention does.
 pub(crate) fn expire_input(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
     let topic = an_input(dice)?;
+    if !wait_for_commit(stage, &topic)? {
+        return Ok(false);
+    }
     let held = hold_processors(stage)?;
     stage.source.release(1.0);
     let admin = Admin::connect(&stage.kafka)?;
