@@ -154,6 +154,11 @@ impl Source {
         self.shared.released.fetch_max(until, Ordering::Relaxed);
     }
 
+    /// Records in all.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
     /// Whether all that was released is on the topics.
     pub(crate) fn is_idle(&self) -> bool {
         self.has_ended() || self.shared.written.load(Ordering::Relaxed) >= self.shared.released.load(Ordering::Relaxed)

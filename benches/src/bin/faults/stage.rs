@@ -128,6 +128,13 @@ impl Stage {
             self.wait(LAG_EVERY)?;
             if let Some(now) = self.standing() {
                 if now.lag == 0 && self.source.has_ended() {
+                    // Else it is not what the golden run had, and no fault of those who process it.
+                    let written = self.source.total() as i64;
+                    anyhow::ensure!(
+                        now.committed == written,
+                        "the input has {} records, {written} were written",
+                        now.committed
+                    );
                     return Ok(());
                 }
                 if now.committed > best {
