@@ -358,11 +358,15 @@ pub(crate) enum DeadLettersAction {
     },
     /// Everything about one: where it was, what was wrong, its headers, key and value
     #[command(after_help = "Examples:
-  tidewatch dead-letters show 0:17")]
+  tidewatch dead-letters show 0:17
+  tidewatch dead-letters show 0:17 --full | less")]
     Show {
         /// Partition and offset on the dead-letter topic, as `list` prints them
         #[arg(value_name = "PARTITION:OFFSET")]
         letter: crate::dead_letters::Place,
+        /// All of a long key, value or header; else the first kilobyte
+        #[arg(long)]
+        full: bool,
     },
     /// Put records back on the topic and partition that they came from
     #[command(

@@ -105,7 +105,9 @@ pub(crate) fn run(action: &DeadLettersAction, settings: &Settings, shutdown: &Sh
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match action {
         DeadLettersAction::List { filter, limit, json } => list(&source, filter, *limit, *json, &mut out)?,
-        DeadLettersAction::Show { letter } => show(&source, *letter, &mut out)?,
+        DeadLettersAction::Show { letter, full } => {
+            show(&source, *letter, if *full { usize::MAX } else { SHOWN_BYTES_MAX }, &mut out)?;
+        }
         DeadLettersAction::Replay(args) => {
             // Of the topic, not of a processor's group: a record that is put back is there for every group.
             let group = format!("{}.replay", source.topic);
@@ -230,7 +232,7 @@ fn time(timestamp_ms: Option<i64>) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| format!("{time:.3}"))
 }
 
-fn show(source: &Source<'_>, wanted: Place, out: &mut impl Write) -> anyhow::Result<()> {
+fn show(source: &Source<'_>, wanted: Place, bytes_max: usize, out: &mut impl Write) -> anyhow::Result<()> {
     let mut found = None;
     let mut visit = |place: Place, letter: Result<Letter, String>| {
         if place.partition == wanted.partition && place.offset >= wanted.offset {
@@ -245,40 +247,59 @@ fn show(source: &Source<'_>, wanted: Place, out: &mut impl Write) -> anyhow::Res
     let letter = found
         .with_context(|| format!("there is no record at {place}; `dead-letters list` prints those that are there"))?;
     let letter = letter.map_err(|problem| anyhow::anyhow!("the record at {place} is no dead letter: {problem}"))?;
-    Ok(write!(out, "{}", shown(wanted, &letter))?)
+    Ok(write!(out, "{}", shown(wanted, &letter, bytes_max))?)
 }
 
-/// Everything about a letter.
-fn shown(place: Place, letter: &Letter) -> String {
+/// What `show` prints of a key, a value or a header at most.
+const SHOWN_BYTES_MAX: usize = 1_024;
+
+/// Everything about a letter, of each part so many bytes.
+fn shown(place: Place, letter: &Letter, bytes_max: usize) -> String {
     let DeadLetter { stream, topic, partition, offset, timestamp_ms, key, value, headers, reason, error } =
         &letter.record;
     let mut text = format!("letter     {place}\nstream     {stream}\nreason     {reason}\nerror      {error}\n");
     text.push_str(&format!("record     {topic}-{partition}@{offset}\ntimestamp  {}\n", time(*timestamp_ms)));
     for header in headers {
-        part(&mut text, &format!("header     {}", header.key), header.value.as_deref());
+        part(&mut text, &format!("header     {}", header.key), header.value.as_deref(), bytes_max);
     }
-    part(&mut text, "key", key.as_deref());
-    match letter.value_omitted_bytes {
-        Some(omitted) => text.push_str(&format!(
-            "value      {}, too large for the dead-letter topic: read it from {topic}-{partition}@{offset}\n",
-            bytes(omitted)
-        )),
-        None => part(&mut text, "value", value.as_deref()),
+    part(&mut text, "key", key.as_deref(), bytes_max);
+    match letter.omitted_bytes {
+        Some(omitted) => {
+            let what =
+                if key.is_none() && headers.is_empty() { "the value, or all of the original" } else { "the value" };
+            text.push_str(&format!(
+                "left out   {what}: {}, too large for the dead-letter topic; read it from {topic}-{partition}@{offset}\n",
+                bytes(omitted)
+            ));
+        }
+        None => part(&mut text, "value", value.as_deref(), bytes_max),
     }
     text
 }
 
-/// Bytes under a title: as text if that is what they are, else as a hexdump.
-fn part(text: &mut String, title: &str, bytes: Option<&[u8]>) {
+/// Bytes under a title, at most so many: as text if that is what they are, else as a hexdump.
+fn part(text: &mut String, title: &str, bytes: Option<&[u8]>, bytes_max: usize) {
     let is_plain = |text: &str| text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'));
     match bytes {
         None => text.push_str(&format!("{title:9}  none\n")),
         Some([]) => text.push_str(&format!("{title:9}  empty\n")),
         Some(bytes) => {
             text.push_str(&format!("{title:9}  {}\n", count(bytes.len() as u64, "byte")));
-            match std::str::from_utf8(bytes) {
-                Ok(plain) if is_plain(plain) => plain.lines().for_each(|line| text.push_str(&format!("    {line}\n"))),
-                _ => hexdump(text, bytes),
+            let shown = match std::str::from_utf8(bytes) {
+                Ok(plain) if is_plain(plain) => {
+                    let shown = &plain[..plain.floor_char_boundary(bytes_max)];
+                    shown.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+                    shown.len()
+                }
+                _ => {
+                    let shown = &bytes[..bytes.len().min(bytes_max)];
+                    hexdump(text, shown);
+                    shown.len()
+                }
+            };
+            if shown < bytes.len() {
+                let more = count((bytes.len() - shown) as u64, "byte");
+                text.push_str(&format!("    ... and {more} more (--full)\n"));
             }
         }
     }
@@ -352,7 +373,7 @@ mod tests {
             "0:17        2025-01-06T00:00:00.000Z  calls  undecodable  calls.v1-2@99  truncated: 12 bytes"
         );
         assert_eq!(
-            shown(PLACE, &record().into()),
+            shown(PLACE, &record().into(), SHOWN_BYTES_MAX),
             "letter     0:17\nstream     calls\nreason     undecodable\nerror      truncated:\n  12 bytes\n\
              record     calls.v1-2@99\ntimestamp  2025-01-06T00:00:00.000Z\nheader     trace  2 bytes\n    a1\n\
              key        none\nvalue      16 bytes\n    \
@@ -361,12 +382,29 @@ mod tests {
     }
 
     #[test]
+    fn of_a_long_part_only_the_beginning_is_shown() {
+        let ends = |value: &[u8], bytes_max: usize, expected: &str| {
+            let record = DeadLetter { value: Some(value.to_vec()), ..record() };
+            let text = shown(PLACE, &record.into(), bytes_max);
+            assert!(text.ends_with(expected), "{text}");
+        };
+        ends("[[[[ü".as_bytes(), 5, "value      6 bytes\n    [[[[\n    ... and 2 bytes more (--full)\n");
+        ends(&[0; 17], 16, "|................|\n    ... and 1 byte more (--full)\n");
+        ends(b"[[[[", 4, "value      4 bytes\n    [[[[\n");
+    }
+
+    #[test]
     fn a_value_that_was_too_large_is_said_to_be_elsewhere() {
         let record = DeadLetter { value: None, ..record() };
-        let text = shown(PLACE, &Letter { record, value_omitted_bytes: Some(16) });
+        let text = shown(PLACE, &Letter { record, omitted_bytes: Some(16) }, SHOWN_BYTES_MAX);
         assert!(
-            text.ends_with("value      16 B, too large for the dead-letter topic: read it from calls.v1-2@99\n"),
+            text.ends_with(
+                "left out   the value: 16 B, too large for the dead-letter topic; read it from calls.v1-2@99\n"
+            ),
             "{text}"
         );
+        let record = DeadLetter { value: None, headers: Vec::new(), ..self::record() };
+        let text = shown(PLACE, &Letter { record, omitted_bytes: Some(16) }, SHOWN_BYTES_MAX);
+        assert!(text.contains("left out   the value, or all of the original: 16 B, "), "{text}");
     }
 }

@@ -18,7 +18,10 @@ const EXIT_CONFIG: u8 = 78;
 /// Something went wrong, though the settings could be right.
 pub(crate) const EXIT_FAILED: u8 = 1;
 
-/// The exit code for an error: 78 if a setting, a flag or a declaration is to be changed, else 1.
+/// No progress though there is input: whoever runs us may start us again (`EX_TEMPFAIL`).
+const EXIT_STALLED: u8 = 75;
+
+/// The exit code for an error: 75 if the processor made no progress, 78 if a setting, a flag or a declaration is to be changed, else 1.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_config = error.chain().any(|cause| {
         cause.is::<SettingsError>()
@@ -33,7 +36,14 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             || matches!(cause.downcast_ref(), Some(ProcessorError::Kafka(kafka)) if is_setting(kafka))
             || matches!(cause.downcast_ref(), Some(DeliveryError::Kafka(kafka)) if is_setting(kafka))
     });
-    ExitCode::from(if is_config { EXIT_CONFIG } else { EXIT_FAILED })
+    let is_stalled = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ProcessorError::Stalled { .. })));
+    ExitCode::from(if is_config {
+        EXIT_CONFIG
+    } else if is_stalled {
+        EXIT_STALLED
+    } else {
+        EXIT_FAILED
+    })
 }
 
 const fn is_setting(error: &KafkaError) -> bool {
@@ -70,5 +80,7 @@ mod tests {
         assert_eq!(exit_code(&error), ExitCode::from(EXIT_FAILED));
         let error = anyhow::Error::from(SettingsError::Invalid("x".into()));
         assert_eq!(exit_code(&error.context("while starting")), ExitCode::from(EXIT_CONFIG));
+        let stalled = ProcessorError::Stalled { worker: 0, waited: std::time::Duration::from_secs(30), times: 3 };
+        assert_eq!(exit_code(&stalled.into()), ExitCode::from(EXIT_STALLED));
     }
 }

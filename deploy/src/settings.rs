@@ -214,7 +214,7 @@ impl Settings {
     /// The first setting that cannot be, in one line.
     pub(crate) fn validate(&self) -> Result<(), SettingsError> {
         self.kafka.validate().map_err(invalid)?;
-        self.processor.validate().map_err(invalid)?;
+        self.processor.validate(&self.kafka).map_err(invalid)?;
         self.streams()?;
         self.delivery()?;
         self.scenario()?;

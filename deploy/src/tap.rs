@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tidewatch_schemas::Schema;
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::dead_letter::Letter;
+use tidewatch_schemas::dead_letter::{Letter, OMITTED};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_topic_io::{Admin, KafkaConfig, Message, PartitionReader, StartAt};
 
@@ -147,7 +147,12 @@ fn record(message: &Message<'_>, schema: Option<&Schema>) -> Value {
     let letter = Letter::read(message.key(), message.value(), message.timestamp_as_written_ms(), message.headers());
     let shown = match letter.and_then(Result::ok) {
         Some(letter) => letter_fields(&letter),
-        None => decode(message.value(), schema),
+        None => {
+            // Of a late record whose original is elsewhere.
+            let omitted = message.header(OMITTED).and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+            fields.extend(omitted.map(|bytes| ("omitted_bytes".to_owned(), bytes.into())));
+            decode(message.value(), schema)
+        }
     };
     match shown {
         Value::Object(decoded) => fields.extend(decoded),
@@ -163,8 +168,8 @@ fn letter_fields(letter: &Letter) -> Value {
     let mut framed = Vec::new();
     wire::encode(&letter.record, Framing::SingleObject, &mut framed);
     let mut shown = decode(Some(&framed), None);
-    if let (Some(bytes), Some(fields)) = (letter.value_omitted_bytes, shown.as_object_mut()) {
-        fields.insert("value_omitted_bytes".to_owned(), bytes.into());
+    if let (Some(bytes), Some(fields)) = (letter.omitted_bytes, shown.as_object_mut()) {
+        fields.insert("omitted_bytes".to_owned(), bytes.into());
     }
     shown
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use support::{Corner, RESULTS, Row};
 use tidewatch_schemas::datum::Datum as _;
-use tidewatch_schemas::dead_letter::Letter;
-use tidewatch_schemas::record::{Check, DeadLetter, DeadLetterHeader, Record, WindowMetric};
+use tidewatch_schemas::dead_letter::{Letter, OMITTED};
+use tidewatch_schemas::record::{Check, DeadLetter, DeadLetterHeader, Late, Record, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_topic_io::{Outgoing, TopicSpec, Writer};
 
@@ -22,6 +22,7 @@ tidewatch_test_brokers::on_both_brokers!(
     a_value_that_no_topic_takes_is_left_out_of_its_letter,
     what_the_dead_letter_topic_does_not_take_is_left_out_before_it_is_sent,
     a_negative_timestamp_is_kept,
+    what_the_late_topic_does_not_take_is_left_out_before_it_is_sent,
     a_compression_bomb_is_a_dead_letter_in_bounded_memory,
     topics_that_do_not_fit_are_one_line,
 );
@@ -304,8 +305,13 @@ fn publish(
 
 /// Creates a topic that takes large records.
 fn create_wide(corner: &Corner, topic: &str) {
+    create_with(corner, topic, RECORD_BYTES_MAX);
+}
+
+/// A topic that takes records of so many bytes.
+fn create_with(corner: &Corner, topic: &str, record_bytes_max: &str) {
     let mut spec = TopicSpec::new(topic, PARTITIONS);
-    spec.properties.insert("max.message.bytes".into(), RECORD_BYTES_MAX.into());
+    spec.properties.insert("max.message.bytes".into(), record_bytes_max.into());
     corner.admin.ensure_topics(&[spec]).unwrap();
 }
 
@@ -355,12 +361,12 @@ fn check_bad(corner: &Corner, declare: Declare, good: fn(&Check) -> Vec<u8>, kin
 
     let letters = letters(corner, "mixed");
     assert_eq!(letters.len(), expected.len(), "one dead letter each");
-    for Letter { record, value_omitted_bytes } in letters {
+    for Letter { record, omitted_bytes } in letters {
         let (wanted, part) = expected.remove(&(record.partition, record.offset)).unwrap();
         assert!(record.error.contains(part), "{part} in: {}", record.error);
         // Not by `assert_eq`, which would print ten megabytes.
         let key = String::from_utf8_lossy(wanted.key.as_deref().unwrap_or_default()).into_owned();
-        assert_eq!((&record.reason, value_omitted_bytes), (&wanted.reason, None), "{key}");
+        assert_eq!((&record.reason, omitted_bytes), (&wanted.reason, None), "{key}");
         assert!(DeadLetter { error: String::new(), ..record } == wanted, "{key}");
     }
     assert!(expected.is_empty());
@@ -407,7 +413,7 @@ fn a_value_that_no_topic_takes_is_left_out_of_its_letter(bootstrap_servers: &str
     let settings = format!("kafka.properties.\"message.max.bytes\" = \"1000000\"\n{settings}");
     corner.run(&settings, &["process", "--drain"]);
     let found: Vec<_> =
-        letters(&corner, "run").into_iter().map(|letter| (letter.record.value, letter.value_omitted_bytes)).collect();
+        letters(&corner, "run").into_iter().map(|letter| (letter.record.value, letter.omitted_bytes)).collect();
     assert!(found == [(None, Some(2_000_000)), (Some(b"small".to_vec()), None)], "{:?}", found.len());
 }
 
@@ -416,9 +422,7 @@ fn what_the_dead_letter_topic_does_not_take_is_left_out_before_it_is_sent(bootst
     let corner = Corner::new(bootstrap_servers, "bad-narrow");
     let topic = corner.topic("run", "in");
     create_wide(&corner, &topic);
-    let mut narrow = TopicSpec::new(corner.topic("run", "dead_letters"), PARTITIONS);
-    narrow.properties.insert("max.message.bytes".into(), "100000".into());
-    corner.admin.ensure_topics(&[narrow]).unwrap();
+    create_with(&corner, &corner.topic("run", "dead_letters"), "100000");
     // Of bytes that do not compress.
     let mut state = 1_u64;
     let mut random = |size: usize| -> Vec<u8> {
@@ -430,25 +434,61 @@ fn what_the_dead_letter_topic_does_not_take_is_left_out_before_it_is_sent(bootst
     };
     let sizes = [30_000, 30_000, 500_000, 30_000, 30_000, 30_000, 30_000, 90_000];
     let values = sizes.map(&mut random);
+    let large_key = random(200_000);
     let mut writer = Writer::new(&corner.kafka).unwrap();
-    for value in &values {
-        let record =
-            Outgoing { partition: Some(0), timestamp_ms: Some(START_MS), ..Outgoing::new(&topic, b"k", value) };
+    let small = b"small".to_vec();
+    for (value, key) in values.iter().map(|value| (value, &b"k"[..])).chain([(&small, &large_key[..])]) {
+        let record = Outgoing { partition: Some(0), timestamp_ms: Some(START_MS), ..Outgoing::new(&topic, key, value) };
         writer.send(record).unwrap();
     }
     writer.flush(Duration::from_secs(60)).unwrap();
     corner.run(&format!("{}{}", corner.outputs("run", PARTITIONS), json_stream(&topic)), &["process", "--drain"]);
     let mut found = letters(&corner, "run");
     found.sort_by_key(|letter| letter.record.offset);
-    let found: Vec<_> = found.into_iter().map(|letter| (letter.record.value, letter.value_omitted_bytes)).collect();
+    let found: Vec<_> = found.into_iter().map(|letter| (letter.record.value, letter.omitted_bytes)).collect();
     let whole =
         |value: &Vec<u8>| if value.len() < 100_000 { (Some(value.clone()), None) } else { (None, Some(500_000)) };
-    let expected: Vec<_> = values.iter().map(whole).collect();
+    // Where the key is too large, nothing of the original is in the letter.
+    let expected: Vec<_> = values.iter().map(whole).chain([(None, Some(200_005))]).collect();
     assert!(
         found == expected,
         "{:?}",
         found.iter().map(|(value, omitted)| (value.as_ref().map(Vec::len), omitted)).collect::<Vec<_>>()
     );
+}
+
+/// As above, of an event that is late: its original is left out, and the next ones are read.
+fn what_the_late_topic_does_not_take_is_left_out_before_it_is_sent(bootstrap_servers: &str) {
+    let corner = Corner::new(bootstrap_servers, "late-narrow");
+    let topic = corner.topic("run", "in");
+    create_wide(&corner, &topic);
+    create_with(&corner, &corner.topic("run", "late"), "100000");
+    let mut writer = Writer::new(&corner.kafka).unwrap();
+    // Of what does not compress to nothing.
+    let filler: String = (0..50_000).map(|n: u32| format!("{:08x}", n.wrapping_mul(2_654_435_761))).collect();
+    let event = |minute: i64, filler: &str| {
+        let json = String::from_utf8(json(&check(0, minute))).unwrap();
+        json.replacen('{', &format!("{{\"filler\":\"{filler}\","), 1)
+    };
+    let values = [event(30, ""), event(1, &filler), event(2, "short"), event(31, "")];
+    for value in &values {
+        let record = Outgoing {
+            partition: Some(0),
+            timestamp_ms: Some(START_MS),
+            ..Outgoing::new(&topic, b"key", value.as_bytes())
+        };
+        writer.send(record).unwrap();
+    }
+    writer.flush(Duration::from_secs(60)).unwrap();
+    corner.run(&format!("{}{}", corner.outputs("run", PARTITIONS), json_stream(&topic)), &["process", "--drain"]);
+    let rows = corner.read(&corner.topic("run", "late"));
+    let late = |row: &Row| -> Late { wire::decode(row.value.as_ref().unwrap()).unwrap() };
+    let mut found: Vec<_> = rows.iter().map(|row| (late(row), row.header(OMITTED))).collect();
+    found.sort_by_key(|(late, _)| late.offset);
+    let told: Vec<_> =
+        found.iter().map(|(late, omitted)| (late.offset, late.value.as_deref(), omitted.as_deref())).collect();
+    let omitted = (values[1].len() + 3).to_string();
+    assert_eq!(told, [(1, None, Some(omitted.as_bytes())), (2, Some(values[2].as_bytes()), None)]);
 }
 
 fn a_negative_timestamp_is_kept(bootstrap_servers: &str) {
@@ -509,7 +549,7 @@ fn a_compression_bomb_is_a_dead_letter_in_bounded_memory(bootstrap_servers: &str
     let (status, log) = running.finish();
     assert!(status.success(), "{log}");
     let found: Vec<_> =
-        letters(&corner, "run").into_iter().map(|letter| (letter.record.value, letter.value_omitted_bytes)).collect();
+        letters(&corner, "run").into_iter().map(|letter| (letter.record.value, letter.omitted_bytes)).collect();
     let (bombs, small): (Vec<_>, Vec<_>) = found.into_iter().partition(|(value, _)| value.is_none());
     assert_eq!(bombs, [(); 8].map(|()| (None, Some(BOMB_BYTES as u64))));
     assert_eq!(small, [(); 8].map(|()| (Some(b"small".to_vec()), None)));

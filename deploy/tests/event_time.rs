@@ -10,6 +10,7 @@ mod support;
 #[path = "event_time/idle.rs"]
 mod idle;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use idle::{
@@ -143,6 +144,12 @@ fn check_covered(results: &[(&str, Vec<Row>)]) {
     let alerts: Vec<Alert> =
         of("alerts").iter().map(|row| wire::decode(row.value.as_ref().unwrap()).unwrap()).collect();
     assert!(alerts.iter().any(|alert| alert.supersedes.is_some()), "alerts are corrected");
+    // CloudEvents: no two records have one id. A correction names that of the record before.
+    let mut ids = BTreeSet::new();
+    for (row, alert) in of("alerts").iter().zip(&alerts) {
+        assert!(alert.supersedes.as_ref().is_none_or(|before| ids.contains(before)), "{alert:?}");
+        assert!(ids.insert(String::from_utf8(row.header("ce_id").unwrap()).unwrap()), "{alert:?}");
+    }
 }
 
 /// Ends the processor again and again in the middle, by turns with SIGKILL and SIGTERM, then lets it finish.

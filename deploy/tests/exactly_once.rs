@@ -176,7 +176,8 @@ fn a_processor_that_is_cut_off_leaves_what_an_undisturbed_one_leaves(bootstrap_s
 
     run_with_kills(&corner, "static", "processor.static_membership = true\n", metrics);
     // Without static membership the group waits for the dead member's session to end.
-    let short = "kafka.properties = { \"session.timeout.ms\" = \"1500\", \"heartbeat.interval.ms\" = \"300\" }\n";
+    let short = "kafka.properties = { \"session.timeout.ms\" = \"1500\", \"heartbeat.interval.ms\" = \"300\" }\n\
+        processor.transaction_timeout = \"1s\"\n";
     run_with_kills(&corner, "dynamic", short, metrics);
     run_with_requests_to_end(&corner, "asked", metrics);
     for run in ["static", "dynamic", "asked"] {

@@ -4,21 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidewatch_processor_core::state::StateChange;
 use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{Late, Ledger};
-use tidewatch_sink::TransactionalTopics;
+use tidewatch_sink::ResultTopics;
 use tidewatch_sink::transactional::INTENDED_HEADER;
-use tidewatch_topic_io::{Batch, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
+use tidewatch_topic_io::{Batch, Committed, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
 use crate::decode::{Decoded, EventDecoder, Taken};
 use crate::ledger::Account;
-use crate::restore::{Beginning, CommitNote, IdleAdvance, state_key};
+use crate::progress::WorkerProgress;
+use crate::restore::{Beginning, IdleAdvance, ledger_key, state_key};
+use crate::rounds::{Pace, Rounds};
 use crate::standing::Standing;
-use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
+use crate::{Counts, ProcessorConfig, ProcessorError, metrics};
 
-/// Decisions of the clock that the metadata of an offset may name; a snapshot is written before there are more.
-const IDLE_ADVANCES_MAX: usize = 64;
+/// State that one of the last transactions writes, in bytes.
+const LAST_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 
 /// A partition in which no event was scored for the time-out. It is silent once all that it held then is read, and still none was:
 /// what is written meanwhile, and is no event, does not put that off.
@@ -38,10 +41,7 @@ pub(crate) struct Input {
     next: i64,
     /// Effects of earlier offsets are committed already.
     write_from: i64,
-    /// The next offset when the last snapshot was written; where it all began, before the first one.
-    snapshot: i64,
-    is_snapshot: bool,
-    snapshot_at: Instant,
+    rounds: Rounds,
     partitions: i32,
     touched: bool,
     /// When the last event came that was scored: what else comes closes no window.
@@ -51,9 +51,7 @@ pub(crate) struct Input {
     /// The watermark when it was last looked at, and since when it has not moved.
     watermark_seen: Option<i64>,
     moved_at: Instant,
-    /// What the clock decided since the last snapshot.
-    idle: Vec<IdleAdvance>,
-    /// How many of them a replay has still to repeat.
+    /// How many of the clock's decisions a replay has still to repeat.
     to_repeat: usize,
     /// What became of its records.
     account: Account,
@@ -66,9 +64,6 @@ impl Input {
             engine,
             next: begin.read_from,
             write_from: begin.write_from,
-            snapshot: begin.read_from,
-            is_snapshot: begin.is_snapshot,
-            snapshot_at: Instant::now(),
             partitions,
             touched: false,
             heard_at: Instant::now(),
@@ -76,7 +71,7 @@ impl Input {
             watermark_seen: None,
             moved_at: Instant::now(),
             to_repeat: begin.idle.len(),
-            idle: begin.idle,
+            rounds: Rounds::new(begin),
             account,
         };
         input.repeat_idle();
@@ -85,8 +80,10 @@ impl Input {
 
     /// Repeats what the clock decided before the next offset was read; what followed is committed already.
     fn repeat_idle(&mut self) {
-        let first = self.idle.len() - self.to_repeat;
-        for advance in self.idle[first..].iter().take_while(|advance| advance.offset <= self.next) {
+        let decided = self.rounds.idle();
+        for advance in
+            decided[decided.len() - self.to_repeat..].iter().take_while(|advance| advance.offset <= self.next)
+        {
             let mut committed = Effects::default();
             self.engine.advance(advance.time, &mut committed);
             while self.engine.has_more() {
@@ -97,21 +94,17 @@ impl Input {
         }
     }
 
-    /// The event time that a partition has come to by its silence, if that is longer than the time-out and anything is due by then.
+    /// What the watermark has come to by a partition's silence, if that is longer than the time-out and anything is due by then.
     fn idle_time(&self, timeout_ms: i64) -> Option<i64> {
         let silence_ms = i64::try_from(self.heard_at.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let time = self.engine.watermark().event_time_max()?.saturating_add(silence_ms);
+        let time = self.engine.watermark().after_silence(silence_ms)?;
         (silence_ms >= timeout_ms && !self.is_replaying() && self.engine.is_due(time)).then_some(time)
     }
 
     /// Lets event time go on, and takes note of it.
     fn advance(&mut self, time: i64, effects: &mut Effects) {
         self.engine.advance(time, effects);
-        let advance = IdleAdvance { offset: self.next, time };
-        match self.idle.last_mut() {
-            Some(last) if last.offset == advance.offset => *last = advance,
-            _ => self.idle.push(advance),
-        }
+        self.rounds.note_idle(IdleAdvance { offset: self.next, time });
         self.touched = true;
     }
 
@@ -132,6 +125,12 @@ impl Input {
         }
     }
 
+    /// Leaves out offsets that are gone for good.
+    pub(crate) fn skip_to(&mut self, offset: i64) {
+        self.next = self.next.max(offset);
+        self.repeat_idle();
+    }
+
     /// Whether earlier offsets are still being read again.
     fn is_replaying(&self) -> bool {
         self.next < self.write_from || self.to_repeat > 0
@@ -144,26 +143,36 @@ pub(crate) struct Stream {
     pub(crate) decoder: EventDecoder,
 }
 
+/// What a commit is to make of the group's offsets and of the ledgers.
+pub(crate) struct Intended {
+    pub(crate) offsets: Vec<((String, i32), Committed)>,
+    ledgers: Vec<Ledger>,
+}
+
 /// What a cycle works on: all of one worker but its consumer.
 pub(crate) struct Cycle<'a> {
     pub(crate) config: &'a ProcessorConfig,
     pub(crate) streams: Vec<Stream>,
-    pub(crate) outputs: TransactionalTopics,
+    pub(crate) outputs: ResultTopics,
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a WorkerProgress,
     in_transaction: bool,
+    pace: Pace,
+    /// The commit that was not answered, if the last was not.
+    in_doubt: Option<Intended>,
     /// When the batch at hand was read.
     read_at: Instant,
     decoded: Decoded,
     effects: Effects,
+    changes: Vec<StateChange>,
 }
 
 impl<'a> Cycle<'a> {
     pub(crate) fn new(
         config: &'a ProcessorConfig,
         streams: Vec<Stream>,
-        outputs: TransactionalTopics,
-        progress: &'a Progress,
+        outputs: ResultTopics,
+        progress: &'a WorkerProgress,
     ) -> Self {
         Self {
             config,
@@ -172,15 +181,19 @@ impl<'a> Cycle<'a> {
             inputs: HashMap::new(),
             progress,
             in_transaction: false,
+            pace: Pace::new(config.snapshot_bytes_per_second(), config.commit_interval()),
+            in_doubt: None,
             read_at: Instant::now(),
             decoded: Decoded::default(),
             effects: Effects::default(),
+            changes: Vec::new(),
         }
     }
 
     /// Reads for one commit interval or until the batch is full, processes, and commits. False when nothing arrived.
     ///
-    /// `last` asks for a snapshot of everything, so that the next start has nothing to read again.
+    /// `last` reads nothing and writes the state of everything, so that the next start has nothing to read again: a large portion of it,
+    /// and false when there is no more.
     pub(crate) fn run_once(&mut self, reader: &mut GroupReader, last: bool) -> Result<bool, ProcessorError> {
         let started = Instant::now();
         let deadline = started + self.config.commit_interval();
@@ -188,6 +201,9 @@ impl<'a> Cycle<'a> {
         while taken < self.config.settings.batch_max && !last {
             let left = deadline.saturating_duration_since(Instant::now());
             let batch = reader.read(self.config.settings.batch_max - taken, left)?;
+            if !batch.is_empty() {
+                self.progress.step();
+            }
             taken += batch.len();
             self.take(&batch)?;
             if Instant::now() >= deadline {
@@ -195,7 +211,7 @@ impl<'a> Cycle<'a> {
             }
         }
         self.advance_idle(reader)?;
-        self.write_snapshots(last)?;
+        let has_more_state = self.write_snapshots(last)?;
         if !self.in_transaction {
             return Ok(taken > 0);
         }
@@ -203,18 +219,28 @@ impl<'a> Cycle<'a> {
         let counts = self.commit(reader)?;
         metrics::cycle_committed(&counts, processed - started, processed.elapsed());
         self.progress.add_committed(&counts);
-        Ok(true)
+        Ok(!last || has_more_state)
     }
 
     /// Gives up what the cycle has written. The inputs have gone ahead of what is committed: they must be restored.
-    pub(crate) fn abort(&mut self) {
-        if self.in_transaction {
-            // The broker aborts it at the time-out, or when the producer comes back, if this does not.
-            if let Err(error) = self.outputs.abort() {
-                tracing::warn!(%error, "abort failed; the next producer's epoch fences the transaction");
-            }
-            self.in_transaction = false;
-        }
+    ///
+    /// An error leaves it to the next producer, whose epoch fences the transaction, or to the broker's time-out.
+    pub(crate) fn abort(&mut self) -> Result<(), KafkaError> {
+        self.inputs.clear();
+        self.in_transaction = false;
+        self.outputs.abort()
+    }
+
+    /// Replaces the producer, which settles what was open; gives the commit that was not answered, if that was why.
+    pub(crate) fn settle(&mut self) -> Result<Option<Intended>, KafkaError> {
+        self.outputs.reopen()?;
+        Ok(self.in_doubt.take())
+    }
+
+    /// The commit happened after all: goes on from there.
+    pub(crate) fn confirm(&mut self, intended: Intended) {
+        let counts = self.conclude(intended);
+        self.progress.add_committed(&counts);
     }
 
     fn take(&mut self, batch: &Batch<'_>) -> Result<(), ProcessorError> {
@@ -260,6 +286,7 @@ impl<'a> Cycle<'a> {
         input.next = offset + 1;
         let taken = self.take_in(message, input, committed_before);
         input.repeat_idle();
+        input.account.forget_if_counted(offset);
         taken
     }
 
@@ -290,7 +317,7 @@ impl<'a> Cycle<'a> {
                         timestamp_ms: message.timestamp_as_written_ms(),
                         key: message.key(),
                         value: message.value(),
-                        value_omitted_bytes: None,
+                        omitted_bytes: None,
                         headers: &headers,
                         reason: rejected.reason.as_str(),
                         error: &rejected.error,
@@ -328,7 +355,7 @@ impl<'a> Cycle<'a> {
                     value: message.value().map(<[u8]>::to_vec),
                     would_change_alert: missed.would_change_alert,
                 };
-                self.outputs.late(&late)?;
+                self.outputs.late(late)?;
             }
         }
         if !self.effects.is_empty() {
@@ -403,12 +430,13 @@ impl<'a> Cycle<'a> {
     /// Takes note of how far event time has come, and whether all is accounted for.
     pub(crate) fn look(&mut self) {
         self.inputs.values_mut().for_each(Input::look);
-        metrics::ledger_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
+        self.progress.set_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
         let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         for (index, stream) in self.streams.iter().enumerate() {
             let waiting = self.inputs.values().filter(|input| input.stream == index && input.engine.is_due(i64::MAX));
             let oldest = waiting.filter_map(|input| input.engine.watermark().now()).min();
-            metrics::watermark_lag(&stream.config.name, oldest.map_or(0, |oldest| (clock_ms - oldest).max(0)));
+            let lag_ms = oldest.map_or(0, |oldest| (clock_ms - oldest).max(0));
+            self.progress.set_watermark_lag(&stream.config.name, lag_ms);
         }
     }
 
@@ -456,56 +484,76 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    /// Writes the state of each partition whose turn it is, as of its next offset.
-    fn write_snapshots(&mut self, all: bool) -> Result<(), ProcessorError> {
-        let every = self.config.snapshot_every();
+    /// Writes on at the snapshot round that is open, or begins the next that is due: one at a time, so that what waits to be written is of
+    /// one partition. As much as the pace allows, or a large portion if these are the last. True if a round stays open.
+    fn write_snapshots(&mut self, last: bool) -> Result<bool, ProcessorError> {
         let mut inputs = std::mem::take(&mut self.inputs);
-        for ((_, partition), input) in &mut inputs {
-            let due = all || input.snapshot_at.elapsed() >= every;
-            let has_news = input.next > input.snapshot || !input.idle.is_empty();
-            // While earlier offsets are read again, the state topic is ahead of the engine.
-            let due = due || input.idle.len() >= IDLE_ADVANCES_MAX;
-            if !due || !has_news || input.is_replaying() {
-                continue;
-            }
-            self.begin()?;
-            for (entity, state) in input.engine.snapshot(input.next) {
-                let group = &self.config.settings.group_id;
-                let key = state_key(group, &self.streams[input.stream].config.name, entity.as_deref());
-                self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
-            }
-            input.idle.clear();
-            input.snapshot = input.next;
-            input.is_snapshot = true;
-            input.snapshot_at = Instant::now();
-            input.touched = true;
-        }
+        let is_open = self.write_rounds(&mut inputs, last);
         self.inputs = inputs;
-        Ok(())
+        is_open
+    }
+
+    fn write_rounds(
+        &mut self,
+        inputs: &mut HashMap<(Arc<str>, i32), Input>,
+        last: bool,
+    ) -> Result<bool, ProcessorError> {
+        let mut bytes_left = if last { LAST_SNAPSHOT_BYTES } else { self.pace.take() };
+        let mut is_open = inputs.values().any(|input| input.engine.open_round_offset().is_some());
+        for ((topic, partition), input) in inputs {
+            let is_urgent = input.rounds.is_urgent();
+            loop {
+                if input.engine.open_round_offset().is_none() {
+                    let is_due = is_urgent || !is_open && (last || input.rounds.is_due(self.config.snapshot_every()));
+                    if !is_due || !input.rounds.has_news(input.next) || input.is_replaying() {
+                        break;
+                    }
+                    input.engine.open_round(input.next);
+                    input.rounds.begin();
+                    is_open = true;
+                }
+                self.begin()?;
+                let offset = input.engine.open_round_offset();
+                let bytes = if is_urgent { usize::MAX } else { bytes_left };
+                let is_complete = input.engine.write_round(bytes, &mut self.changes);
+                let name = &self.streams[input.stream].config.name;
+                for (place, state) in self.changes.drain(..) {
+                    bytes_left = bytes_left.saturating_sub(state.as_ref().map_or(0, |state| state.payload.len()));
+                    let key = state_key(&self.config.settings.group_id, name, &place);
+                    self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
+                }
+                let Some(offset) = offset.filter(|_| is_complete) else { break };
+                metrics::snapshot_complete(topic, *partition, offset, input.rounds.complete(offset));
+                input.touched = true;
+                is_open = false;
+            }
+        }
+        Ok(is_open)
     }
 
     /// Commits with the ledger of each input that was touched; gives what the transaction adds to them all.
     fn commit(&mut self, reader: &GroupReader) -> Result<Counts, ProcessorError> {
         let ledgers = self.write_ledgers()?;
         let touched = || self.inputs.iter().filter(|(_, input)| input.touched);
-        let note = |input: &Input| {
-            let Input { snapshot: read_from, is_snapshot, partitions, ref idle, .. } = *input;
-            CommitNote { read_from, is_snapshot, partitions, idle: idle.clone() }.to_metadata()
+        let intended = |((topic, partition), input): (&(Arc<str>, i32), &Input)| {
+            let committed =
+                Committed { offset: input.next, metadata: input.rounds.note(input.partitions).to_metadata() };
+            ((topic.as_ref().to_owned(), *partition), committed)
         };
-        let notes: Vec<String> = touched().map(|(_, input)| note(input)).collect();
-        let offsets: Vec<OffsetCommit<'_>> = touched()
-            .zip(&notes)
-            .map(|(((topic, partition), input), metadata)| OffsetCommit {
-                topic,
-                partition: *partition,
-                offset: input.next,
-                metadata,
-            })
-            .collect();
-        self.outputs.commit(&offsets, &reader.group_metadata())?;
+        let intended = Intended { offsets: touched().map(intended).collect(), ledgers };
+        let offsets: Vec<OffsetCommit<'_>> = intended.offsets.iter().map(offset_commit).collect();
+        if let Err(error) = self.outputs.commit(&offsets, reader) {
+            self.in_doubt = error.needs_new_writer().then_some(intended);
+            return Err(error.into());
+        }
+        Ok(self.conclude(intended))
+    }
+
+    /// What was meant is committed; gives what it adds to all ledgers.
+    fn conclude(&mut self, intended: Intended) -> Counts {
         self.in_transaction = false;
         let mut counts = Counts::default();
-        for ledger in ledgers {
+        for ledger in intended.ledgers {
             let place = (Arc::from(ledger.topic.as_str()), ledger.partition);
             let Some(input) = self.inputs.get_mut(&place) else { continue };
             if ledger.residue() != input.account.residue() {
@@ -514,19 +562,23 @@ impl<'a> Cycle<'a> {
             counts.add(&input.account.commit(ledger));
             input.touched = false;
         }
-        Ok(counts)
+        counts
     }
 
     fn write_ledgers(&mut self) -> Result<Vec<Ledger>, KafkaError> {
         let mut ledgers = Vec::new();
         for input in self.inputs.values().filter(|input| input.touched) {
             let ledger = input.account.record(input.next);
-            let key = state_key(&ledger.group, &ledger.stream, Some(&ledger.partition.to_string()));
-            self.outputs.ledger(key.as_bytes(), &ledger)?;
+            self.outputs.ledger(ledger_key(&ledger).as_bytes(), &ledger)?;
             ledgers.push(ledger);
         }
         Ok(ledgers)
     }
+}
+
+fn offset_commit((place, committed): &((String, i32), Committed)) -> OffsetCommit<'_> {
+    let ((topic, partition), Committed { offset, metadata }) = (place, committed);
+    OffsetCommit { topic, partition: *partition, offset: *offset, metadata }
 }
 
 /// When the record was meant to be sent: from its header, else its timestamp.

@@ -144,7 +144,7 @@ impl Wanted {
         }
         self.read_entity(entity, &mut out.entity)?;
         out.event_time = self.read_event_time(&time[0])?;
-        if let Some(ahead_ms) = timestamp_ms.map(|timestamp| out.event_time - timestamp.max(0))
+        if let Some(ahead_ms) = timestamp_ms.map(|timestamp| out.event_time - timestamp)
             && ahead_ms > self.future_max_ms
         {
             let allowed = self.future_max_ms;

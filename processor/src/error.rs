@@ -1,7 +1,9 @@
 //! What can stop the processor, and what each is answered with.
 
+use std::time::Duration;
+
 use tidewatch_processor_core::StateError;
-use tidewatch_topic_io::{Disposition, KafkaError};
+use tidewatch_topic_io::{Disposition, KafkaError, TransactionOutcome};
 
 /// What can stop the processor.
 #[derive(Debug, thiserror::Error)]
@@ -24,21 +26,6 @@ pub enum ProcessorError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Committed offsets and state do not belong together.
-    #[error(
-        "input `{topic}` partition {partition}: the committed offset names the snapshot at {committed}, the state topic holds {found}; \
-         the group's offsets or the state topic were changed by hand: set `processor.group_id` to a new name to start anew"
-    )]
-    OffsetsAndState {
-        /// The input topic.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// The snapshot's offset that the commit names.
-        committed: String,
-        /// The snapshot's offset that the state topic holds.
-        found: String,
-    },
     /// A record of the ledger topic cannot be read.
     #[error("ledger topic `{topic}` partition {partition} offset {offset} holds no ledger record: {problem}")]
     LedgerRecord {
@@ -54,7 +41,7 @@ pub enum ProcessorError {
     /// Committed offsets and ledger do not belong together.
     #[error(
         "input `{topic}` partition {partition}: the group has committed offset {committed}, ledger topic `{ledger}` holds {found}; the \
-         group's offsets or the ledger topic were changed by hand: set `processor.group_id` to a new name to start anew"
+         group's offsets or the ledger topic were changed by hand, or the input was deleted and made again: set `processor.group_id` to a new name to start anew"
     )]
     OffsetsAndLedger {
         /// The input topic.
@@ -67,6 +54,74 @@ pub enum ProcessorError {
         ledger: String,
         /// What the ledger topic holds of the group.
         found: String,
+    },
+    /// Retention has removed input before it was read.
+    #[error(
+        "input `{topic}` partition {partition}: offsets {from} to {to} were removed by retention before they were read; raise the topic's \
+         retention, and set `processor.on_lost_input = \"skip\"` to go on behind them"
+    )]
+    InputLost {
+        /// The input topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The first offset that is missing.
+        from: i64,
+        /// The last.
+        to: i64,
+    },
+    /// As [`InputLost`](Self::InputLost), and gone on behind.
+    #[error(
+        "input `{topic}` partition {partition}: going on at offset {to}, all from {from} on was removed by retention"
+    )]
+    InputSkipped {
+        /// The input topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The first offset that is missing.
+        from: i64,
+        /// The first that is there.
+        to: i64,
+    },
+    /// An input ends before where the group has come to.
+    #[error(
+        "input `{topic}` partition {partition} ends at offset {end}, the group has come to {committed}: the topic was deleted and made \
+         again, or cut; set `processor.group_id` to a new name to start anew"
+    )]
+    InputReplaced {
+        /// The input topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// The next offset that would have been read.
+        committed: i64,
+        /// Where it ends.
+        end: i64,
+    },
+    /// Another process works under this one's transactional id.
+    #[error(
+        "transactional id `{transactional_id}` is in use by another process, each takes it from the other; give each its own \
+         `processor.instance`: {reason}"
+    )]
+    Fenced {
+        /// The id.
+        transactional_id: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// A worker makes no progress.
+    #[error(
+        "worker {worker} has made no progress for {} s though there is input, {times} times in a row; its clients were made anew \
+         and it did not help: look at the brokers' health, then start again", waited.as_secs_f32()
+    )]
+    Stalled {
+        /// Which.
+        worker: usize,
+        /// Without progress, each time.
+        waited: Duration,
+        /// How many times in a row.
+        times: u32,
     },
     /// The number of partitions has changed, and so keys have moved.
     #[error(
@@ -112,15 +167,41 @@ pub enum ProcessorError {
     Settings(String),
 }
 
+/// What is done about an error of a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// The transaction is aborted; go back to the committed offsets.
+    Abort,
+    /// The producer is replaced, which fences what is still on its way and settles the transaction; go on from what is committed.
+    Settle,
+    /// All clients are made anew.
+    Rebuild,
+    /// Nothing helps but a change from outside.
+    End,
+}
+
 impl ProcessorError {
-    /// What the shell does about it.
-    #[must_use]
-    pub fn disposition(&self) -> Disposition {
+    /// What is done about it: the table in [`worker`](crate::worker).
+    pub(crate) fn recovery(&self) -> Recovery {
         match self {
+            Self::Kafka(KafkaError::Transaction { outcome, .. }) => match outcome {
+                TransactionOutcome::Abortable => Recovery::Abort,
+                TransactionOutcome::Indefinite | TransactionOutcome::Fenced => Recovery::Settle,
+                TransactionOutcome::Fatal => Recovery::Rebuild,
+            },
+            // A record that did not arrive voids its transaction, whatever the reason.
+            Self::Kafka(KafkaError::Delivery { .. }) => Recovery::Abort,
             // What does not fit is written off before it comes here; what still does not would not fit the next time.
-            Self::Kafka(KafkaError::RecordTooLarge { .. }) => Disposition::Fatal,
-            Self::Kafka(error) => error.disposition(),
-            _ => Disposition::Fatal,
+            Self::Kafka(KafkaError::RecordTooLarge { .. }) => Recovery::End,
+            // A broker that has been there may come back.
+            Self::Kafka(KafkaError::Unreachable { .. }) | Self::Stalled { .. } => Recovery::Rebuild,
+            // The client does not read on in a partition, nor seek, once it has asked for an offset that is not there.
+            Self::InputSkipped { .. } => Recovery::Rebuild,
+            Self::Kafka(error) => match error.disposition() {
+                Disposition::Retry | Disposition::AbortCycle => Recovery::Abort,
+                Disposition::DeadLetter | Disposition::Fatal => Recovery::End,
+            },
+            _ => Recovery::End,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the residue, is a defect that is told at once.
 
 use tidewatch_schemas::record::Ledger;
+use tidewatch_sink::ProcessingGuarantee;
 
 use crate::{Counts, ProcessorError};
 
@@ -44,16 +45,22 @@ impl Account {
         Self { committed, open: Counts::default() }
     }
 
-    /// Goes on from the group's last record, which must end where the group's offset is: they were committed together.
+    /// Goes on from the group's last record, which must end where the group's offset is: they were committed together. At least once
+    /// the record comes first, and may be ahead.
     pub(crate) fn resume(
         self,
         last: Option<Ledger>,
         committed: Option<i64>,
+        guarantee: ProcessingGuarantee,
         ledger_topic: &str,
     ) -> Result<Self, ProcessorError> {
         let Ledger { topic, partition, .. } = &self.committed;
         let ends = last.as_ref().map(|last| last.to_offset);
-        if ends == committed && last.as_ref().is_none_or(|last| last.topic == *topic) {
+        let fits = match guarantee {
+            ProcessingGuarantee::ExactlyOnce => ends == committed,
+            ProcessingGuarantee::AtLeastOnce => ends >= committed,
+        };
+        if fits && last.as_ref().is_none_or(|last| last.topic == *topic) {
             return Ok(Self { committed: last.unwrap_or(self.committed), open: self.open });
         }
         Err(ProcessorError::OffsetsAndLedger {
@@ -93,7 +100,7 @@ impl Account {
             partition: before.partition,
             begin_offset: before.begin_offset,
             from_offset: before.to_offset,
-            to_offset,
+            to_offset: to_offset.max(before.to_offset),
             read: total(before.read, read),
             scored: total(before.scored, scored),
             late: total(before.late, late),
@@ -114,6 +121,13 @@ impl Account {
         std::mem::take(&mut self.open)
     }
 
+    /// Takes note that a record was read again that the ledger has: it is not counted twice.
+    pub(crate) fn forget_if_counted(&mut self, offset: i64) {
+        if offset < self.committed.to_offset {
+            self.open = Counts::default();
+        }
+    }
+
     /// The last committed record.
     pub(crate) fn committed(&self) -> &Ledger {
         &self.committed
@@ -127,6 +141,8 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use ProcessingGuarantee::{AtLeastOnce, ExactlyOnce};
+
     use super::*;
 
     fn account() -> Account {
@@ -143,7 +159,7 @@ mod tests {
         assert_eq!(account.commit(first.clone()).read, 7);
         assert_eq!(account.open, Counts::default());
 
-        let mut again = self::account().resume(Some(first.clone()), Some(107), "ledger").unwrap();
+        let mut again = self::account().resume(Some(first.clone()), Some(107), ExactlyOnce, "ledger").unwrap();
         assert_eq!(again, account);
         again.open = Counts { read: 3, dead_lettered: 1, duplicate: 2, alerts: 1, ..Counts::default() };
         let second = again.record(110);
@@ -168,13 +184,34 @@ mod tests {
     }
 
     fn check_refused(last: Option<Ledger>, committed: Option<i64>, part: &str) {
-        let error = account().resume(last, committed, "ledger").unwrap_err().to_string();
+        let error = account().resume(last, committed, ExactlyOnce, "ledger").unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("`processor.group_id`"), "{error}");
     }
 
     #[test]
+    fn at_least_once_what_the_ledger_is_ahead_by_is_not_counted_again() {
+        let mut account = account();
+        account.open = Counts { read: 7, scored: 7, ..Counts::default() };
+        let last = account.record(107);
+        // The offsets were to be committed behind it, and were not.
+        let mut again = self::account().resume(Some(last.clone()), Some(103), AtLeastOnce, "ledger").unwrap();
+        for offset in 103..107 {
+            again.open.read += 1;
+            again.open.scored += 1;
+            again.forget_if_counted(offset);
+            assert_eq!(again.record(offset + 1), Ledger { from_offset: 107, ..last.clone() });
+        }
+        again.open.read += 1;
+        again.open.late += 1;
+        again.forget_if_counted(107);
+        let next = again.record(108);
+        assert_eq!((next.from_offset, next.to_offset, next.read, next.scored, next.late), (107, 108, 8, 7, 1));
+        self::account().resume(Some(last), Some(108), AtLeastOnce, "ledger").unwrap_err();
+    }
+
+    #[test]
     fn a_ledger_that_is_not_the_groups_is_refused() {
-        assert_eq!(account().resume(None, None, "ledger").unwrap(), account());
+        assert_eq!(account().resume(None, None, ExactlyOnce, "ledger").unwrap(), account());
         let last = account().record(107);
         check_refused(None, Some(107), "has committed offset 107, ledger topic `ledger` holds no record");
         check_refused(Some(last.clone()), Some(106), "holds a record of `in` up to 107");

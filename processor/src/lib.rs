@@ -1,24 +1,28 @@
 //! The shell around the engine: consume, process, produce, in one Kafka transaction.
 //!
-//! One worker thread holds a group consumer, a transactional producer and an engine for each of its input partitions. It repeats one
+//! A `worker` thread holds a group consumer, a transactional producer and an engine for each of its input partitions. It repeats one
 //! `cycle`: read what has arrived, [`decode`] it, let the engines take it in, and commit outputs, state and input offsets
-//! together. A transaction is never open while the group is served, so a rebalance finds nothing half done; and whatever goes wrong
-//! in a cycle has one answer: abort, drop everything, and come back by the same `restore` that a restart uses. What became of each
-//! input record is in the `ledger`, which commits with it.
+//! together. A transaction is never open while the group is served, so a rebalance finds nothing half done; and what goes wrong in a
+//! cycle is got over by going back to what is committed, by the same `restore` that a restart uses (the table in `worker`). What
+//! became of each input record is in the `ledger`, which commits with it. Workers share nothing; the `supervisor` starts them,
+//! watches them and ends them.
 
 pub mod config;
 mod cycle;
 pub mod decode;
+mod drain;
 mod error;
 mod ledger;
 pub mod metrics;
 pub mod progress;
 mod restore;
+mod rounds;
 pub mod standing;
+mod supervisor;
 mod worker;
 
-pub use config::{ProcessorConfig, ProcessorSettings, check_streams};
+pub use config::{OnLostInput, ProcessorConfig, ProcessorSettings, check_streams};
 pub use error::ProcessorError;
-pub use progress::{Counts, Progress};
+pub use progress::{Counts, Progress, Recoveries};
 pub use standing::Standing;
-pub use worker::{Summary, run};
+pub use supervisor::{Summary, run};

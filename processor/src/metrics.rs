@@ -6,7 +6,8 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 
 use tidewatch_schemas::record::Ledger;
 
-use crate::Counts;
+use crate::error::Recovery;
+use crate::{Counts, ProcessorError, Progress};
 
 const RECORDS: &str = "tidewatch_processor_records_total";
 const WINDOWS: &str = "tidewatch_processor_windows_closed_total";
@@ -19,9 +20,12 @@ const ABORTS: &str = "tidewatch_processor_aborted_cycles_total";
 const LAG: &str = "tidewatch_processor_lag_records";
 const WATERMARK_LAG: &str = "tidewatch_processor_watermark_lag_seconds";
 const ENTITIES: &str = "tidewatch_processor_entities";
+const LOST: &str = "tidewatch_processor_lost_records_total";
+const STALLS: &str = "tidewatch_processor_stalls_total";
 const RESIDUE: &str = "tidewatch_processor_ledger_residue";
 const PROCESS_SECONDS: &str = "tidewatch_processor_cycle_process_seconds";
 const COMMIT_SECONDS: &str = "tidewatch_processor_cycle_commit_seconds";
+const SNAPSHOT_SECONDS: &str = "tidewatch_processor_snapshot_seconds";
 const RESTORE_SECONDS: &str = "tidewatch_processor_restore_seconds";
 
 /// Tells the recorder what each metric means. Call once, after the recorder is installed.
@@ -44,8 +48,11 @@ pub fn describe() {
     describe_counter!(
         ABORTS,
         Unit::Count,
-        "Cycles that failed, were aborted, and were taken up again from the committed offsets"
+        "Cycles that failed and were taken up again from the committed offsets, by what it took: abort, settle (a new producer), rebuild \
+         (all clients)"
     );
+    describe_counter!(LOST, Unit::Count, "Input records that retention removed before they were read (on_lost_input)");
+    describe_counter!(STALLS, Unit::Count, "Times that a worker made no progress though there was input");
     describe_gauge!(LAG, Unit::Count, "Records between the committed position and the end of the input");
     describe_gauge!(
         WATERMARK_LAG,
@@ -61,6 +68,7 @@ pub fn describe() {
     );
     describe_histogram!(PROCESS_SECONDS, Unit::Seconds, "Time that a cycle reads, decodes and processes");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time that a cycle's commit takes");
+    describe_histogram!(SNAPSHOT_SECONDS, Unit::Seconds, "Time from the beginning of a snapshot round to its end");
     describe_histogram!(
         RESTORE_SECONDS,
         Unit::Seconds,
@@ -84,11 +92,6 @@ pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Durati
     histogram!(COMMIT_SECONDS).record(commit.as_secs_f64());
 }
 
-/// Records that the ledgers of all inputs leave unexplained.
-pub(crate) fn ledger_residue(records: u64) {
-    gauge!(RESIDUE).set(records as f64);
-}
-
 /// A partition's ledger has come not to add up, or not to in another way than before.
 pub(crate) fn ledger_broken(ledger: &Ledger) {
     tracing::error!(
@@ -103,9 +106,44 @@ pub(crate) fn ledger_broken(ledger: &Ledger) {
     );
 }
 
-pub(crate) fn cycle_aborted(error: &dyn std::error::Error) {
-    counter!(ABORTS).increment(1);
-    tracing::warn!(%error, "cycle aborted; going back to the committed offsets");
+/// A cycle failed, and what is done about it.
+pub(crate) fn cycle_failed(worker: usize, recovery: Recovery, error: &ProcessorError) {
+    let recovery = match recovery {
+        Recovery::Abort => "abort",
+        Recovery::Settle => "settle",
+        Recovery::Rebuild | Recovery::End => "rebuild",
+    };
+    counter!(ABORTS, "recovery" => recovery).increment(1);
+    tracing::warn!(worker, recovery, %error, "cycle failed; going on from the committed offsets");
+}
+
+/// What became of a commit that was not answered.
+pub(crate) fn commit_settled(worker: usize, is_committed: bool) {
+    tracing::info!(worker, is_committed, "the transaction without an answer is settled");
+}
+
+/// Input that is gone, and gone on behind.
+pub(crate) fn input_lost(topic: &str, partition: i32, from: i64, to: i64, unread: i64) {
+    counter!(LOST).increment(unread.unsigned_abs());
+    tracing::error!(
+        topic,
+        partition,
+        from,
+        to,
+        unread,
+        "input was removed by retention; going on behind it (on_lost_input)"
+    );
+}
+
+/// A worker does nothing though there is something to do.
+pub(crate) fn stalled(worker: usize, times: u32, waited: Duration) {
+    counter!(STALLS).increment(1);
+    tracing::warn!(
+        worker,
+        times,
+        waited_s = waited.as_secs_f32(),
+        "no progress though there is input; making its clients anew"
+    );
 }
 
 pub(crate) fn state_read(topic: &str, records: usize, partitions: usize, took: Duration) {
@@ -113,16 +151,22 @@ pub(crate) fn state_read(topic: &str, records: usize, partitions: usize, took: D
     tracing::info!(topic, records, partitions, took_ms = took.as_millis(), "topic read back");
 }
 
+/// A partition's snapshot round is written.
+pub(crate) fn snapshot_complete(topic: &str, partition: i32, input_offset: i64, took: Duration) {
+    histogram!(SNAPSHOT_SECONDS).record(took.as_secs_f64());
+    tracing::debug!(topic, partition, input_offset, took_ms = took.as_millis(), "snapshot round complete");
+}
+
 pub(crate) fn restored(topic: &str, partition: i32, entities: usize, snapshot: i64, committed: i64) {
     tracing::debug!(topic, partition, entities, snapshot, committed, "partition restored");
 }
 
-/// How far the stream's event time is behind the clock.
-pub(crate) fn watermark_lag(stream: &str, lag_ms: i64) {
-    gauge!(WATERMARK_LAG, "stream" => stream.to_owned()).set(lag_ms as f64 / 1_000.0);
-}
-
-pub(crate) fn standing(lag: i64, entities: u64) {
-    gauge!(LAG).set(lag as f64);
-    gauge!(ENTITIES).set(entities as f64);
+/// How all workers stand together.
+pub(crate) fn standing(progress: &Progress) {
+    gauge!(LAG).set(progress.lag() as f64);
+    gauge!(ENTITIES).set(progress.entities() as f64);
+    gauge!(RESIDUE).set(progress.residue() as f64);
+    for (stream, lag_ms) in progress.watermark_lags() {
+        gauge!(WATERMARK_LAG, "stream" => stream).set(lag_ms as f64 / 1_000.0);
+    }
 }

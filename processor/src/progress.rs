@@ -1,7 +1,10 @@
 //! What another thread may see of a running processor. Each number is exact by itself; together they are a glance.
+//!
+//! Each worker states its own in a [`WorkerProgress`], which no other worker touches; [`Progress`] adds them up for who looks.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::standing::{Standing, explain};
@@ -12,15 +15,7 @@ const EXPLAIN_FOR: Duration = Duration::from_secs(60);
 /// Live counters of one processor, of what is committed.
 #[derive(Debug, Default)]
 pub struct Progress {
-    counts: Mutex<Counts>,
-    transactions: AtomicU64,
-    entities: AtomicU64,
-    restarts: AtomicU64,
-    lag: AtomicI64,
-    assigned: AtomicU64,
-    /// When somebody last asked what holds event time back.
-    asked_at: Mutex<Option<Instant>>,
-    standings: Mutex<Option<(Instant, Vec<Standing>)>>,
+    workers: Mutex<Vec<Arc<WorkerProgress>>>,
 }
 
 /// Counts of one cycle, or of a whole run. The ledger: `read = scored + late + dead_lettered + duplicate + filtered`.
@@ -52,6 +47,19 @@ pub struct Counts {
     pub metrics: u64,
     /// Forecast records written, revisions included.
     pub forecasts: u64,
+}
+
+/// How often something went wrong and was got over, by what it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recoveries {
+    /// Transactions aborted, and their input read again.
+    pub aborted: u64,
+    /// Commits without an answer that turned out to have happened.
+    pub confirmed: u64,
+    /// Transactions whose producer was replaced, and that turned out not to have happened.
+    pub undone: u64,
+    /// Times that all clients of a worker were made anew.
+    pub rebuilt: u64,
 }
 
 /// The lock, whoever panicked with it.
@@ -99,6 +107,16 @@ impl Counts {
     }
 }
 
+impl Recoveries {
+    fn add(&mut self, more: &Self) {
+        let Self { aborted, confirmed, undone, rebuilt } = *more;
+        self.aborted += aborted;
+        self.confirmed += confirmed;
+        self.undone += undone;
+        self.rebuilt += rebuilt;
+    }
+}
+
 impl Progress {
     /// All zero.
     #[must_use]
@@ -109,49 +127,129 @@ impl Progress {
     /// What is committed so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        *lock(&self.counts)
+        let mut counts = Counts::default();
+        self.each(|worker| counts.add(&lock(&worker.counts)));
+        counts
     }
 
     /// Transactions committed.
     pub fn transactions(&self) -> u64 {
-        self.transactions.load(Relaxed)
+        self.sum(|worker| worker.transactions.load(Relaxed))
     }
 
     /// Entities remembered.
     pub fn entities(&self) -> u64 {
-        self.entities.load(Relaxed)
+        self.sum(|worker| worker.entities.load(Relaxed))
     }
 
-    /// Times that everything was dropped and restored after a failed cycle.
-    pub fn restarts(&self) -> u64 {
-        self.restarts.load(Relaxed)
+    /// What went wrong and was got over.
+    pub fn recoveries(&self) -> Recoveries {
+        let mut recoveries = Recoveries::default();
+        self.each(|worker| recoveries.add(&lock(&worker.recoveries)));
+        recoveries
     }
 
     /// Records between the position and the end of the input, as last seen.
     pub fn lag(&self) -> i64 {
-        self.lag.load(Relaxed)
+        let mut lag = 0;
+        self.each(|worker| lag += worker.lag.load(Relaxed));
+        lag
     }
 
     /// Input partitions that are assigned and restored.
     pub fn assigned(&self) -> u64 {
-        self.assigned.load(Relaxed)
+        self.sum(|worker| worker.assigned.load(Relaxed))
+    }
+
+    /// Records that the ledgers of all assigned partitions leave unexplained.
+    pub(crate) fn residue(&self) -> u64 {
+        self.sum(|worker| worker.residue.load(Relaxed))
+    }
+
+    /// How far each stream's event time is behind the clock where it is furthest behind, in ms.
+    pub(crate) fn watermark_lags(&self) -> BTreeMap<String, i64> {
+        let mut lags = BTreeMap::new();
+        self.each(|worker| {
+            for (stream, &lag) in lock(&worker.watermark_lags).iter() {
+                let most = lags.entry(stream.clone()).or_insert(lag);
+                *most = lag.max(*most);
+            }
+        });
+        lags
     }
 
     /// Where event time stands and what holds it back, as of the processor's last look; `None` if it has not looked yet.
     ///
     /// For a minute from a call on it looks twice a second, which costs it time in proportion to what is open.
     pub fn explain_watermark(&self) -> Option<String> {
+        let (mut all, mut age, mut is_answered) = (Vec::new(), Duration::ZERO, false);
+        let mut is_whole = true;
+        self.each(|worker| match worker.ask_for_standings() {
+            None => is_whole = false,
+            Some((looked_at, standings)) => {
+                all.extend(standings);
+                age = age.max(looked_at.elapsed());
+                is_answered = true;
+            }
+        });
+        (is_whole && is_answered).then(|| explain(&all, age))
+    }
+
+    /// Takes one more worker in.
+    pub(crate) fn add_worker(&self) -> Arc<WorkerProgress> {
+        let worker = Arc::new(WorkerProgress::default());
+        lock(&self.workers).push(Arc::clone(&worker));
+        worker
+    }
+
+    fn each(&self, look: impl FnMut(&Arc<WorkerProgress>)) {
+        lock(&self.workers).iter().for_each(look);
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerProgress) -> u64) -> u64 {
+        lock(&self.workers).iter().map(|worker| of(worker)).sum()
+    }
+}
+
+/// What one worker states.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerProgress {
+    counts: Mutex<Counts>,
+    recoveries: Mutex<Recoveries>,
+    transactions: AtomicU64,
+    entities: AtomicU64,
+    lag: AtomicI64,
+    assigned: AtomicU64,
+    residue: AtomicU64,
+    watermark_lags: Mutex<BTreeMap<String, i64>>,
+    /// Grows with whatever goes on.
+    steps: AtomicU64,
+    /// Whether it is a member of the group, be it of no partition.
+    is_member: AtomicBool,
+    /// How far its partitions are read, all before it committed.
+    read_to: Mutex<Vec<((String, i32), i64)>>,
+    /// When somebody last asked what holds event time back.
+    asked_at: Mutex<Option<Instant>>,
+    standings: Mutex<Option<(Instant, Vec<Standing>)>>,
+}
+
+impl WorkerProgress {
+    pub(crate) fn transactions(&self) -> u64 {
+        self.transactions.load(Relaxed)
+    }
+
+    pub(crate) fn is_explaining(&self) -> bool {
+        lock(&self.asked_at).is_some_and(|asked_at| asked_at.elapsed() < EXPLAIN_FOR)
+    }
+
+    fn ask_for_standings(&self) -> Option<(Instant, Vec<Standing>)> {
         let was_asked = self.is_explaining();
         *lock(&self.asked_at) = Some(Instant::now());
         let mut standings = lock(&self.standings);
         if !was_asked {
             *standings = None;
         }
-        standings.as_ref().map(|(looked_at, standings)| explain(standings, looked_at.elapsed()))
-    }
-
-    pub(crate) fn is_explaining(&self) -> bool {
-        lock(&self.asked_at).is_some_and(|asked_at| asked_at.elapsed() < EXPLAIN_FOR)
+        standings.clone()
     }
 
     pub(crate) fn set_standings(&self, standings: Vec<Standing>) {
@@ -161,10 +259,20 @@ impl Progress {
     pub(crate) fn add_committed(&self, counts: &Counts) {
         lock(&self.counts).add(counts);
         self.transactions.fetch_add(1, Relaxed);
+        self.step();
     }
 
-    pub(crate) fn add_restart(&self) {
-        self.restarts.fetch_add(1, Relaxed);
+    pub(crate) fn add_recovery(&self, more: &Recoveries) {
+        lock(&self.recoveries).add(more);
+    }
+
+    /// Something went on: who watches whether anything does need not worry.
+    pub(crate) fn step(&self) {
+        self.steps.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Relaxed)
     }
 
     pub(crate) fn set_entities(&self, entities: u64) {
@@ -177,5 +285,76 @@ impl Progress {
 
     pub(crate) fn set_assigned(&self, partitions: u64) {
         self.assigned.store(partitions, Relaxed);
+    }
+
+    pub(crate) fn set_residue(&self, records: u64) {
+        self.residue.store(records, Relaxed);
+    }
+
+    pub(crate) fn set_watermark_lag(&self, stream: &str, lag_ms: i64) {
+        let mut lags = lock(&self.watermark_lags);
+        match lags.get_mut(stream) {
+            Some(lag) => *lag = lag_ms,
+            None => drop(lags.insert(stream.to_owned(), lag_ms)),
+        }
+    }
+
+    pub(crate) fn set_member(&self, is_member: bool) {
+        self.is_member.store(is_member, Relaxed);
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.is_member.load(Relaxed)
+    }
+
+    pub(crate) fn set_read_to(&self, read_to: Vec<((String, i32), i64)>) {
+        *lock(&self.read_to) = read_to;
+    }
+
+    pub(crate) fn read_to(&self) -> Vec<((String, i32), i64)> {
+        lock(&self.read_to).clone()
+    }
+
+    /// Has no partitions any more, until they are assigned anew.
+    pub(crate) fn clear(&self) {
+        self.set_assigned(0);
+        self.set_member(false);
+        self.set_read_to(Vec::new());
+        self.set_lag(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_workers_state_is_added_up() {
+        let progress = Progress::new();
+        let workers = [progress.add_worker(), progress.add_worker()];
+        for (number, worker) in (1_u32..).zip(&workers) {
+            worker.add_committed(&Counts { read: number.into(), scored: 1, ..Counts::default() });
+            worker.set_lag(10 * i64::from(number));
+            worker.set_assigned(number.into());
+            worker.set_watermark_lag("calls", 100 * i64::from(number));
+            worker.add_recovery(&Recoveries { aborted: 1, ..Recoveries::default() });
+        }
+        assert_eq!((progress.counts().read, progress.counts().scored, progress.transactions()), (3, 2, 2));
+        assert_eq!((progress.lag(), progress.assigned(), progress.recoveries().aborted), (30, 3, 2));
+        assert_eq!(progress.watermark_lags(), BTreeMap::from([("calls".to_owned(), 200)]));
+    }
+
+    #[test]
+    fn event_time_is_explained_once_every_worker_has_looked() {
+        let progress = Progress::new();
+        assert_eq!(progress.explain_watermark(), None);
+        let workers = [progress.add_worker(), progress.add_worker()];
+        assert_eq!(progress.explain_watermark(), None);
+        let standing = |partition| Standing { stream: "calls".into(), partition, ..Standing::default() };
+        workers[0].set_standings(vec![standing(0)]);
+        assert_eq!(progress.explain_watermark(), None);
+        workers[1].set_standings(vec![standing(1)]);
+        let text = progress.explain_watermark().expect("both have looked");
+        assert!(text.contains("partition 0") && text.contains("partition 1"), "{text}");
     }
 }

@@ -1,8 +1,8 @@
 //! How an input partition's engine comes back: its last snapshot, then the input from there to the committed offset.
 //!
-//! The metadata of a committed offset names the input offset R of the snapshot that belongs to it, how many partitions the topic
-//! had, and what the clock decided in between (a silent partition's event time went on). The engine is read from the state topic as
-//! it was at R; reading starts at R; and what the input between R and the committed offset leads to is not written, because it is
+//! The metadata of a committed offset names the input offset R of the last complete snapshot round, how many partitions the topic
+//! had, and what the clock decided since (a silent partition's event time went on). The engine is read from the state topic as
+//! it was at R, whatever a later round has written there already; reading starts at R; and what the input between R and the committed offset leads to is not written, because it is
 //! committed already. The engine is deterministic, so this is exact. The ledger's last record is read from its topic and must end at
 //! the committed offset. Both topics are read when every transaction that has written to them is settled.
 
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidewatch_processor_core::state::StateKey;
 use tidewatch_processor_core::{Engine, StreamConfig};
 use tidewatch_schemas::record::{Ledger, State};
 use tidewatch_schemas::{Record, entity, wire};
@@ -91,28 +92,17 @@ pub(crate) fn restore(
     config: &Arc<StreamConfig>,
     partition: i32,
     begin: &Beginning,
-    records: Vec<State>,
+    records: Vec<(u8, State)>,
 ) -> Result<Engine, ProcessorError> {
-    let restored = Engine::restore(config.clone(), partition, records)?;
-    let found = restored.as_ref().map(|&(_, snapshot)| snapshot);
-    let expected = begin.is_snapshot.then_some(begin.read_from);
-    if found != expected {
-        let name = |offset: Option<i64>| offset.map_or("none".into(), |offset| offset.to_string());
-        return Err(ProcessorError::OffsetsAndState {
-            topic: config.topic.clone(),
-            partition,
-            committed: name(expected),
-            found: name(found),
-        });
-    }
     // Without a snapshot the input is read again from the first record that was ever taken in.
-    let engine = restored.map_or_else(|| Engine::new(config.clone(), partition), |(engine, _)| engine);
+    let round = begin.is_snapshot.then_some(begin.read_from);
+    let engine = Engine::restore(config.clone(), partition, round, records)?;
     metrics::restored(&config.topic, partition, engine.entities(), begin.read_from, begin.write_from);
     Ok(engine)
 }
 
-/// The state of input partitions: the records of each stream and partition, by key.
-pub(crate) type StateRecords = BTreeMap<(String, i32), Vec<State>>;
+/// The state of input partitions: the records of each stream and partition, and the slots that they are in.
+pub(crate) type StateRecords = BTreeMap<(String, i32), Vec<(u8, State)>>;
 
 /// Reads the latest committed records of these partitions of the state topic, all partitions at once.
 pub(crate) fn read_state(
@@ -123,8 +113,9 @@ pub(crate) fn read_state(
 ) -> Result<StateRecords, ProcessorError> {
     let broken = |topic, partition, offset, problem| ProcessorError::StateRecord { topic, partition, offset, problem };
     let mut records = StateRecords::new();
-    for ((partition, _), state) in read_latest::<State>(kafka, topic, group_id, partitions, broken)? {
-        records.entry((state.stream.clone(), partition)).or_default().push(state);
+    for ((partition, key), state) in read_latest::<State>(kafka, topic, group_id, partitions, broken)? {
+        let slot = u8::from(key.ends_with(SLOT_1.as_bytes()));
+        records.entry((state.stream.clone(), partition)).or_default().push((slot, state));
     }
     Ok(records)
 }
@@ -180,20 +171,42 @@ fn read_latest<R: Record>(
     Ok(latest)
 }
 
-/// What replaces what in the state topic: a record per entity, and the partition's own, which has no entity. The group comes first:
-/// each has a state of its own.
-pub(crate) fn state_key(group_id: &str, stream: &str, entity: Option<&str>) -> String {
+/// What replaces what in the state topic: two slots for each entity, and for the partition's own state, which has no entity. The group
+/// comes first: each has a state of its own.
+pub(crate) fn state_key(group_id: &str, stream: &str, place: &StateKey) -> String {
     let mut key = entity::join(&[group_id, stream]).into_owned();
-    if let Some(entity) = entity {
+    if let Some(entity) = &place.entity {
         key.push('/');
         key.push_str(entity);
     }
+    if place.slot == 1 {
+        key.push_str(SLOT_1);
+    }
     key
+}
+
+/// The end of the key of what is in the second slot. In the names before it a `%` is written `%25`, so that it ends no other key.
+const SLOT_1: &str = "%1";
+
+/// The key of a partition's last ledger record.
+pub(crate) fn ledger_key(ledger: &Ledger) -> String {
+    entity::join(&[&ledger.group, &ledger.stream, &ledger.partition.to_string()]).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_place_has_a_key_of_its_own() {
+        let entities = [None, Some("a/b"), Some("a/b%251"), Some("a%2F%251"), Some("")];
+        let places = entities
+            .into_iter()
+            .flat_map(|entity| [0, 1].map(|slot| StateKey { entity: entity.map(Into::into), slot }));
+        let keys: BTreeSet<String> = places.map(|place| state_key("g/h", "s%1", &place)).collect();
+        assert_eq!(keys.len(), 2 * entities.len());
+        assert!(keys.contains("g%2Fh/s%251/a/b%1") && keys.contains("g%2Fh/s%251%1"), "{keys:?}");
+    }
 
     #[test]
     fn the_note_of_a_commit_is_read_back_and_nothing_else_is() {

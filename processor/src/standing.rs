@@ -29,6 +29,8 @@ pub struct Standing {
 const SILENCE_MIN: Duration = Duration::from_secs(10);
 /// How far a partition's event time may trail the stream's without being called slow, in ms.
 const TRAIL_MAX_MS: i64 = 10_000;
+/// Nothing is the matter.
+const ON_TIME: &str = "on time";
 /// Age at which what is told is no longer what is.
 const AGE_MAX: Duration = Duration::from_secs(3);
 
@@ -63,7 +65,7 @@ impl Standing {
             let trail = spoken(Duration::from_millis(trail_ms.unsigned_abs()));
             return format!("slow producer: all is read, and its events are {trail} older than the stream's newest");
         }
-        "on time".to_owned()
+        ON_TIME.to_owned()
     }
 }
 
@@ -86,13 +88,13 @@ pub fn explain(standings: &[Standing], age: Duration) -> String {
         // A partition where no window waits holds nothing back.
         partitions.sort_by_key(|at| (at.open_windows == 0, at.watermark.unwrap_or(i64::MAX), at.partition));
         let newest = partitions.iter().filter_map(|at| at.watermark).max();
-        let _ = match (partitions[0].watermark, newest) {
-            (Some(oldest), Some(newest)) if partitions[0].open_windows > 0 && oldest < newest => {
-                let trail = spoken(Duration::from_millis((newest - oldest).unsigned_abs()));
-                let partition = partitions[0].partition;
+        let holds = |at: &&&Standing| at.open_windows > 0 && at.reason(newest.unwrap_or(0)) != ON_TIME;
+        let _ = match (partitions.iter().find(holds), newest) {
+            (Some(Standing { partition, watermark, .. }), Some(newest)) => {
+                let trail = spoken(Duration::from_millis((newest - watermark.unwrap_or(newest)).unsigned_abs()));
                 writeln!(text, "{stream}: partition {partition} holds event time back, {trail} behind the newest")
             }
-            (_, Some(newest)) => {
+            (None, Some(newest)) => {
                 writeln!(text, "{stream}: event time has come to {}, nothing holds it back", time(newest))
             }
             (_, None) => writeln!(text, "{stream}: no event yet"),
@@ -195,6 +197,11 @@ mod tests {
         check(&[Standing { open_windows: 0, ..at(0, None) }], "calls: no event yet");
         let on_time = "calls: event time has come to 2025-01-06 12:00:00.000Z, nothing holds it back";
         check(&[at(0, Some(noon))], on_time);
+        // The only one, or the newest, may be what its windows wait for.
+        let waits = Standing { lag: 3, ..at(0, Some(noon)) };
+        let text = check(&[waits], "calls: partition 0 holds event time back, 0s behind the newest");
+        assert!(text.ends_with("lag: 3 records still to read\n"), "{text}");
+        check(&[at(0, Some(noon)), at(1, Some(noon - 3_000))], on_time);
         let silence = Duration::from_secs(600);
         let closed = Standing { open_windows: 0, silence, ..at(0, Some(noon - 3_600_000)) };
         let text = check(&[closed, Standing { open_windows: 1, ..at(1, Some(noon)) }], on_time);

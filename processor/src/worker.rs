@@ -1,86 +1,95 @@
-//! The worker: serves the group, runs cycles, and begins again from the committed offsets whenever a cycle fails.
+//! A worker: one member of the group with its consumer, its producer, and the engines of its partitions, on a thread of its own. It
+//! runs cycles, and goes on from the committed offsets when one fails.
+//!
+//! No transaction is open while the group is served: a cycle ends with a commit or an error, and only then the group has its word. So
+//! a partition that is *revoked* has nothing open (all that was taken of it is committed) and is handed over at once; one that is
+//! *lost* is dropped, and a commit that did not know of it yet is refused by the broker, by the generation of the group that goes
+//! with it. That generation is read anew for each commit; without one nothing is sent, as brokers take offsets of nobody's unchecked.
+//!
+//! What a failed cycle is answered with:
+//!
+//! | what happened | the transaction | what is done |
+//! |---|---|---|
+//! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it, seek to the committed offsets, restore the engines; the group does not notice |
+//! | the commit was not answered in time | unknown | *settle*: replace the producer. Its new epoch fences what is still on its way, and the coordinator ends the transaction one way or the other before it answers. If the committed offsets, with their metadata, are those that were meant, it happened, and the worker goes on as if it had been answered; else as after an abort |
+//! | fenced: the broker gave the transaction up at its time-out, or another process uses the id | not committed | *settle*, as above; the third time within two `transaction_timeout`s is another process, and ends the processor |
+//! | a fatal error of a client, no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
+//! | anything else: settings, rights, state or ledger that do not fit, lost input | as it is | *end* with the error |
+//!
+//! Whatever fails ten times in a row without a transaction in between ends the processor.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tidewatch_sink::transactional::ValueFraming;
-use tidewatch_sink::{Stop, StopSignal, TransactionalTopics};
+use tidewatch_sink::{CycleWriter, ResultTopics};
 use tidewatch_topic_io::{
-    Admin, Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaError, StartAt,
-    TransactionOptions, TransactionalWriter,
+    Admin, Assigned, Committed, GroupEvent, GroupOptions, GroupReader, KafkaError, StartAt, TransactionOptions,
+    TransactionOutcome,
 };
 
-use crate::config::Start;
+use crate::config::{OnLostInput, Start, millis};
 use crate::cycle::{Cycle, Input, Stream};
 use crate::decode::EventDecoder;
+use crate::error::Recovery;
 use crate::ledger::Account;
+use crate::progress::{Recoveries, WorkerProgress};
 use crate::restore::{self, Beginning, CommitNote};
-use crate::{Counts, ProcessorConfig, ProcessorError, Progress, metrics};
+use crate::supervisor::Orders;
+use crate::{ProcessorConfig, ProcessorError, metrics};
 
-/// Cycles that may fail in a row before the processor gives up: each begins anew with fresh clients.
+/// Cycles that may fail in a row before the processor gives up.
 const FAILURES_MAX: u32 = 10;
-/// Pause after a failed cycle, times the failures in a row.
+/// Pause after a failed cycle, times the failures in a row before it.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// Times that a producer may be fenced within two time-outs of a transaction: the broker gives no three transactions up in that time.
+const FENCED_MAX: usize = 3;
 /// How often lag and other standing figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What is left of the time for an end when no more of the state is written: the last transaction has to be settled.
+const LAST_COMMIT_TIME: Duration = Duration::from_secs(1);
+/// How long a commit is waited for at least, however short transactions are.
+const COMMIT_TIME_MIN: Duration = Duration::from_secs(2);
 
 /// The client's own bound of a batch: a topic that takes less must not be sent as much.
 const BATCH_BYTES_USUAL: usize = 1_000_000;
 
-/// What a processor did from its start to its end.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Summary {
-    /// The ledger and what followed.
-    pub counts: Counts,
-    /// Transactions committed.
-    pub transactions: u64,
-    /// Times that everything was dropped and restored after a failed cycle.
-    pub restarts: u64,
-}
-
-/// Runs the processor until it is told to stop: blocking, on the caller's thread.
-///
-/// [`Stop::Drain`] ends it once all input is committed, [`Stop::Now`] after the cycle at hand; both write a snapshot and leave the
-/// group.
+/// Works until told to end.
 ///
 /// # Errors
-/// On what cannot be helped by trying again: a declaration or state that does not fit, a connection that is refused, or a cycle that
-/// failed many times in a row.
-pub fn run(config: &ProcessorConfig, progress: &Progress, stop: &StopSignal) -> Result<Summary, ProcessorError> {
-    config.settings.validate()?;
-    let mut failures = 0;
+/// What cannot be helped by trying again, or failed too many times in a row. Trouble at the very start is told at once; later it is
+/// something to get over.
+pub(crate) fn run(
+    config: &ProcessorConfig,
+    number: usize,
+    progress: &WorkerProgress,
+    orders: &Orders,
+) -> Result<(), ProcessorError> {
+    let mut has_started = false;
+    let mut failures = Failures::new(config, number);
+    let mut floors = Floors::new();
     loop {
-        let before = progress.transactions();
-        match Worker::start(config, open_streams(config)?, progress).and_then(|mut worker| worker.work(stop)) {
-            Ok(()) => break,
-            Err(error) if !has_worked(progress) || !may_pass(&error) => return Err(error),
-            Err(error) => {
-                metrics::cycle_aborted(&error);
-                progress.add_restart();
-                progress.set_assigned(0);
-                failures = if progress.transactions() > before { 1 } else { failures + 1 };
-                if failures >= FAILURES_MAX || stop.requested() == Some(Stop::Now) {
-                    return Err(error);
-                }
-                std::thread::sleep(BACKOFF * failures);
-            }
+        let started = Worker::start(config, number, progress, orders, &mut floors);
+        has_started |= started.is_ok();
+        let Err(error) = started.and_then(|mut worker| worker.work(&mut failures)) else { return Ok(()) };
+        progress.clear();
+        if !has_started || error.recovery() == Recovery::End {
+            return Err(error);
         }
+        if orders.is_stopping() {
+            tracing::warn!(worker = number, %error, "the last cycle is given up, as after a crash");
+            return Ok(());
+        }
+        progress.add_recovery(&Recoveries { rebuilt: 1, ..Recoveries::default() });
+        failures.add(Recovery::Rebuild, error, progress)?;
     }
-    Ok(Summary { counts: progress.counts(), transactions: progress.transactions(), restarts: progress.restarts() })
 }
 
-/// Whether a failed cycle is worth another try. A broker that has been there may come back.
-fn may_pass(error: &ProcessorError) -> bool {
-    matches!(error, ProcessorError::Kafka(KafkaError::Unreachable { .. })) || error.disposition() != Disposition::Fatal
-}
-
-/// Trouble at the very start is told at once; later it is something to get over.
-fn has_worked(progress: &Progress) -> bool {
-    progress.transactions() > 0 || progress.restarts() > 0 || progress.assigned() > 0
-}
-
-fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError> {
+/// The streams, each with a decoder of its own.
+pub(crate) fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError> {
     if config.streams.is_empty() {
         return Err(ProcessorError::Settings(
             "no stream is declared; write a [[stream]] with a topic and a measure".into(),
@@ -91,146 +100,269 @@ fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, ProcessorError>
     config.streams.iter().map(open).collect()
 }
 
+/// What has failed lately, and whether that is too much.
+struct Failures {
+    worker: usize,
+    transaction_timeout: Duration,
+    in_a_row: u32,
+    /// Transactions when the last failure came.
+    transactions: u64,
+    fenced: VecDeque<Instant>,
+}
+
+impl Failures {
+    fn new(config: &ProcessorConfig, worker: usize) -> Self {
+        let transaction_timeout = millis(config.settings.transaction_timeout);
+        Self { worker, transaction_timeout, in_a_row: 0, transactions: 0, fenced: VecDeque::new() }
+    }
+
+    /// Takes note of a failure and pauses, longer with each in a row.
+    fn add(
+        &mut self,
+        recovery: Recovery,
+        error: ProcessorError,
+        progress: &WorkerProgress,
+    ) -> Result<(), ProcessorError> {
+        metrics::cycle_failed(self.worker, recovery, &error);
+        let transactions = progress.transactions();
+        let has_worked = transactions > std::mem::replace(&mut self.transactions, transactions);
+        self.in_a_row = if has_worked { 1 } else { self.in_a_row + 1 };
+        if let ProcessorError::Kafka(KafkaError::Transaction {
+            outcome: TransactionOutcome::Fenced,
+            transactional_id,
+            reason,
+            ..
+        }) = &error
+        {
+            self.fenced.push_back(Instant::now());
+            self.fenced.retain(|at| at.elapsed() < self.transaction_timeout * 2);
+            if self.fenced.len() >= FENCED_MAX {
+                let (transactional_id, reason) = (transactional_id.clone(), reason.clone());
+                return Err(ProcessorError::Fenced { transactional_id, reason });
+            }
+        }
+        if self.in_a_row >= FAILURES_MAX {
+            return Err(error);
+        }
+        thread::sleep(BACKOFF * (self.in_a_row - 1));
+        Ok(())
+    }
+}
+
+/// No reading of these partitions begins before: there is nothing any more, or it began there with nothing committed.
+type Floors = BTreeMap<(String, i32), i64>;
+
 struct Worker<'a> {
+    number: usize,
+    orders: &'a Orders,
     cycle: Cycle<'a>,
     reader: GroupReader,
     partitions: HashMap<Arc<str>, i32>,
     looked_at: Instant,
-    /// Whether the group has given this member its share, be it none.
-    has_joined: bool,
-    /// Where the inputs ended when a drain was first seen.
-    ends: Option<HashMap<(String, i32), i64>>,
+    floors: &'a mut Floors,
 }
 
 impl<'a> Worker<'a> {
     fn start(
         config: &'a ProcessorConfig,
-        streams: Vec<Stream>,
-        progress: &'a Progress,
+        number: usize,
+        progress: &'a WorkerProgress,
+        orders: &'a Orders,
+        floors: &'a mut Floors,
     ) -> Result<Self, ProcessorError> {
+        let streams = open_streams(config)?;
         let admin = Admin::connect(&config.kafka)?;
         let partitions = check_topics(config, &admin)?;
         let letter_bytes_max = admin.batch_bytes_max(&config.topics.dead_letters)?;
+        let late_bytes_max = admin.batch_bytes_max(&config.topics.late)?;
+        let batch_bytes_max = letter_bytes_max.into_iter().chain(late_bytes_max).min();
+        let transaction_timeout = millis(config.settings.transaction_timeout);
         let options = TransactionOptions {
-            transaction_timeout: crate::config::millis(config.settings.transaction_timeout),
-            batch_bytes_max: letter_bytes_max.filter(|&bytes| bytes < BATCH_BYTES_USUAL),
-            ..TransactionOptions::default()
+            transaction_timeout,
+            operation_timeout: (transaction_timeout / 2).max(COMMIT_TIME_MIN),
+            batch_bytes_max: batch_bytes_max.filter(|&bytes| bytes < BATCH_BYTES_USUAL),
         };
-        let writer = TransactionalWriter::new(&config.kafka, &config.transactional_id(), options)?;
-        let outputs = TransactionalTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
-            .with_letter_bytes_max(letter_bytes_max);
+        let (id, guarantee) = (config.transactional_id(number), config.settings.processing_guarantee);
+        let writer = CycleWriter::new(&config.kafka, guarantee, &id, options)?;
+        let outputs = ResultTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
+            .with_bytes_max(letter_bytes_max, late_bytes_max);
         let names: Vec<&str> = streams.iter().map(|stream| stream.config.topic.as_str()).collect();
         let options = GroupOptions {
             read_committed: true,
-            instance_id: config.settings.static_membership.then(|| config.transactional_id()),
-            prefetch_kbytes_total: config.settings.prefetch_kib,
+            instance_id: config.settings.static_membership.then_some(id),
+            prefetch_kbytes_total: config.settings.prefetch_kib / config.settings.workers as u32,
             ..GroupOptions::default()
         };
         let reader = GroupReader::new(&config.kafka, &config.settings.group_id, &names, options)?;
-        Ok(Self {
-            cycle: Cycle::new(config, streams, outputs, progress),
-            reader,
-            partitions,
-            looked_at: Instant::now(),
-            has_joined: false,
-            ends: None,
-        })
+        let cycle = Cycle::new(config, streams, outputs, progress);
+        let looked_at = Instant::now();
+        Ok(Self { number, orders, cycle, reader, partitions, looked_at, floors })
     }
 
-    fn work(&mut self, stop: &StopSignal) -> Result<(), ProcessorError> {
-        let result = self.cycles(stop);
-        if result.is_err() {
-            self.cycle.abort();
+    fn work(&mut self, failures: &mut Failures) -> Result<(), ProcessorError> {
+        loop {
+            let Err(error) = self.cycles() else { return Ok(()) };
+            let Err(error) = self.recover(error, failures) else { continue };
+            if let Err(error) = self.cycle.abort() {
+                tracing::warn!(%error, "abort failed; the next producer's epoch fences the transaction");
+            }
+            return Err(error);
         }
-        result
     }
 
-    fn cycles(&mut self, stop: &StopSignal) -> Result<(), ProcessorError> {
+    fn cycles(&mut self) -> Result<(), ProcessorError> {
         loop {
             self.serve_group()?;
-            let requested = stop.requested();
-            if requested == Some(Stop::Now) {
+            if self.orders.is_stopping() {
                 break;
+            }
+            if self.orders.take_renewal() {
+                let waited = millis(self.cycle.config.settings.stall_timeout);
+                return Err(ProcessorError::Stalled { worker: self.number, waited, times: 1 });
             }
             let busy = self.cycle.run_once(&mut self.reader, false)?;
             if self.looked_at.elapsed() >= LOOK_EVERY || !busy {
                 self.look();
             }
-            if !busy && requested == Some(Stop::Drain) && self.is_drained()? {
-                break;
-            }
         }
-        self.cycle.run_once(&mut self.reader, true)?;
+        let deadline = self.orders.deadline();
+        self.cycle.outputs.set_deadline(deadline);
+        // All of a large state may take longer than anybody waits for an end: what is not written is read again.
+        let has_time = || deadline.is_none_or(|deadline| Instant::now() + LAST_COMMIT_TIME < deadline);
+        while self.cycle.run_once(&mut self.reader, true)? && has_time() {}
         self.look();
         Ok(())
     }
 
-    /// Whether everything has been taken in that the inputs held when a drain was first seen.
-    fn is_drained(&mut self) -> Result<bool, ProcessorError> {
-        let config = self.cycle.config;
-        if self.ends.is_none() {
-            // Asked by a client of its own: what the reader knows of the ends is as old as its last fetch.
-            let admin = Admin::connect(&config.kafka)?;
-            let mut ends = HashMap::new();
-            for stream in &config.streams {
-                let offsets = admin.offsets(&stream.topic)?.into_iter();
-                ends.extend(offsets.map(|at| ((stream.topic.clone(), at.partition), at.high)));
-            }
-            self.ends = Some(ends);
+    /// Gets over a failed cycle, or gives the error back: what needs new clients, or cannot be got over.
+    fn recover(&mut self, error: ProcessorError, failures: &mut Failures) -> Result<(), ProcessorError> {
+        let progress = self.cycle.progress;
+        self.check_lost_input(&error)?;
+        let recovery = error.recovery();
+        if self.orders.is_stopping() || !matches!(recovery, Recovery::Abort | Recovery::Settle) {
+            return Err(error);
         }
-        let positions: HashMap<(String, i32), i64> =
-            self.reader.lag().into_iter().filter_map(|at| Some(((at.topic, at.partition), at.committed?))).collect();
-        let is_read = |topic: &str, partition: i32| {
-            let place = (topic.to_owned(), partition);
-            let end = self.ends.as_ref().and_then(|ends| ends.get(&place)).copied();
-            positions.get(&place).is_some_and(|&position| end.is_none_or(|end| position >= end))
+        failures.add(recovery, error, progress)?;
+        // An abort that fails leaves the transaction to the next producer.
+        if recovery == Recovery::Abort && self.cycle.abort().is_ok() {
+            progress.add_recovery(&Recoveries { aborted: 1, ..Recoveries::default() });
+            return self.go_back();
+        }
+        let intended = self.cycle.settle()?;
+        if let Some(intended) = intended {
+            let places: Vec<_> = intended.offsets.iter().map(|(place, _)| place.clone()).collect();
+            let found = self.reader.committed(&places)?;
+            let is_committed =
+                intended.offsets.iter().map(|(_, meant)| Some(meant)).eq(found.iter().map(Option::as_ref));
+            metrics::commit_settled(self.number, is_committed);
+            if is_committed {
+                progress.add_recovery(&Recoveries { confirmed: 1, ..Recoveries::default() });
+                self.cycle.confirm(intended);
+                return Ok(());
+            }
+        }
+        progress.add_recovery(&Recoveries { undone: 1, ..Recoveries::default() });
+        self.cycle.abort()?;
+        self.go_back()
+    }
+
+    /// Goes back to the committed offsets in all partitions, without leaving the group.
+    fn go_back(&mut self) -> Result<(), ProcessorError> {
+        self.cycle.inputs.clear();
+        // What has become of the group meanwhile comes first; what it brings is restored at once.
+        self.serve_group()?;
+        let is_restored = |topic: &str, partition| self.cycle.inputs.contains_key(&(Arc::from(topic), partition));
+        let owned = self.reader.positions().filter(|&(topic, partition, _)| !is_restored(topic, partition));
+        let owned: Vec<_> = owned.map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
+        let (start, floors) = (self.cycle.config.settings.start, &*self.floors);
+        let assigned = self.reader.go_back(&owned, &mut |topic, partition, committed| {
+            start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
+        })?;
+        self.restore(&assigned)
+    }
+
+    /// Says what became of input that was not there where it was read, and takes note where to go on.
+    fn check_lost_input(&mut self, error: &ProcessorError) -> Result<(), ProcessorError> {
+        let ProcessorError::Kafka(KafkaError::OffsetOutOfRange { topic, partition, offset }) = error else {
+            return Ok(());
         };
-        Ok(self.has_joined && self.cycle.inputs.keys().all(|(topic, partition)| is_read(topic, *partition)))
+        let place = (topic.clone(), *partition);
+        if !self.partitions.contains_key(topic.as_str()) {
+            return Ok(());
+        }
+        let (low, high) = self.reader.watermarks(topic, *partition)?;
+        if *offset > high {
+            let (topic, partition) = place;
+            return Err(ProcessorError::InputReplaced { topic, partition, committed: *offset, end: high });
+        }
+        if *offset < low && self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
+            let (topic, partition) = place;
+            return Err(ProcessorError::InputLost { topic, partition, from: *offset, to: low - 1 });
+        }
+        // What is read a second time, to come back to the state that there was, was not lost before it was read.
+        let committed = self.reader.committed(std::slice::from_ref(&place))?;
+        let committed = committed.into_iter().next().flatten().map_or(*offset, |committed| committed.offset);
+        metrics::input_lost(topic, *partition, *offset, low - 1, (low - committed.max(*offset)).max(0));
+        self.floors.insert(place.clone(), low);
+        Err(ProcessorError::InputSkipped { topic: place.0, partition: place.1, from: *offset, to: low })
     }
 
     /// Looks at how far there is to go.
     fn look(&mut self) {
         self.looked_at = Instant::now();
         let lags = self.reader.lag();
-        let lag = lags.iter().map(|partition| partition.lag).sum();
         self.cycle.look();
-        if self.cycle.progress.is_explaining() {
-            self.cycle.progress.set_standings(self.cycle.standings(&lags));
+        let progress = self.cycle.progress;
+        if progress.is_explaining() {
+            progress.set_standings(self.cycle.standings(&lags));
         }
-        let entities = self.cycle.inputs.values().map(|input| input.engine.entities() as u64).sum();
-        self.cycle.progress.set_lag(lag);
-        self.cycle.progress.set_entities(entities);
-        self.cycle.progress.set_assigned(self.cycle.inputs.len() as u64);
-        metrics::standing(lag, entities);
+        progress.set_lag(lags.iter().map(|partition| partition.lag).sum());
+        progress.set_entities(self.cycle.inputs.values().map(|input| input.engine.entities() as u64).sum());
+        progress.set_assigned(self.cycle.inputs.len() as u64);
+        progress.set_read_to(self.reader.read_to());
+        progress.set_member(!self.cycle.inputs.is_empty() || self.reader.is_member());
     }
 
     /// Takes part in the group: gives up what is revoked, restores what is assigned. No transaction is open here.
     fn serve_group(&mut self) -> Result<(), ProcessorError> {
-        let start = self.cycle.config.settings.start;
-        let mut start_at = |_: &str, _: i32, committed: Option<&Committed>| start_at(committed, start);
-        for event in self.reader.serve_group(&mut start_at)? {
+        let (start, floors) = (self.cycle.config.settings.start, &*self.floors);
+        let mut start_at = |topic: &str, partition: i32, committed: Option<&Committed>| {
+            start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
+        };
+        let events = self.reader.serve_group(&mut start_at)?;
+        if !events.is_empty() {
+            // Said before they are restored: who watches knows that there is something to read.
+            self.cycle.progress.set_read_to(self.reader.read_to());
+        }
+        for event in events {
             match event {
                 GroupEvent::Revoked(partitions) | GroupEvent::Lost(partitions) => {
                     for (topic, partition) in partitions {
                         self.cycle.inputs.remove(&(topic.as_str().into(), partition));
                     }
                 }
-                GroupEvent::Assigned(assigned) => {
-                    self.restore(&assigned)?;
-                    self.has_joined = true;
-                }
+                GroupEvent::Assigned(assigned) => self.restore(&assigned)?,
             }
         }
         Ok(())
     }
 
+    /// Partitions that were not there at the start have been added.
+    fn check_partitions(&self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
+        let known = |at: &Assigned| self.partitions.get(at.topic.as_str()).copied().unwrap_or(i32::MAX);
+        let Some(added) = assigned.iter().find(|at| at.partition >= known(at)) else { return Ok(()) };
+        let (topic, then) = (added.topic.clone(), known(added));
+        let now = Admin::connect(&self.cycle.config.kafka)?.partitions(&topic)?;
+        Err(ProcessorError::PartitionsChanged { topic, now, then })
+    }
+
     fn restore(&mut self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
         let config = self.cycle.config;
+        let settings = &config.settings;
+        self.check_partitions(assigned)?;
         let partitions = assigned.iter().map(|assigned| assigned.partition).collect();
-        let mut state =
-            restore::read_state(&config.kafka, &config.topics.state, &config.settings.group_id, &partitions)?;
-        let mut ledgers =
-            restore::read_ledgers(&config.kafka, &config.topics.ledger, &config.settings.group_id, &partitions)?;
+        let mut state = restore::read_state(&config.kafka, &config.topics.state, &settings.group_id, &partitions)?;
+        let mut ledgers = restore::read_ledgers(&config.kafka, &config.topics.ledger, &settings.group_id, &partitions)?;
         for assigned in assigned {
             let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == assigned.topic)
             else {
@@ -243,34 +375,52 @@ impl<'a> Worker<'a> {
                 return Err(ProcessorError::PartitionsChanged { topic: assigned.topic.clone(), now, then });
             }
             let committed = assigned.committed.as_ref().map(|committed| committed.offset);
+            if committed.is_none() {
+                // `latest` would be later when the first transaction fails.
+                self.floors.insert((assigned.topic.clone(), assigned.partition), assigned.start_offset);
+            }
+            if let Some(committed) = committed {
+                let (_, end) = self.reader.watermarks(&topic, assigned.partition)?;
+                if committed > end {
+                    let (topic, partition) = (assigned.topic.clone(), assigned.partition);
+                    return Err(ProcessorError::InputReplaced { topic, partition, committed, end });
+                }
+            }
             let write_from = committed.unwrap_or(assigned.start_offset);
             let is_snapshot = note.as_ref().is_some_and(|note| note.is_snapshot);
+            // Where input is gone, reading starts behind the snapshot.
+            let read_from = note.as_ref().map_or(assigned.start_offset, |note| note.read_from);
             let idle = note.map(|note| note.idle).unwrap_or_default();
-            let begin = Beginning { read_from: assigned.start_offset, is_snapshot, write_from, idle };
+            let begin = Beginning { read_from, is_snapshot, write_from, idle };
             let declared = &self.cycle.streams[stream].config;
             let records = state.remove(&(declared.name.clone(), assigned.partition)).unwrap_or_default();
             let engine = restore::restore(declared, assigned.partition, &begin, records)?;
-            let group = &config.settings.group_id;
             let last = ledgers.remove(&(declared.name.clone(), assigned.partition));
+            let group = &settings.group_id;
             let account = Account::begin(group, &declared.name, &assigned.topic, assigned.partition, write_from)
-                .resume(last, committed, &config.topics.ledger)?;
+                .resume(last, committed, settings.processing_guarantee, &config.topics.ledger)?;
             if account.residue() != 0 {
                 metrics::ledger_broken(account.committed());
             }
-            self.cycle.inputs.insert((topic, assigned.partition), Input::new(stream, engine, begin, now, account));
+            let mut input = Input::new(stream, engine, begin, now, account);
+            input.skip_to(assigned.start_offset);
+            self.cycle.inputs.insert((topic, assigned.partition), input);
         }
+        self.cycle.progress.step();
         Ok(())
     }
 }
 
 /// Where reading of an assigned partition starts: at the snapshot that its committed offset names.
-fn start_at(committed: Option<&Committed>, start: Start) -> StartAt {
-    match committed {
-        Some(committed) => {
-            StartAt::Offset(CommitNote::parse(&committed.metadata).map_or(committed.offset, |note| note.read_from))
+fn start_at(committed: Option<&Committed>, start: Start, floor: Option<i64>) -> StartAt {
+    match (committed, floor) {
+        (Some(committed), _) => {
+            let wanted = CommitNote::parse(&committed.metadata).map_or(committed.offset, |note| note.read_from);
+            StartAt::Offset(floor.map_or(wanted, |floor| floor.max(wanted)))
         }
-        None if start == Start::Latest => StartAt::End,
-        None => StartAt::Beginning,
+        (None, Some(floor)) => StartAt::Offset(floor),
+        (None, None) if start == Start::Latest => StartAt::End,
+        (None, None) => StartAt::Beginning,
     }
 }
 

@@ -12,7 +12,10 @@
 //! | `__streams.errors.topic`, `.partition`, `.offset` | where the original stands |
 //! | `tidewatch-stream` | the stream's name in the settings |
 //! | `tidewatch-original-timestamp-ms` | only where the letter's own timestamp is another: clients cannot write 0 or less |
-//! | `tidewatch-value-omitted-bytes` | only where the value was larger than the letter's topic takes; it is at the original's place |
+//! | `tidewatch-omitted-bytes` | only where the original was larger than the letter's topic takes: how much of it is not here |
+//!
+//! What is left out is the value, or, where that was not enough, all of the original: key, value and headers. It is at the original's
+//! place.
 //!
 //! Headers' names that are not UTF-8 have lost their spelling when they come here; everything else is kept.
 
@@ -28,7 +31,8 @@ const PARTITION: &str = "__streams.errors.partition";
 const OFFSET: &str = "__streams.errors.offset";
 const STREAM: &str = "tidewatch-stream";
 const TIMESTAMP: &str = "tidewatch-original-timestamp-ms";
-const OMITTED: &str = "tidewatch-value-omitted-bytes";
+/// How much of the original was left out of a letter, or of a late record, because its topic does not take so much.
+pub const OMITTED: &str = "tidewatch-omitted-bytes";
 
 /// The longest text that says what was wrong: a letter is to be little more than its original.
 const MESSAGE_BYTES_MAX: usize = 1_024;
@@ -96,8 +100,8 @@ impl Reason {
 pub struct Letter {
     /// The original record, its place, and what was wrong.
     pub record: DeadLetter,
-    /// How large the value was that is not in the letter; `record.value` is then `None`.
-    pub value_omitted_bytes: Option<u64>,
+    /// How large what was left out is: the value, and, where the letter has no key and no headers, these.
+    pub omitted_bytes: Option<u64>,
 }
 
 /// Why a record with a letter's headers is no letter.
@@ -136,8 +140,8 @@ pub struct Draft<'a> {
     pub key: Option<&'a [u8]>,
     /// The original's value, if it goes along.
     pub value: Option<&'a [u8]>,
-    /// How large the value is that does not go along.
-    pub value_omitted_bytes: Option<u64>,
+    /// How large what does not go along is.
+    pub omitted_bytes: Option<u64>,
     /// The original's headers.
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
     /// From a closed set, in kebab case.
@@ -150,8 +154,17 @@ impl<'a> Draft<'a> {
     /// The letter without its value, for a topic that does not take so large a record.
     #[must_use]
     pub fn without_value(self) -> Self {
-        let value_omitted_bytes = self.value.map(|value| value.len() as u64).or(self.value_omitted_bytes);
-        Self { value: None, value_omitted_bytes, ..self }
+        let omitted_bytes = self.value.map(|value| value.len() as u64).or(self.omitted_bytes);
+        Self { value: None, omitted_bytes, ..self }
+    }
+
+    /// The letter without anything of the original, for a topic that does not even take its key and headers.
+    #[must_use]
+    pub fn without_original(self) -> Self {
+        let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len) as u64;
+        let headers = self.headers.iter().map(|(name, value)| name.len() as u64 + size(*value)).sum::<u64>();
+        let omitted_bytes = Some(size(self.key) + size(self.value) + headers);
+        Self { key: None, value: None, headers: &[], omitted_bytes, ..self }
     }
 
     /// The most that the letter's record takes in a batch of its own, in bytes, uncompressed.
@@ -184,7 +197,7 @@ impl<'a> Draft<'a> {
             (PARTITION, Some(i128::from(self.partition))),
             (OFFSET, Some(i128::from(self.offset))),
             (TIMESTAMP, is_other_time.then(|| self.timestamp_ms.unwrap_or(NO_TIMESTAMP).into())),
-            (OMITTED, self.value_omitted_bytes.map(i128::from)),
+            (OMITTED, self.omitted_bytes.map(i128::from)),
         ];
         text.clear();
         let spelled = numbers.map(|(name, number)| {
@@ -205,7 +218,7 @@ impl<'a> Draft<'a> {
 
 impl From<DeadLetter> for Letter {
     fn from(record: DeadLetter) -> Self {
-        Self { record, value_omitted_bytes: None }
+        Self { record, omitted_bytes: None }
     }
 }
 
@@ -243,7 +256,7 @@ impl Letter {
             key: name.to_owned(),
             value: value.map(<[u8]>::to_vec),
         };
-        let value_omitted_bytes = block.number_if_there(OMITTED)?;
+        let omitted_bytes = block.number_if_there(OMITTED)?;
         let timestamp_ms = match block.number_if_there::<i64>(TIMESTAMP)? {
             Some(NO_TIMESTAMP) => None,
             Some(stated) => Some(stated),
@@ -256,12 +269,12 @@ impl Letter {
             offset: block.number(OFFSET)?,
             timestamp_ms,
             key: key.map(<[u8]>::to_vec),
-            value: value.filter(|_| value_omitted_bytes.is_none()).map(<[u8]>::to_vec),
+            value: value.filter(|_| omitted_bytes.is_none()).map(<[u8]>::to_vec),
             headers: original.iter().map(own).collect(),
             reason: block.text(EXCEPTION)?.to_owned(),
             error: block.text(MESSAGE)?.to_owned(),
         };
-        Ok(Self { record, value_omitted_bytes })
+        Ok(Self { record, omitted_bytes })
     }
 }
 
@@ -328,7 +341,7 @@ mod tests {
 
     /// What a letter is as a record: its timestamp, value and headers.
     fn written(letter: &Letter) -> (i64, Option<&[u8]>, Vec<DeadLetterHeader>) {
-        let Letter { record, value_omitted_bytes } = letter;
+        let Letter { record, omitted_bytes } = letter;
         let headers = pairs(&record.headers);
         let draft = Draft {
             stream: &record.stream,
@@ -338,12 +351,12 @@ mod tests {
             timestamp_ms: record.timestamp_ms,
             key: record.key.as_deref(),
             value: record.value.as_deref(),
-            value_omitted_bytes: None,
+            omitted_bytes: None,
             headers: &headers,
             reason: &record.reason,
             error: &record.error,
         };
-        let draft = if value_omitted_bytes.is_some() { draft.without_value() } else { draft };
+        let draft = if omitted_bytes.is_some() { draft.without_value() } else { draft };
         let own = |(key, value): (&str, Option<&[u8]>)| DeadLetterHeader {
             key: key.to_owned(),
             value: value.map(<[u8]>::to_vec),
@@ -404,8 +417,8 @@ mod tests {
 
     #[test]
     fn a_value_that_does_not_fit_is_left_out_and_said_to_be() {
-        let without = read_back(&Letter { record: letter(), value_omitted_bytes: Some(1) });
-        assert_eq!(without, Letter { record: DeadLetter { value: None, ..letter() }, value_omitted_bytes: Some(1) });
+        let without = read_back(&Letter { record: letter(), omitted_bytes: Some(1) });
+        assert_eq!(without, Letter { record: DeadLetter { value: None, ..letter() }, omitted_bytes: Some(1) });
     }
 
     #[test]
@@ -418,7 +431,7 @@ mod tests {
             timestamp_ms: Some(i64::MIN),
             key: Some(b"key"),
             value: Some(b"value"),
-            value_omitted_bytes: Some(u64::MAX),
+            omitted_bytes: Some(u64::MAX),
             headers: &[("none", None), ("some", Some(b"1"))],
             reason: "",
             error: &"x".repeat(2_000),

@@ -21,4 +21,4 @@ pub use delivery::kind::TopicKind;
 pub use delivery::summary::DeliverySummary;
 pub use delivery::{DeliveryError, run as deliver};
 pub use progress::{Progress, Stop, StopSignal};
-pub use transactional::TransactionalTopics;
+pub use transactional::{CycleWriter, ProcessingGuarantee, ResultTopics};

@@ -1,24 +1,33 @@
 //! The result topics of one processor worker, inside Kafka transactions: alerts, metrics, forecasts,
-//! late records, dead letters, state, ledger and the input offsets they came from commit together or not at all.
+//! late records, dead letters, state, ledger and the input offsets they came from commit together or not at all
+//! (under the other [guarantee](ProcessingGuarantee), one after the other).
 //!
 //! Invariant: the bytes, key, partition, timestamp and headers of a record are functions of the record
 //! and the intended send time given with it; nothing here looks at a clock.
 
+mod writer;
+
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::dead_letter::Draft;
+use tidewatch_schemas::dead_letter::{Draft, OMITTED};
 use tidewatch_schemas::record::{Alert, DeadLetter, Forecast, Late, Ledger, State, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_schemas::{Record, Schema};
 use tidewatch_topic_io::partitioner::partition_for;
-use tidewatch_topic_io::{GroupMetadata, KafkaError, OffsetCommit, Outgoing, TransactionalWriter};
+use tidewatch_topic_io::{GroupReader, KafkaError, OffsetCommit, Outgoing};
 
 use crate::metrics;
+
+pub use writer::{CycleWriter, IdempotentWriter, ProcessingGuarantee};
 
 /// Header that carries the intended send time of the event behind a record: epoch ms, decimal ASCII.
 pub const INTENDED_HEADER: &str = "tidewatch-intended-ms";
 
+/// What a late record takes at most besides the original, its names and its entity: the other fields, headers, and the frames of the
+/// record and its batch.
+const LATE_REST_BYTES_MAX: usize = 1_024;
 /// The client takes 0 and what is below for "now".
 const TIMESTAMP_MIN_MS: i64 = 1;
 
@@ -106,10 +115,10 @@ struct Destination {
     framing: Framing,
 }
 
-/// The transactional face of the result topics.
+/// What a cycle writes to.
 #[derive(Debug)]
-pub struct TransactionalTopics {
-    writer: TransactionalWriter,
+pub struct ResultTopics {
+    writer: CycleWriter,
     destinations: [Destination; OutputKind::ALL.len()],
     source: String,
     value: Vec<u8>,
@@ -118,11 +127,12 @@ pub struct TransactionalTopics {
     committed: Counts,
     letter_partitions: Option<i32>,
     letter_bytes_max: Option<usize>,
+    late_bytes_max: Option<usize>,
 }
 
-impl TransactionalTopics {
+impl ResultTopics {
     /// Over a writer of its own transactional id; `role` becomes the `ce_source` header `tidewatch/<role>`.
-    pub fn new(writer: TransactionalWriter, topics: &Topics, framing: &ValueFraming, role: &str) -> Self {
+    pub fn new(writer: CycleWriter, topics: &Topics, framing: &ValueFraming, role: &str) -> Self {
         let destination =
             |topic: &str, schema: &Schema| Destination { topic: topic.to_owned(), framing: framing.of(schema) };
         let destinations = [
@@ -145,19 +155,26 @@ impl TransactionalTopics {
             committed: Counts::default(),
             letter_partitions: None,
             letter_bytes_max: None,
+            late_bytes_max: None,
         }
     }
 
-    /// Tells what the dead-letter topic takes at most, in bytes, so that larger values are left out of their letters.
+    /// Tells what the dead-letter topic and the late topic take at most, in bytes, so that what is larger is left out of their
+    /// records: a topic would refuse it only after it was sent, which voids the transaction.
     #[must_use]
-    pub fn with_letter_bytes_max(self, bytes: Option<usize>) -> Self {
-        Self { letter_bytes_max: bytes, ..self }
+    pub fn with_bytes_max(self, dead_letters: Option<usize>, late: Option<usize>) -> Self {
+        Self { letter_bytes_max: dead_letters, late_bytes_max: late, ..self }
+    }
+
+    /// From now on nothing is waited for beyond this moment, but an abort, which has a second.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.writer.set_deadline(deadline);
     }
 
     /// Opens a transaction.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::begin`].
+    /// The client cannot go on: [`KafkaError::needs_new_writer`] tells.
     pub fn begin(&mut self) -> Result<(), KafkaError> {
         self.open = Counts::default();
         self.writer.begin()
@@ -166,25 +183,48 @@ impl TransactionalTopics {
     /// Sends a step of an alert; `intended_ms` is that of the event that closed its window.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::send`]; so for all senders below.
+    /// A record that the client refuses, or a transaction that has failed already: abort it. So for all senders below.
     pub fn alert(&mut self, alert: &Alert, intended_ms: Option<i64>) -> Result<(), KafkaError> {
-        let id = format!("{}:{}", alert.alert_id, alert.sequence);
-        self.keyed(OutputKind::Alert, alert, &alert.entity, alert.window_start, intended_ms, Some(&id))
+        let id = format!("{}:{}:{}", alert.alert_id, alert.sequence, alert.revision);
+        let envelope =
+            Envelope { timestamp_ms: Some(alert.window_start), intended_ms, id: Some(&id), ..Envelope::default() };
+        self.keyed(OutputKind::Alert, alert, &alert.entity, envelope)
     }
 
     /// Sends an enriched window.
     pub fn metric(&mut self, metric: &WindowMetric, intended_ms: Option<i64>) -> Result<(), KafkaError> {
-        self.keyed(OutputKind::Metric, metric, &metric.entity, metric.window_start, intended_ms, None)
+        let envelope = Envelope { timestamp_ms: Some(metric.window_start), intended_ms, ..Envelope::default() };
+        self.keyed(OutputKind::Metric, metric, &metric.entity, envelope)
     }
 
     /// Sends a forecast.
     pub fn forecast(&mut self, forecast: &Forecast, intended_ms: Option<i64>) -> Result<(), KafkaError> {
-        self.keyed(OutputKind::Forecast, forecast, &forecast.entity, forecast.issued_at, intended_ms, None)
+        let envelope = Envelope { timestamp_ms: Some(forecast.issued_at), intended_ms, ..Envelope::default() };
+        self.keyed(OutputKind::Forecast, forecast, &forecast.entity, envelope)
     }
 
     /// Sends an event that came too late.
-    pub fn late(&mut self, late: &Late) -> Result<(), KafkaError> {
-        self.keyed(OutputKind::Late, late, &late.entity, late.event_time, None, None)
+    ///
+    /// Where the topic does not take so large a record, the original's key and value are left out and a header says how many bytes
+    /// they are ([`OMITTED`]): the record says where the original stands.
+    pub fn late(&mut self, mut late: Late) -> Result<(), KafkaError> {
+        let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let original = size(&late.key) + size(&late.value);
+        // The entity is the record's key, too.
+        let rest = 2 * late.entity.len() + late.stream.len() + late.topic.len() + LATE_REST_BYTES_MAX;
+        if self.late_bytes_max.is_none_or(|most| original + rest <= most) {
+            match self.send_late(&late, None) {
+                Err(KafkaError::RecordTooLarge { .. }) => {}
+                sent => return sent,
+            }
+        }
+        (late.key, late.value) = (None, None);
+        self.send_late(&late, Some(original))
+    }
+
+    fn send_late(&mut self, late: &Late, omitted: Option<usize>) -> Result<(), KafkaError> {
+        let timestamp_ms = Some(late.event_time);
+        self.keyed(OutputKind::Late, late, &late.entity, Envelope { timestamp_ms, omitted, ..Envelope::default() })
     }
 
     /// Sends a record that could not be read, as it was, with the headers of a [letter](tidewatch_schemas::dead_letter) behind
@@ -192,16 +232,18 @@ impl TransactionalTopics {
     /// that other records have in their headers are not put on it: its value is not of our types.
     ///
     /// A value that is larger than a record may be (`kafka.properties."message.max.bytes"`, the topic's `max.message.bytes`) is left
-    /// out, and the letter says so: one record never stops a stream, and the letter says where its value is.
+    /// out, and if that is not enough the key and the headers are, too: one record never stops a stream, and the letter says how much
+    /// it lacks and where the original stands.
     pub fn dead_letter(&mut self, letter: &Draft<'_>) -> Result<(), KafkaError> {
-        // The topic would refuse it only after it was sent, which voids the transaction.
-        if self.letter_bytes_max.is_some_and(|most| letter.bytes_max() > most) {
-            return self.send_letter(&letter.without_value());
+        for smaller in [*letter, letter.without_value()] {
+            if self.letter_bytes_max.is_none_or(|most| smaller.bytes_max() <= most) {
+                match self.send_letter(&smaller) {
+                    Err(KafkaError::RecordTooLarge { .. }) => {}
+                    sent => return sent,
+                }
+            }
         }
-        match self.send_letter(letter) {
-            Err(KafkaError::RecordTooLarge { .. }) => self.send_letter(&letter.without_value()),
-            sent => sent,
-        }
+        self.send_letter(&letter.without_original())
     }
 
     fn send_letter(&mut self, letter: &Draft<'_>) -> Result<(), KafkaError> {
@@ -264,8 +306,9 @@ impl TransactionalTopics {
     /// Commits what was sent together with the input offsets it came from.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::commit`]; the error's disposition says whether to abort or to start over.
-    pub fn commit(&mut self, offsets: &[OffsetCommit<'_>], group: &GroupMetadata) -> Result<(), KafkaError> {
+    /// The error's disposition says whether to abort or to start over; if it [`needs_new_writer`](KafkaError::needs_new_writer), nobody
+    /// knows what became of it.
+    pub fn commit(&mut self, offsets: &[OffsetCommit<'_>], group: &GroupReader) -> Result<(), KafkaError> {
         self.writer.commit(offsets, group)?;
         self.count_committed();
         Ok(())
@@ -291,7 +334,7 @@ impl TransactionalTopics {
     /// Takes back what was sent since [`begin`](Self::begin).
     ///
     /// # Errors
-    /// As [`TransactionalWriter::abort`].
+    /// The client cannot go on: [`reopen`](Self::reopen) has the same effect.
     pub fn abort(&mut self) -> Result<(), KafkaError> {
         self.open = Counts::default();
         self.writer.abort()
@@ -301,7 +344,7 @@ impl TransactionalTopics {
     /// what was sent since [`begin`](Self::begin) is lost or committed: read the committed offsets.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::reopen`].
+    /// As [`CycleWriter::new`].
     pub fn reopen(&mut self) -> Result<(), KafkaError> {
         self.open = Counts::default();
         self.writer.reopen()
@@ -328,31 +371,25 @@ impl TransactionalTopics {
         kind: OutputKind,
         record: &R,
         entity: &str,
-        timestamp_ms: i64,
-        intended_ms: Option<i64>,
-        id: Option<&str>,
+        envelope: Envelope<'_>,
     ) -> Result<(), KafkaError> {
         self.value.clear();
         wire::encode(record, self.destinations[kind as usize].framing, &mut self.value);
-        let envelope = Envelope {
-            key: entity.as_bytes(),
-            timestamp_ms: Some(timestamp_ms.max(TIMESTAMP_MIN_MS)),
-            intended_ms,
-            id,
-            ..Envelope::default()
-        };
-        self.send(kind, R::TYPE, envelope)
+        let timestamp_ms = envelope.timestamp_ms.map(|ms| ms.max(TIMESTAMP_MIN_MS));
+        self.send(kind, R::TYPE, Envelope { key: entity.as_bytes(), timestamp_ms, ..envelope })
     }
 
     /// Sends the value in the buffer; a partition that is not given is that of the key.
     fn send(&mut self, kind: OutputKind, ce_type: &str, envelope: Envelope<'_>) -> Result<(), KafkaError> {
         let intended = envelope.intended_ms.map(|ms| ms.to_string());
-        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(5);
+        let omitted = envelope.omitted.map(|bytes| bytes.to_string());
+        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(6);
         headers.push(("ce_specversion", b"1.0"));
         headers.push(("ce_type", ce_type.as_bytes()));
         headers.push(("ce_source", self.source.as_bytes()));
         headers.extend(envelope.id.map(|id| ("ce_id", id.as_bytes())));
         headers.extend(intended.as_deref().map(|ms| (INTENDED_HEADER, ms.as_bytes())));
+        headers.extend(omitted.as_deref().map(|bytes| (OMITTED, bytes.as_bytes())));
         self.writer.send(Outgoing {
             topic: &self.destinations[kind as usize].topic,
             partition: envelope.partition,
@@ -375,6 +412,8 @@ struct Envelope<'a> {
     timestamp_ms: Option<i64>,
     intended_ms: Option<i64>,
     id: Option<&'a str>,
+    /// Bytes of an original that were left out.
+    omitted: Option<usize>,
 }
 
 #[cfg(test)]

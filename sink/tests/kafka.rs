@@ -23,8 +23,8 @@ use tidewatch_schemas::record::{
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_sink::transactional::{OutputKind, ValueFraming};
 use tidewatch_sink::{
-    DeliveryConfig, DeliveryError, DeliverySummary, Progress, SinkSettings, Stop, StopSignal, TopicKind,
-    TransactionalTopics, deliver,
+    CycleWriter, DeliveryConfig, DeliveryError, DeliverySummary, Progress, ResultTopics, SinkSettings, Stop,
+    StopSignal, TopicKind, deliver,
 };
 use tidewatch_topic_io::{
     Admin, KafkaConfig, Outgoing, PartitionReader, TopicSpec, TransactionOptions, TransactionalWriter, Writer,
@@ -71,14 +71,14 @@ impl Fixture {
         Self { name, kafka, topics, output: tempfile::tempdir().unwrap(), alerts: Vec::new(), metrics: Vec::new() }
     }
 
-    fn writer(&self) -> TransactionalTopics {
+    fn writer(&self) -> ResultTopics {
         let options = TransactionOptions::default();
         let writer = TransactionalWriter::new(&self.kafka, &format!("{}-writer", self.name), options).unwrap();
-        TransactionalTopics::new(writer, &self.topics, &ValueFraming::SingleObject, "processor")
+        ResultTopics::new(CycleWriter::Transactional(writer), &self.topics, &ValueFraming::SingleObject, "processor")
     }
 
     /// One transaction of `n` alerts and 3n metrics; the others kinds once.
-    fn transaction(&mut self, writer: &mut TransactionalTopics, n: usize, commit: bool) {
+    fn transaction(&mut self, writer: &mut ResultTopics, n: usize, commit: bool) {
         writer.begin().unwrap();
         let intended_ms = Some(now_ms() - 40);
         for _ in 0..n {
@@ -95,7 +95,7 @@ impl Fixture {
             }
         }
         writer.forecast(&forecast(), intended_ms).unwrap();
-        writer.late(&late()).unwrap();
+        writer.late(late()).unwrap();
         send_dead_letter(writer);
         writer.state(2, b"service-calls/2", Some(&state())).unwrap();
         writer.state(2, b"service-calls/2", None).unwrap();
@@ -459,7 +459,7 @@ fn dead_letter() -> DeadLetter {
     }
 }
 
-fn send_dead_letter(writer: &mut TransactionalTopics) {
+fn send_dead_letter(writer: &mut ResultTopics) {
     let DeadLetter { stream, topic, partition, offset, timestamp_ms, key, value, headers, reason, error } =
         dead_letter();
     let headers: Vec<_> = headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())).collect();
@@ -471,7 +471,7 @@ fn send_dead_letter(writer: &mut TransactionalTopics) {
         timestamp_ms,
         key: key.as_deref(),
         value: value.as_deref(),
-        value_omitted_bytes: None,
+        omitted_bytes: None,
         headers: &headers,
         reason: &reason,
         error: &error,

@@ -1,8 +1,10 @@
 //! What windows cost, by kind and number of entities: `cargo run --release -p tidewatch-benches --bin windows`.
 //!
 //! One thread, nothing but the engine: one measure with the aggregate `mean` and no detector. Taking events in and closing windows
-//! are timed apart: the disorder is longer than the events last, so that nothing closes until event time is told to go on. Times are
-//! medians of alternating rounds; memory is what Linux counts for the process (`/proc`), so the instrument runs there alone.
+//! are timed apart: the disorder is longer than the events last, so that nothing closes until event time is told to go on. The windows
+//! that close are full ones, with a pane a slide, where a round has events enough for that; the table tells how many panes an entity
+//! has when the events are in. Times are medians of alternating rounds; memory is what Linux counts for the process (`/proc`) when the
+//! events are in and the first of those windows have closed, so the instrument runs there alone.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -39,21 +41,54 @@ struct Args {
     check: bool,
 }
 
-/// A kind of window, and the event time that the events of a round are spread over.
+/// A kind of window.
 struct Kind {
     name: &'static str,
     window: serde_json::Value,
-    span_ms: i64,
+    /// The events of a round are spread over one window.
+    size_ms: i64,
+    /// From one window to the next.
+    step_ms: i64,
 }
 
 fn kinds() -> [Kind; 4] {
-    let kind = |name, window, span_ms| Kind { name, window, span_ms };
+    const MINUTE: i64 = 60_000;
+    let kind = |name, window, size_ms, step_ms| Kind { name, window, size_ms, step_ms };
     [
-        kind("tumbling 60 s", json!({ "tumbling": "60s" }), 60_000),
-        kind("hopping 60 s / 1 s", json!({ "hopping": ["60s", "1s"] }), 60_000),
-        kind("hopping 24 h / 1 min", json!({ "hopping": ["24h", "1m"] }), 3_600_000),
-        kind("session 30 s", json!({ "session": "30s" }), 60_000),
+        kind("tumbling 60 s", json!({ "tumbling": "60s" }), MINUTE, MINUTE),
+        kind("hopping 60 s / 1 s", json!({ "hopping": ["60s", "1s"] }), MINUTE, 1_000),
+        kind("hopping 24 h / 1 min", json!({ "hopping": ["24h", "1m"] }), 24 * 60 * MINUTE, MINUTE),
+        kind("session 30 s", json!({ "session": "30s" }), MINUTE, MINUTE),
     ]
+}
+
+impl Kind {
+    /// Whether a round has events enough that every entity's windows are full of panes, of which each closes one.
+    fn is_full(&self, events: u64, entities: u64) -> bool {
+        entities.saturating_mul(self.slides()) <= events
+    }
+
+    /// Panes of a window; a session counts as one.
+    fn slides(&self) -> u64 {
+        (self.size_ms / self.step_ms).unsigned_abs()
+    }
+
+    /// Panes that an entity has when all events of a round are in, on average.
+    fn panes(&self, keys: &[String], events: u64) -> f64 {
+        let mut last = vec![0; keys.len()];
+        let mut panes = keys.len();
+        for at in 0..events {
+            let (last, pane) = (&mut last[pick(at, keys.len() as u64)], self.time(at, events) / self.step_ms);
+            panes += usize::from(*last != pane);
+            *last = pane;
+        }
+        panes as f64 / keys.len() as f64
+    }
+
+    /// The event time of one event of a round.
+    fn time(&self, at: u64, events: u64) -> i64 {
+        (i128::from(at) * i128::from(self.size_ms) / i128::from(events)) as i64
+    }
 }
 
 /// What one round measured.
@@ -80,16 +115,30 @@ fn resident() -> anyhow::Result<f64> {
     Ok(pages * 4_096.0)
 }
 
-/// A cheap, fixed walk over the entities, so that neighbours in time are not neighbours in memory.
+/// A cheap, fixed walk over the entities, so that neighbours in time are not neighbours in memory and each has its turn before any has
+/// two.
 fn pick(at: u64, entities: u64) -> usize {
-    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entities) as usize
+    (at % entities * 7_919 % entities) as usize
 }
 
-/// Takes the events in and then closes all windows.
-fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
+/// Lets event time go on and says how many windows that closed.
+fn close_until(time: i64, engine: &mut Engine, effects: &mut Effects) -> u64 {
+    let mut windows = 0;
+    engine.advance(time, effects);
+    loop {
+        windows += effects.metrics.len() as u64;
+        effects.clear();
+        if !engine.has_more() {
+            return windows;
+        }
+        engine.go_on(effects);
+    }
+}
+
+/// An engine that has taken the events of a round in, and how long that took.
+fn take_in(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<(Engine, Duration)> {
     let entities = keys.len() as u64;
-    let before = resident()?;
-    let mut engine = engine(&kind.window, "48h", entities)?;
+    let mut engine = engine(&kind.window, "72h", entities)?;
     let mut effects = Effects::default();
     // Every entity is there before the clock runs: admission is a cost of entities, not of windows.
     for (offset, entity) in keys.iter().enumerate() {
@@ -100,45 +149,69 @@ fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
     for at in 0..events {
         let event = Event {
             offset: (entities + at) as i64,
-            event_time: (at as i64).saturating_mul(kind.span_ms) / events as i64,
+            event_time: kind.time(at, events),
             entity: &keys[pick(at, entities)],
             values: &[at as f64],
             id: None,
         };
         engine.ingest(&event, &mut effects);
     }
-    let take_in = began.elapsed();
-    let entity_bytes = (resident()? - before) / entities as f64;
+    let took = began.elapsed();
     anyhow::ensure!(effects.is_empty(), "nothing closes while events are taken in");
-    let began = Instant::now();
-    let mut windows = 0;
-    // In steps, as the records of all windows at once would be what is measured, and until as many windows have closed.
+    Ok((engine, took))
+}
+
+/// Takes the events in and then closes windows: full ones, where there are events enough for that (see [`Kind::is_full`]).
+fn round(kind: &Kind, keys: &[String], events: u64) -> anyhow::Result<Sample> {
+    let entities = keys.len() as u64;
+    let before = resident()?;
+    let (mut engine, take_in) = take_in(kind, keys, events)?;
+    let mut entity_bytes = (resident()? - before) / entities as f64;
+    let mut effects = Effects::default();
+    let mut offset = (entities + events) as i64;
     let mut time = 0;
-    while windows < events && time < 4 * kind.span_ms {
-        time += kind.span_ms / 60;
-        engine.advance(time, &mut effects);
-        loop {
-            windows += effects.metrics.len() as u64;
-            effects.clear();
-            if !engine.has_more() {
-                break;
-            }
-            engine.go_on(&mut effects);
-        }
+    if kind.is_full(events, entities) {
+        time = kind.size_ms - kind.step_ms;
+        close_until(time, &mut engine, &mut effects);
     }
-    let close_ns = began.elapsed().as_nanos() as f64 / windows.max(1) as f64;
-    Ok(Sample { take_in_ns: take_in.as_nanos() as f64 / events as f64, close_ns, entity_bytes })
+    let (mut windows, mut took) = (0, Duration::ZERO);
+    while windows < events.min(100 * entities) {
+        if time >= kind.size_ms {
+            // Windows stay full.
+            for entity in keys {
+                let event = Event { offset, event_time: time, entity, values: &[time as f64], id: None };
+                engine.ingest(&event, &mut effects);
+                offset += 1;
+            }
+        }
+        time += kind.step_ms;
+        let began = Instant::now();
+        let closed = close_until(time, &mut engine, &mut effects);
+        took += began.elapsed();
+        if windows == 0 {
+            // With what closing keeps from one window to the next.
+            entity_bytes = entity_bytes.max((resident()? - before) / entities as f64);
+        }
+        windows += closed;
+    }
+    Ok(Sample {
+        take_in_ns: take_in.as_nanos() as f64 / events as f64,
+        close_ns: took.as_nanos() as f64 / windows as f64,
+        entity_bytes,
+    })
 }
 
 /// Nanoseconds to take an event in at windows of 600 s with this slide; so many events a second of each entity.
 fn take_in_at_slide(slide: &str, per_second: u64, keys: &[String], events: u64) -> anyhow::Result<f64> {
     let window = json!({ "hopping": ["600s", slide] });
-    let kind = Kind { name: "", window, span_ms: (events / keys.len() as u64 * 1_000 / per_second) as i64 };
-    Ok(round(&kind, keys, events)?.take_in_ns)
+    let size_ms = (events / keys.len() as u64 * 1_000 / per_second) as i64;
+    let (_, took) = take_in(&Kind { name: "", window, size_ms, step_ms: size_ms }, keys, events)?;
+    Ok(took.as_nanos() as f64 / events as f64)
 }
 
-/// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane; taking them in is not counted.
-fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<f64> {
+/// Nanoseconds to close a window of so many panes, in the middle of a stream with one event a pane and, where asked for, another one
+/// in a pane of the past, each time an other one; taking them in is not counted.
+fn close_at_length(panes: i64, is_disordered: bool, keys: &[String], windows: u64) -> anyhow::Result<f64> {
     let window = json!({ "hopping": [format!("{panes}s"), "1s"] });
     let mut engine = engine(&window, "0s", keys.len() as u64)?;
     let mut effects = Effects::default();
@@ -155,6 +228,12 @@ fn close_at_length(panes: i64, keys: &[String], windows: u64) -> anyhow::Result<
             let event = Event { offset, event_time: at * 1_000, entity, values: &[at as f64], id: None };
             engine.ingest(&event, &mut effects);
             offset += 1;
+            let ago = (at * 7_919) % panes;
+            if is_disordered && at >= panes {
+                let event = Event { event_time: (at - ago) * 1_000, offset, ..event };
+                engine.ingest(&event, &mut effects);
+                offset += 1;
+            }
         }
         at += 1;
     }
@@ -216,8 +295,10 @@ fn main() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("a debug build: its figures are worth nothing");
     }
-    let mut table =
-        format!("{:24}{:>12}{:>12}{:>14}{:>14}\n", "", "entities", "ns / event", "ns / window", "B / entity");
+    let mut table = format!(
+        "{:24}{:>12}{:>10}{:>12}{:>14}{:>14}\n",
+        "", "entities", "panes", "ns / event", "ns / window", "B / entity"
+    );
     let mut figures = Vec::new();
     for &entities in &args.entities {
         anyhow::ensure!(entities > 0, "--entities is above 0");
@@ -230,8 +311,9 @@ fn main() -> anyhow::Result<()> {
             let (take_in, close) = (of(|s| s.take_in_ns), of(|s| s.close_ns));
             let [events, number, of] = [args.events, number as u64, entities].map(|number| number.to_string());
             let bytes = alone(&["--events", &events, "--bytes-of", &number, &of])?;
-            writeln!(table, "{:24}{entities:>12}{take_in:>12.0}{close:>14.0}{bytes:>14.0}", kind.name)?;
-            figures.push(json!({ "window": kind.name, "entities": entities, "ns_per_event": take_in,
+            let panes = kind.panes(&keys, args.events);
+            writeln!(table, "{:24}{entities:>12}{panes:>10.1}{take_in:>12.0}{close:>14.0}{bytes:>14.0}", kind.name)?;
+            figures.push(json!({ "window": kind.name, "entities": entities, "panes": panes, "ns_per_event": take_in,
                 "ns_per_window": close, "bytes_per_entity": bytes }));
         }
     }
@@ -247,13 +329,14 @@ fn main() -> anyhow::Result<()> {
     };
     let (take_in, sparse) = (take_in_ratio(10)?, take_in_ratio(1)?);
     // Few entities: what is asked is how many steps a window takes, not whether all panes fit into the processor's cache.
-    let close = ratio(&|| close_at_length(10, &keys[..4], args.events / 20), &|| {
-        close_at_length(1_440, &keys[..4], args.events / 20)
-    })?;
+    let close_at = |panes, is_disordered| close_at_length(panes, is_disordered, &keys[..4], args.events / 20);
+    let close = ratio(&|| close_at(10, false), &|| close_at(1_440, false))?;
+    let disordered = ratio(&|| close_at(1_440, false), &|| close_at(1_440, true))?;
     let growth = alone(&["--growth"])?;
     let goals = [
         ("taking an event in, slide = size / 600 over slide = size (600 s, 10 events a second)", take_in, 1.15),
         ("closing a window, 1,440 panes over 10 panes", close, 1.5),
+        ("closing a window of 1,440 panes, an event in an old pane before each over none", disordered, 4.0),
         ("memory after 10 M distinct entities over that after 5 M, 100,000 kept", growth, 1.05),
     ];
     print!("\n{table}\n");

@@ -33,7 +33,7 @@ pub(super) struct Line {
     value_base64: Option<String>,
     headers: Vec<Header>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    value_omitted_bytes: Option<u64>,
+    omitted_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ impl Line {
             value,
             value_base64,
             headers: record.headers.iter().map(header).collect(),
-            value_omitted_bytes: letter.value_omitted_bytes,
+            omitted_bytes: letter.omitted_bytes,
         }
     }
 
@@ -84,7 +84,7 @@ impl Line {
             Ok(DeadLetterHeader { key: header.key, value })
         };
         let value = bytes("value", line.value, line.value_base64)?;
-        let value_omitted_bytes = line.value_omitted_bytes.filter(|_| value.is_none());
+        let omitted_bytes = line.omitted_bytes.filter(|_| value.is_none());
         let record = DeadLetter {
             stream: line.stream,
             topic: line.topic,
@@ -97,7 +97,7 @@ impl Line {
             reason: line.reason,
             error: line.error,
         };
-        Ok((place, Letter { record, value_omitted_bytes }))
+        Ok((place, Letter { record, omitted_bytes }))
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
             reason: "undecodable".into(),
             error: "EOF".into(),
         };
-        Letter { record, value_omitted_bytes: None }
+        Letter { record, omitted_bytes: None }
     }
 
     const PLACE: Place = Place { partition: 1, offset: 5 };
@@ -153,7 +153,7 @@ mod tests {
         check_kept(&letter(None, None));
         check_kept(&letter(Some(b""), Some(b"")));
         check_kept(&letter(Some("ü\n\0".as_bytes()), Some(&[0xc3, 0x01, 0xff])));
-        check_kept(&Letter { value_omitted_bytes: Some(8), ..letter(None, None) });
+        check_kept(&Letter { omitted_bytes: Some(8), ..letter(None, None) });
     }
 
     fn check_refused(from: &str, to: &str, expected: &str) {

@@ -37,7 +37,7 @@ struct Tally {
     before: u64,
     /// Of records that had been put back and failed again.
     failed_again: u64,
-    /// Without their value, which was too large for the dead-letter topic.
+    /// Without what was too large for the dead-letter topic.
     omitted: u64,
     /// Records of the topic that are no dead letters.
     strange: u64,
@@ -87,7 +87,7 @@ impl Choice<'_> {
             tally.failed_again += 1;
             return Ok(None);
         }
-        if letter.value_omitted_bytes.is_some() {
+        if letter.omitted_bytes.is_some() {
             tally.omitted += 1;
             return Ok(None);
         }
@@ -341,7 +341,7 @@ fn told(what: &str, tally: &Tally) -> String {
     for (number, why) in [
         (tally.before, "put back before; --again repeats them"),
         (tally.failed_again, "failed again after they were put back; --failed-again puts them back once more"),
-        (tally.omitted, "without the value, which was too large for the dead-letter topic"),
+        (tally.omitted, "without what was too large for the dead-letter topic"),
         (tally.strange, "no dead letters"),
     ] {
         if number > 0 {
@@ -369,7 +369,7 @@ mod tests {
             told("would be put back", &tally),
             "1,201 records would be put back: 1,200 on a, 1 on b\n3 left out: put back before; --again repeats them\n\
              2 left out: failed again after they were put back; --failed-again puts them back once more\n\
-             1 left out: without the value, which was too large for the dead-letter topic\n"
+             1 left out: without what was too large for the dead-letter topic\n"
         );
     }
 }

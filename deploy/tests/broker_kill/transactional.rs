@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use tidewatch_topic_io::{
-    GroupOptions, GroupReader, KafkaError, OffsetCommit, Outgoing, TransactionOptions, TransactionOutcome,
-    TransactionalWriter,
+    Admin, KafkaError, OffsetCommit, Outgoing, TransactionOptions, TransactionOutcome, TransactionalWriter,
 };
 
 use crate::observers::Seen;
@@ -43,8 +42,12 @@ pub(crate) fn produce(load: &Load, id: u32) -> Fates {
         }
     };
     // Outside of a group: only its name matters, as for a program that assigns partitions itself.
-    let metadata =
-        GroupReader::new(&load.kafka, &group(id), &[INPUT], GroupOptions::default()).unwrap().group_metadata();
+    let metadata = loop {
+        match Admin::connect(&load.kafka).and_then(|admin| admin.group_metadata(&group(id))) {
+            Ok(metadata) => break metadata,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+    };
     let mut fates = Fates::default();
     for number in 0.. {
         if load.is_over.load(Relaxed) {

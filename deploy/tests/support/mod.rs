@@ -207,6 +207,12 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// The value of a header that is there with one.
+    #[allow(dead_code)] // Not every test looks at headers.
+    pub(crate) fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.headers.iter().find(|(found, _)| found == name).and_then(|(_, value)| value.clone())
+    }
+
     fn of(message: &Message<'_>) -> Self {
         let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
         Self {

@@ -267,12 +267,12 @@ pub struct StreamSettings {
     /// Whether a window is told at its end and revised while it takes late events in (`on`), or once when it is final (`off`).
     #[serde(default)]
     pub revisions: Revisions,
-    /// After this long without a record, event time goes on as the clock does, so that windows close without new data; 0 leaves them
-    /// open until the next record.
+    /// After this long without an event that was scored, event time goes on as the clock does, so that windows close without new data;
+    /// 0 leaves them open until the next one.
     #[serde(default = "StreamSettings::default_idle_timeout")]
     pub idle_timeout: Span,
     /// An event whose time is further than this after its record's Kafka timestamp is a dead letter: it would close windows that other
-    /// events still belong to.
+    /// events still belong to. A record without a timestamp, or with a negative one, cannot be told from a right one.
     #[serde(default = "StreamSettings::default_future_max")]
     pub future_max: Span,
     /// The field with the event's id; events of an entity with an id that was seen before are counted as duplicates and not scored.

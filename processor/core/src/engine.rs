@@ -9,6 +9,7 @@ use tidewatch_schemas::record::{Alert, Forecast, WindowMetric};
 use crate::config::StreamConfig;
 use crate::entity::{Context, Entity};
 use crate::recency::Recency;
+use crate::state::round::Rounds;
 use crate::tell::Whose;
 use crate::watermark::Watermark;
 use crate::window::Sample;
@@ -112,10 +113,8 @@ pub struct Counts {
 pub(crate) struct Slot {
     pub(crate) key: Arc<str>,
     pub(crate) entity: Entity,
-    /// Changed since the last snapshot.
-    pub(crate) dirty: bool,
-    /// Has been in a snapshot: to forget it takes a tombstone.
-    pub(crate) stored: bool,
+    /// Slot of its last record in the state topic.
+    pub(crate) recorded: Option<u8>,
 }
 
 /// The state of one input partition and what can be done with it.
@@ -130,13 +129,12 @@ pub struct Engine {
     pub(crate) counts: Counts,
     pub(crate) slots: Vec<Option<Slot>>,
     free: Vec<u32>,
-    by_key: HashMap<Arc<str>, u32>,
+    pub(crate) by_key: HashMap<Arc<str>, u32>,
     recency: Recency,
     deadlines: Deadlines,
     /// What is due and not done yet, the last to be done first: empty between two events.
     due: Option<(i64, Vec<u32>)>,
-    /// Entities of the last snapshot that were forgotten since: no more than one snapshot has, however many come and go.
-    pub(crate) forgotten: Vec<Arc<str>>,
+    pub(crate) rounds: Rounds,
 }
 
 impl Engine {
@@ -155,7 +153,7 @@ impl Engine {
             recency: Recency::default(),
             deadlines: Deadlines::default(),
             due: None,
-            forgotten: Vec::new(),
+            rounds: Rounds::default(),
         }
     }
 
@@ -169,14 +167,15 @@ impl Engine {
         let sample = Sample { offset: event.offset, values: event.values, quantiles: &config.quantiles };
         let now = self.watermark.now();
         let known = self.by_key.get(event.entity).copied();
-        if let (Some(id), Some((_, memory)), Some(Slot { entity, dirty, .. })) =
+        if let Some(slot) = known {
+            self.about_to_change(slot);
+        }
+        if let (Some(id), Some((_, memory)), Some(Slot { entity, .. })) =
             (event.id, &config.event_id, known.and_then(|slot| self.slots[slot as usize].as_mut()))
+            && !entity.ids.note(*memory, now, event.event_time, id)
         {
-            *dirty = true;
-            if !entity.ids.note(*memory, now, event.event_time, id) {
-                self.counts.duplicate += 1;
-                return Ingested::Duplicate;
-            }
+            self.counts.duplicate += 1;
+            return Ingested::Duplicate;
         }
         let (window_start, window_end) = config.window.last_of(event.event_time);
         let final_until = self.final_until();
@@ -187,11 +186,10 @@ impl Engine {
             None => Some(self.admit(event, effects)),
         };
         let mut would_change_alert = None;
-        if let Some((slot, Slot { entity, dirty, .. })) =
+        if let Some((slot, Slot { entity, .. })) =
             slot.and_then(|slot| Some((slot, self.slots[slot as usize].as_mut()?)))
         {
             if let Some(added) = entity.add(&config, event.event_time, &sample, now) {
-                *dirty = true;
                 entity.last_seen = event.offset;
                 if added.may_be_due {
                     self.deadlines.bring_forward(slot, entity.due(&config));
@@ -210,7 +208,7 @@ impl Engine {
         Ingested::Late(LateEvent { window_start, window_end, late_by_ms, would_change_alert })
     }
 
-    /// Lets event time go on to `time` without an event, if it is not there yet, and appends what follows to `effects`, or some of it:
+    /// Lets the watermark go on to `time` without an event, if it is not there yet, and appends what follows to `effects`, or some of it:
     /// see [`go_on`](Self::go_on).
     ///
     /// For a partition that has fallen silent: the caller decides by a clock, and has to remember the decision and its offset.
@@ -250,10 +248,14 @@ impl Engine {
                 continue;
             };
             let time = *time;
-            let Some(Slot { key, entity, dirty, .. }) = &mut self.slots[slot as usize] else { continue };
+            let Some(Slot { entity, .. }) = &self.slots[slot as usize] else { continue };
             // Nothing may be due any more, where a deadline was put off.
-            if entity.due(&self.config).is_some_and(|due| due <= time) {
-                *dirty = true;
+            let is_due = entity.due(&self.config).is_some_and(|due| due <= time);
+            if is_due {
+                self.about_to_change(slot);
+            }
+            let Some(Slot { key, entity, .. }) = &mut self.slots[slot as usize] else { continue };
+            if is_due {
                 let whose = Whose { config: &self.config, partition: self.partition, entity: key };
                 entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts });
             }
@@ -309,12 +311,14 @@ impl Engine {
         if let (Some(id), Some((_, memory))) = (event.id, &self.config.event_id) {
             entity.ids.note(*memory, self.watermark.now(), event.event_time, id);
         }
-        self.insert(event.entity.into(), entity, false)
+        let slot = self.insert(event.entity.into(), entity, None);
+        self.has_come(slot);
+        slot
     }
 
     /// Puts an entity into the table as the most recent one.
-    fn insert(&mut self, key: Arc<str>, entity: Entity, stored: bool) -> u32 {
-        let slot = Some(Slot { key: key.clone(), entity, dirty: false, stored });
+    fn insert(&mut self, key: Arc<str>, entity: Entity, recorded: Option<u8>) -> u32 {
+        let slot = Some(Slot { key: key.clone(), entity, recorded });
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -325,21 +329,23 @@ impl Engine {
                 u32::try_from(self.slots.len() - 1).expect("entities_max is far below 2^32")
             }
         };
+        self.rounds.make_place(at);
         self.by_key.insert(key, at);
         self.recency.insert(at);
         at
     }
 
     /// Puts an entity of a snapshot back. Entities must come in the order in which they were last seen.
-    pub(crate) fn reinstate(&mut self, key: Arc<str>, entity: Entity) {
+    pub(crate) fn reinstate(&mut self, key: Arc<str>, entity: Entity, recorded: u8) {
         let due = entity.due(&self.config);
-        let slot = self.insert(key, entity, true);
+        let slot = self.insert(key, entity, Some(recorded));
         self.deadlines.set(slot, due);
     }
 
     /// Closes an entity's windows, earliest first, ends its alerts, and forgets it.
     fn forget(&mut self, slot: u32, effects: &mut Effects) {
-        let Some(Slot { key, mut entity, stored, .. }) = self.slots[slot as usize].take() else { return };
+        self.about_to_forget(slot);
+        let Some(Slot { key, mut entity, .. }) = self.slots[slot as usize].take() else { return };
         let whose = Whose { config: &self.config, partition: self.partition, entity: &key };
         entity.finish(&mut Context { whose, effects, counts: &mut self.counts });
         self.deadlines.set(slot, None);
@@ -347,9 +353,6 @@ impl Engine {
         self.recency.remove(slot);
         self.free.push(slot);
         self.counts.evicted += 1;
-        if stored {
-            self.forgotten.push(key);
-        }
     }
 
     fn key_of(&self, slot: u32) -> Option<&str> {

@@ -29,6 +29,12 @@ impl Watermark {
         self.now() > before
     }
 
+    /// Where it would be if events had gone on for so long after the greatest event time, as the clock does.
+    #[must_use]
+    pub fn after_silence(&self, silence_ms: i64) -> Option<i64> {
+        self.event_time_max.map(|max| max.saturating_add(silence_ms) - self.disorder_ms)
+    }
+
     /// Moves on to `time` without an event; true when the watermark moved. Before the first event there is nothing to wait for.
     pub fn advance(&mut self, time: i64) -> bool {
         let moves = self.now().is_some_and(|now| time > now);

@@ -38,6 +38,20 @@ pub(crate) struct BatchQueue {
 // SAFETY: librdkafka's handles may be used from any thread; `&mut self` keeps them to one at a time.
 unsafe impl Send for BatchQueue {}
 
+/// The generation of the group that a consumer is a member of, below 0 if it is none at the moment.
+pub(crate) fn generation(consumer: &BaseConsumer<ConsumerEvents>) -> i32 {
+    // SAFETY: the consumer outlives the call; what it gives is null or ours, asked once, and destroyed once.
+    unsafe {
+        let metadata = sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
+        if metadata.is_null() {
+            return -1;
+        }
+        let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        generation
+    }
+}
+
 /// An error that came in place of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MessageError {

@@ -224,6 +224,22 @@ impl KafkaConfig {
         native.map_err(|error| self.without_secrets(error))
     }
 
+    /// After how long without a heartbeat the group takes a member for dead: `session.timeout.ms`, as it is in force.
+    pub fn session_timeout(&self) -> Duration {
+        self.milliseconds("session.timeout.ms", 45_000)
+    }
+
+    /// How long a member may be at work before the group takes it for hung: `max.poll.interval.ms`, as it is in force.
+    pub fn max_poll_interval(&self) -> Duration {
+        self.milliseconds("max.poll.interval.ms", 300_000)
+    }
+
+    /// A property in milliseconds; `default` is the client's own. What is no number the client refuses.
+    fn milliseconds(&self, property: &str, default: u64) -> Duration {
+        let found = self.properties.iter().find(|(name, _)| *name == property);
+        Duration::from_millis(found.and_then(|(_, value)| value.parse().ok()).unwrap_or(default))
+    }
+
     fn validate_sasl(&self) -> Result<(), KafkaError> {
         let Some(mechanism) = self.sasl_mechanism else {
             let free = !self.security_protocol.is_sasl() || self.properties.contains("sasl.mechanism");

@@ -15,7 +15,7 @@ use crate::config::KafkaConfig;
 use crate::error::{KafkaError, TransactionOutcome};
 use crate::metrics;
 use crate::reader::GroupMetadata;
-use crate::writer::{Outgoing, Producer, enqueue, producer, settle};
+use crate::writer::{Outgoing, Producer, enqueue, partitions, producer, settle};
 
 /// Between two tries of an operation that the client says may be tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -23,12 +23,18 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How long an abort is left to throw away what is queued before its reports are served.
 const DISCARD_PAUSE: Duration = Duration::from_millis(20);
 
+/// What an init may take at least: the coordinator first settles what was open, and a cluster that has just started has to find it.
+const INIT_TIME_MIN: Duration = Duration::from_secs(15);
+
+/// What an abort may take when no time is left.
+const ABORT_TIME_MIN: Duration = Duration::from_secs(1);
+
 /// How long transactions and their operations may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransactionOptions {
     /// After this long the broker aborts a transaction that its writer left open, and readers get past it. Default 60 s.
     pub transaction_timeout: Duration,
-    /// How long init, commit or abort may take before its outcome is given up on. Default 30 s.
+    /// How long init (15 s at least), commit or abort may take before its outcome is given up on. Default 30 s.
     pub operation_timeout: Duration,
     /// The most that a batch of several records holds, in bytes, where a topic takes less than the client's own megabyte.
     pub batch_bytes_max: Option<usize>,
@@ -65,6 +71,8 @@ pub struct TransactionalWriter {
     /// `None` only if a reopening failed.
     producer: Option<Producer>,
     open: bool,
+    /// When everything must be over.
+    deadline: Option<Instant>,
 }
 
 impl TransactionalWriter {
@@ -74,9 +82,21 @@ impl TransactionalWriter {
     /// A setting that the client does not accept, no right to the id, or no answer within `operation_timeout`.
     pub fn new(config: &KafkaConfig, transactional_id: &str, options: TransactionOptions) -> Result<Self, KafkaError> {
         let transactional_id = transactional_id.to_owned();
-        let mut writer = Self { config: config.clone(), transactional_id, options, producer: None, open: false };
+        let config = config.clone();
+        let mut writer = Self { config, transactional_id, options, producer: None, open: false, deadline: None };
         writer.reopen()?;
         Ok(writer)
+    }
+
+    /// From now on nothing is waited for beyond this moment, whatever `operation_timeout` allows, but an abort, which has a second.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
+    /// How long an operation that begins now may take.
+    fn timeout(&self) -> Duration {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        left.map_or(self.options.operation_timeout, |left| left.min(self.options.operation_timeout))
     }
 
     /// Replaces the client by a new one of the same id: whatever the old one left open is settled. An open transaction is lost.
@@ -91,7 +111,7 @@ impl TransactionalWriter {
         let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
         more.extend(self.options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
         let producer = producer(&self.config, Some(&self.transactional_id), &more)?;
-        let mut wait = Wait::new(self.options.operation_timeout);
+        let mut wait = Wait::new(self.options.operation_timeout.max(INIT_TIME_MIN));
         while let Err(error) = producer.init_transactions(wait.remaining()) {
             producer.poll(Duration::ZERO); // the reason of a failed connection comes as an event
             if !wait.again(&error, &producer) {
@@ -123,7 +143,7 @@ impl TransactionalWriter {
     /// # Errors
     /// A record that the client refuses, or a transaction that has failed already: abort it.
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
-        enqueue(self.producer()?, &record, iter::empty())
+        enqueue(self.producer()?, &record, iter::empty(), self.deadline)
     }
 
     /// As [`send`](Self::send), with more headers behind the record's own; they may be without a value, as those of records of
@@ -136,7 +156,7 @@ impl TransactionalWriter {
         record: Outgoing<'_>,
         more: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) -> Result<(), KafkaError> {
-        enqueue(self.producer()?, &record, more)
+        enqueue(self.producer()?, &record, more, self.deadline)
     }
 
     /// How many partitions a topic has.
@@ -144,12 +164,7 @@ impl TransactionalWriter {
     /// # Errors
     /// No such topic, or no answer in time.
     pub fn partitions(&self, topic: &str) -> Result<i32, KafkaError> {
-        let answer = self.producer()?.client().fetch_metadata(Some(topic), self.options.operation_timeout);
-        let answer = answer.map_err(|error| KafkaError::client("asking for a topic's partitions", &error))?;
-        match answer.topics().first() {
-            Some(found) if found.error().is_none() => Ok(found.partitions().len() as i32),
-            _ => Err(KafkaError::UnknownTopic { topic: topic.to_owned() }),
-        }
+        partitions(self.producer()?, topic, self.timeout())
     }
 
     /// Commits what was sent and the group's offsets together.
@@ -164,7 +179,7 @@ impl TransactionalWriter {
         if !offsets.is_empty() {
             let list = offset_list(offsets)?;
             let producer = self.producer()?;
-            let mut wait = Wait::new(self.options.operation_timeout);
+            let mut wait = Wait::new(self.timeout());
             while let Err(error) = producer.send_offsets_to_transaction(&list, group.native(), wait.remaining()) {
                 if !wait.again(&error, producer) {
                     return Err(self.failure("send offsets", &error, None));
@@ -194,7 +209,7 @@ impl TransactionalWriter {
         }
         let producer = self.producer()?;
         producer.context().set_discarding(true);
-        let mut wait = Wait::new(self.options.operation_timeout);
+        let mut wait = Wait::new(self.timeout().max(ABORT_TIME_MIN));
         // The abort throws away what is still queued (only it may: a purge of ours would leave a gap in the sequence of
         // records and void the next transaction too), then waits for reports that only `poll` serves. So give it a
         // moment, serve them, and ask again.
@@ -221,7 +236,7 @@ impl TransactionalWriter {
     /// Waits for the records' acknowledgements, looking every millisecond: the commit itself looks every 100 ms.
     fn settle(&self) -> Result<(), KafkaError> {
         let operation = "delivering a transaction's records";
-        settle(self.producer()?, self.options.operation_timeout, operation).map_err(|error| match error {
+        settle(self.producer()?, self.timeout(), operation).map_err(|error| match error {
             KafkaError::TimedOut { waited, .. } => KafkaError::Transaction {
                 operation: "commit",
                 transactional_id: self.transactional_id.clone(),
@@ -249,7 +264,7 @@ impl TransactionalWriter {
 
     fn finish(&mut self, start: Instant) -> Result<(), KafkaError> {
         let producer = self.producer()?;
-        let mut wait = Wait::new(self.options.operation_timeout);
+        let mut wait = Wait::new(self.timeout());
         // Asking again after a time-out is how the client wants to be asked for the outcome.
         while let Err(error) = producer.commit_transaction(wait.remaining()) {
             if !wait.again(&error, producer) {

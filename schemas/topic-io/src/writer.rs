@@ -51,10 +51,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Between two looks for failures among what is on its way; what has arrived is noticed at once.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A writer of records that stand for themselves: produced telemetry, truth, replayed data.
+/// A writer of records that stand for themselves: produced telemetry, truth, replayed data; and of results without transactions.
 pub struct Writer {
     producer: Producer,
     sent: u64,
+    /// When everything must be over.
+    deadline: Option<Instant>,
 }
 
 impl Writer {
@@ -64,7 +66,22 @@ impl Writer {
     /// # Errors
     /// A setting that the client does not accept.
     pub fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
-        Ok(Self { producer: producer(config, None, &[])?, sent: 0 })
+        Self::with_batch_bytes_max(config, None)
+    }
+
+    /// As [`new`](Self::new); a batch of several records holds so many bytes at most, where a topic takes less than the client's own
+    /// megabyte.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_batch_bytes_max(config: &KafkaConfig, bytes: Option<usize>) -> Result<Self, KafkaError> {
+        let more: Vec<_> = bytes.map(|bytes| ("batch.size", bytes.to_string())).into_iter().collect();
+        Ok(Self { producer: producer(config, None, &more)?, sent: 0, deadline: None })
+    }
+
+    /// From now on a full queue is not waited for beyond this moment.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
     /// Hands a record to the client; waits while its queue is full (`queue.buffering.max.kbytes`).
@@ -72,7 +89,19 @@ impl Writer {
     /// # Errors
     /// The first failed delivery so far, or a record that the client refuses, for example one that is too large.
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
-        enqueue(&self.producer, &record, iter::empty())?;
+        self.send_with(record, iter::empty())
+    }
+
+    /// As [`send`](Self::send), with more headers behind the record's own.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_with<'a>(
+        &mut self,
+        record: Outgoing<'_>,
+        more: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) -> Result<(), KafkaError> {
+        enqueue(&self.producer, &record, more, self.deadline)?;
         self.sent += 1;
         if self.sent.is_multiple_of(SENDS_PER_POLL) {
             self.poll()?;
@@ -95,6 +124,14 @@ impl Writer {
     /// The first failed delivery, or not all within `timeout`; the rest is still on its way then.
     pub fn flush(&mut self, timeout: Duration) -> Result<(), KafkaError> {
         settle(&self.producer, timeout, "delivering what was written")
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// No such topic, or no answer within `timeout`.
+    pub fn partitions(&self, topic: &str, timeout: Duration) -> Result<i32, KafkaError> {
+        partitions(&self.producer, topic, timeout)
     }
 
     /// How many records arrived.
@@ -141,13 +178,25 @@ pub(crate) fn poll(producer: &Producer, timeout: Duration) {
     producer.poll(timeout);
 }
 
-/// Hands a record over, waiting for room in the queue; `more` are headers behind its own.
+/// How many partitions a topic has.
+pub(crate) fn partitions(producer: &Producer, topic: &str, timeout: Duration) -> Result<i32, KafkaError> {
+    let answer = producer.client().fetch_metadata(Some(topic), timeout);
+    let answer = answer.map_err(|error| KafkaError::client("asking for a topic's partitions", &error))?;
+    match answer.topics().first() {
+        Some(found) if found.error().is_none() => Ok(found.partitions().len() as i32),
+        _ => Err(KafkaError::UnknownTopic { topic: topic.to_owned() }),
+    }
+}
+
+/// Hands a record over, waiting for room in the queue until `deadline`; `more` are headers behind its own.
 pub(crate) fn enqueue<'a>(
     producer: &Producer,
     record: &Outgoing<'_>,
     more: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    deadline: Option<Instant>,
 ) -> Result<(), KafkaError> {
     let mut pending = native(record, more);
+    let mut full_since = None;
     loop {
         match producer.send(pending) {
             Ok(()) => return Ok(()),
@@ -155,6 +204,11 @@ pub(crate) fn enqueue<'a>(
                 poll(producer, POLL_INTERVAL);
                 if let Some(failure) = producer.context().first_failure() {
                     return Err(failure);
+                }
+                let since = *full_since.get_or_insert_with(Instant::now);
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    let operation = "waiting for room in the client's queue";
+                    return Err(KafkaError::TimedOut { operation, waited: since.elapsed() });
                 }
                 pending = refused;
             }

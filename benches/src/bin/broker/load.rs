@@ -9,8 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tidewatch_topic_io::{
-    Admin, GroupOptions, GroupReader, KafkaConfig, OffsetCommit, Outgoing, TopicSpec, TransactionOptions,
-    TransactionalWriter,
+    Admin, KafkaConfig, OffsetCommit, Outgoing, TopicSpec, TransactionOptions, TransactionalWriter,
 };
 
 use crate::subject::Subject;
@@ -113,8 +112,7 @@ impl Load {
     /// So many transactions by Tidewatch's own writer, of ten records and an offset; the time of each.
     pub(crate) fn transactions(&self, count: usize) -> anyhow::Result<Vec<Duration>> {
         let mut writer = TransactionalWriter::new(&self.kafka, &self.topic, TransactionOptions::default())?;
-        let reader = GroupReader::new(&self.kafka, "transactions", &[&self.topic], GroupOptions::default())?;
-        let group = reader.group_metadata();
+        let group = Admin::connect(&self.kafka)?.group_metadata("transactions")?;
         let mut payload = Payload::new(100);
         let mut times = Vec::with_capacity(count);
         for number in 0..count {

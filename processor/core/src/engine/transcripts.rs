@@ -113,7 +113,7 @@ fn play(text: &str) -> String {
         let mut effects = Effects::default();
         let entity = words.next().unwrap();
         let ingested = if entity == "idle" {
-            engine.advance(event_time, &mut effects);
+            engine.advance(event_time - engine.config.disorder_ms, &mut effects);
             None
         } else {
             let value: f64 = words.next().unwrap().parse().unwrap();

@@ -1,21 +1,10 @@
 //! Panes: slices of event time, one slide long, that all windows covering them share.
 //!
 //! An event is added to one pane, whatever the length of the windows (Li et al., "No Pane, No Gain", SIGMOD Record 2005), and a window
-//! is the merge of its panes. Extremes and sketches have no inverse, so a pane cannot be taken out of a running aggregate; closing
-//! windows one after the other uses *two stacks* (Tangwongsan, Hirzel, Schneider, "Low-Latency Sliding-Window Aggregation in
-//! Worst-Case Constant Time", DEBS 2017, section 3), which turn over at multiples of the windows' size (van Herk 1992, Gil and
-//! Werman 1993):
-//!
-//! ```text
-//!            boundary (a multiple of the size)
-//!   front       |  back           front: for each pane before the boundary, the merge of it and all up to the boundary
-//!   [s ........ | ........ e)     back:  the merge of the panes from the boundary to the last end asked for
-//!   window(e) = front(s) + back
-//! ```
-//!
-//! Turning over takes `n` merges for every `n` windows, each window two more: three merges a window, whatever its length. Because the
-//! boundary is a function of the window alone, so is the order of all additions: a window has the same bits whether its stacks were
-//! carried along, or made anew after a restart or a late event. The stacks are a cache and no part of the state.
+//! is the merge of its panes. Extremes and sketches have no inverse, so a pane cannot be taken out of a running aggregate; windows share
+//! the merges of `blocks` instead. These are a cache and no part of the state, and a window's bits do not depend on it.
+
+mod blocks;
 
 use std::collections::VecDeque;
 
@@ -23,30 +12,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{Pane, Sample, Touched};
 
+use blocks::{Blocks, Numbered, merged, number};
+
 /// The panes of one entity whose windows are not all final, by time.
 ///
-/// Memory: a pane for each slide with events in `size + disorder + lateness`, and in the cache as many again at most.
+/// Memory: a pane for each slide with events in `size + disorder + lateness`, and in the cache as many again at most, but for two
+/// for each binary digit of `size / slide`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Panes {
     panes: VecDeque<Pane>,
     #[serde(skip)]
-    stacks: Option<Box<Stacks>>,
+    blocks: Option<Box<Blocks>>,
 }
 
 impl PartialEq for Panes {
     fn eq(&self, other: &Self) -> bool {
         self.panes == other.panes
     }
-}
-
-#[derive(Clone, Debug)]
-struct Stacks {
-    boundary: i64,
-    /// The merge of each pane before the boundary with all up to it, the earliest last.
-    front: Vec<Pane>,
-    /// The merge of the panes in `[boundary, until)`.
-    back: Option<Pane>,
-    until: i64,
 }
 
 /// Size and slide.
@@ -66,8 +48,8 @@ impl Panes {
         }
         let (at, is_new) = self.place(start, sample);
         self.panes[at].add(sample);
-        if self.stacks.as_ref().is_some_and(|stacks| start < stacks.until) {
-            self.stacks = None;
+        if let Some(blocks) = &mut self.blocks {
+            blocks.change(Numbered { panes: &self.panes, slide_ms }, at, is_new);
         }
         let first_open = final_until.map_or(i64::MIN, |until| until - until.rem_euclid(slide_ms) + slide_ms);
         let missed = (first_open.saturating_sub(start + slide_ms) / slide_ms).max(0).unsigned_abs();
@@ -109,54 +91,24 @@ impl Panes {
     }
 
     pub(super) fn window(&mut self, (size_ms, slide_ms): Spans, end: i64) -> Option<Pane> {
-        let start = end - size_ms;
-        if size_ms == slide_ms {
-            let at = self.panes.binary_search_by_key(&start, |pane| pane.start).ok()?;
-            return Some(self.panes[at].clone());
+        let panes = Numbered { panes: &self.panes, slide_ms };
+        let [start, end] = [end - size_ms, end].map(|time| number(time, slide_ms));
+        let [from, to] = [start, end].map(|number| panes.position(number));
+        match to - from {
+            0 => None,
+            // As in all tumbling windows; of two there is one order.
+            1 => Some(self.panes[from].clone()),
+            2 => Some(merged(self.panes[from].clone(), &self.panes[from + 1])),
+            _ => self.blocks.get_or_insert_with(|| Box::new(Blocks::new())).window(panes, start, end),
         }
-        let boundary = end - 1 - (end - 1).rem_euclid(size_ms);
-        let kept = self.stacks.take().filter(|stacks| stacks.boundary == boundary && stacks.until <= end);
-        let mut stacks = kept.unwrap_or_else(|| Box::new(self.turn_over(start, boundary)));
-        while stacks.front.last().is_some_and(|merged| merged.start < start) {
-            stacks.front.pop();
-        }
-        // Counted from the end, where the fresh panes are: as many steps as there are merges, and a few for the windows still open.
-        let fresh = self.panes.iter().rev().take_while(|pane| pane.start >= stacks.until).count();
-        for pane in self.panes.range(self.panes.len() - fresh..).take_while(|pane| pane.start < end) {
-            match &mut stacks.back {
-                Some(back) => back.merge(pane),
-                None => stacks.back = Some(pane.clone()),
-            }
-        }
-        stacks.until = end;
-        let merged = match (stacks.front.last(), &stacks.back) {
-            (Some(front), Some(back)) => {
-                let mut merged = front.clone();
-                merged.merge(back);
-                Some(merged)
-            }
-            (front, back) => front.or(back.as_ref()).cloned(),
-        };
-        self.stacks = Some(stacks);
-        merged
-    }
-
-    fn turn_over(&self, start: i64, boundary: i64) -> Stacks {
-        let [from, to] = [start, boundary].map(|time| self.panes.partition_point(|pane| pane.start < time));
-        let mut front: Vec<Pane> = Vec::with_capacity(to - from);
-        for pane in self.panes.range(from..to).rev() {
-            let mut merged = pane.clone();
-            if let Some(later) = front.last() {
-                merged.merge(later);
-            }
-            front.push(merged);
-        }
-        Stacks { boundary, front, back: None, until: boundary }
     }
 
     pub(super) fn forget(&mut self, (size_ms, slide_ms): Spans, final_until: i64) {
         let next_end = final_until - final_until.rem_euclid(slide_ms) + slide_ms;
         while self.panes.front().is_some_and(|pane| pane.start < next_end - size_ms) {
+            if let Some(blocks) = &mut self.blocks {
+                blocks.forget_first(Numbered { panes: &self.panes, slide_ms });
+            }
             self.panes.pop_front();
         }
     }
@@ -168,46 +120,161 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The window as its definition has it, in the order of additions that the module's text promises.
-    fn by_definition(panes: &Panes, (size_ms, _): Spans, end: i64) -> Option<Pane> {
-        let (start, boundary) = (end - size_ms, (end - 1).div_euclid(size_ms) * size_ms);
-        let of = |from: i64, to: i64| panes.panes.iter().filter(move |pane| from <= pane.start && pane.start < to);
-        let front = of(start, boundary).rev().cloned().reduce(|later, mut pane| {
-            pane.merge(&later);
-            pane
-        });
-        let back = of(boundary, end).cloned().reduce(|mut back, pane| {
-            back.merge(&pane);
-            back
-        });
-        match (front, back) {
-            (Some(mut front), Some(back)) => {
-                front.merge(&back);
-                Some(front)
-            }
-            (front, back) => front.or(back),
+    /// What a block of `2^level` panes comes to, as its definition has it.
+    fn block(panes: &Panes, slide: i64, level: u32, index: i64) -> Option<Pane> {
+        if level == 0 {
+            return panes.panes.iter().find(|pane| pane.start == index * slide).cloned();
         }
+        both(block(panes, slide, level - 1, 2 * index), block(panes, slide, level - 1, 2 * index + 1))
+    }
+
+    fn both(earlier: Option<Pane>, later: Option<Pane>) -> Option<Pane> {
+        match (earlier, later) {
+            (Some(mut earlier), Some(later)) => {
+                earlier.merge(&later);
+                Some(earlier)
+            }
+            (earlier, later) => earlier.or(later),
+        }
+    }
+
+    /// The window as its definition has it, in the order of additions that the text of [`blocks`] promises.
+    fn by_definition(panes: &Panes, (size, slide): Spans, end: i64) -> Option<Pane> {
+        let (start, end) = ((end - size) / slide, end / slide);
+        let middle = (start + 1..=end).max_by_key(|number| number.trailing_zeros()).unwrap();
+        let digits = |distance: i64| (0..32).rev().filter(move |level| distance >> level & 1 == 1);
+        let (mut before, mut after, mut from, mut to) = (None, None, middle, middle);
+        for level in digits(middle - start) {
+            from -= 1 << level;
+            before = both(block(panes, slide, level, from >> level), before);
+        }
+        for level in digits(end - middle) {
+            after = both(after, block(panes, slide, level, to >> level));
+            to += 1 << level;
+        }
+        both(before, after)
+    }
+
+    fn bits(pane: Option<Pane>) -> Vec<u8> {
+        postcard::to_allocvec(&pane).unwrap()
+    }
+
+    /// A restart: the panes as they were stored.
+    fn restored(panes: &Panes) -> Panes {
+        let restored: Panes = postcard::from_bytes(&postcard::to_allocvec(panes).unwrap()).unwrap();
+        assert!(restored.blocks.is_none());
+        restored
+    }
+
+    /// Merges that closing windows takes, each a slide after the last: on average and at most, with an event in the newest pane before each
+    /// and one at `old(slide)` panes before it, if any.
+    fn merges(size: i64, old: impl Fn(i64) -> Option<i64>) -> (f64, usize) {
+        let (spans, slides) = ((size, 1), 4 * size);
+        let mut panes = Panes::default();
+        let (mut sum, mut most) = (0, 0);
+        for now in 0..slides {
+            panes.add(spans, now, &sample(now, &[1.0]), Some(now));
+            if let Some(ago) = old(now) {
+                panes.add(spans, now - ago, &sample(now, &[1.0]), Some(now)).unwrap();
+            }
+            let before = blocks::MERGES.get();
+            panes.window(spans, now + 1).unwrap();
+            panes.forget(spans, now + 1);
+            // The first windows fill up.
+            if now >= size {
+                let merges = blocks::MERGES.get() - before;
+                (sum, most) = (sum + merges, most.max(merges));
+            }
+        }
+        (sum as f64 / (slides - size) as f64, most)
+    }
+
+    #[test]
+    fn a_window_takes_four_merges_whatever_its_length_and_an_old_event_two_for_each_level() {
+        for (size, levels) in [(10, 4), (600, 10), (1_024, 10), (1_440, 11)] {
+            let (average, most) = merges(size, |_| None);
+            println!("{size} panes: {average:.2} merges a window, {most} at most");
+            assert!(average <= 4.0 && most <= 2 * levels, "{size}: {average}, at most {most}");
+            let (average, most) = merges(size, |now| Some((now * 7_919) % size));
+            println!("{size} panes, an old event a slide: {average:.2} merges a window, {most} at most");
+            assert!(average <= 4.0 + 2.0 * levels as f64 && most <= 4 * levels, "{size}: {average}, at most {most}");
+        }
+    }
+
+    #[test]
+    fn the_cache_holds_fewer_merges_than_there_are_panes_and_two_for_each_level() {
+        let (spans, levels) = ((1_440, 1), 11);
+        let mut panes = Panes::default();
+        for now in 0..5_000 {
+            panes.add(spans, now, &sample(now, &[1.0]), None).unwrap();
+            panes.window(spans, now + 1);
+            panes.forget(spans, now + 1);
+            assert!(panes.panes.len() <= 1_440);
+            assert!(panes.blocks.as_ref().is_none_or(|blocks| blocks.merges() < panes.panes.len() + 2 * levels));
+        }
+        panes.forget(spans, 10_000);
+        assert_eq!(panes.blocks.unwrap().merges(), 0);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Time goes on by so many ms, and an event comes so many ms before it.
+        Event(i64, i64, f64),
+        /// The windows are closed that end so many ms ago.
+        Close(i64),
+        /// A window is asked for that ended so many slides before the last one.
+        AskAgain(i64),
+        /// What no window needs that is to be asked for is forgotten.
+        Forget,
+        Restart,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            12 => (0i64..4, prop_oneof![3 => 0i64..3, 1 => 0i64..60], -1e3f64..1e3)
+                .prop_map(|(on, ago, value)| Step::Event(on, ago, value)),
+            1 => (20i64..200).prop_map(|on| Step::Event(on, 0, 1.5)),
+            4 => (0i64..10).prop_map(Step::Close),
+            1 => (0i64..8).prop_map(Step::AskAgain),
+            2 => Just(Step::Forget),
+            1 => Just(Step::Restart),
+        ]
     }
 
     proptest! {
         #[test]
-        fn a_window_has_the_same_bits_however_its_stacks_came_to_be(
-            steps in prop::collection::vec((0i64..3, -40i64..1, -1e3f64..1e3, prop::bool::weighted(0.1)), 1..120),
-            (size, slide) in prop::sample::select(vec![(1, 1), (4, 1), (6, 2), (10, 5), (30, 1), (7, 7)]),
+        fn a_window_has_the_same_bits_however_its_merges_came_to_be(
+            steps in prop::collection::vec(step(), 1..250),
+            (size, slide) in (1i64..5, 1i64..40).prop_map(|(slide, panes)| (slide * panes, slide)),
+            began in prop::sample::select(vec![0i64, 1_000, -150, 1 << 40]),
         ) {
             let spans = (size, slide);
             let mut panes = Panes::default();
-            let (mut now, mut closed) = (1_000, 1_000 - 41);
-            for (offset, &(step, jitter, value, ask_again)) in steps.iter().enumerate() {
-                now += step;
-                panes.add(spans, now + jitter, &sample(offset as i64, &[value]), None).unwrap();
-                while let Some(end) = panes.next_end(spans, closed).filter(|&end| end <= now - 20) {
-                    prop_assert_eq!(panes.window(spans, end), by_definition(&panes, spans, end));
-                    closed = end;
-                }
-                if ask_again {
-                    panes.stacks = None;
-                    prop_assert_eq!(panes.window(spans, closed), by_definition(&panes, spans, closed));
+            let (mut now, mut closed) = (began, began - began.rem_euclid(slide) - 60 * slide);
+            let mut final_until = None;
+            for (offset, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Event(on, ago, value) => {
+                        now += on;
+                        panes.add(spans, now - ago, &sample(offset as i64, &[value]), final_until);
+                    }
+                    Step::Close(ago) => {
+                        while let Some(end) = panes.next_end(spans, closed).filter(|&end| end <= now - ago) {
+                            prop_assert_eq!(bits(panes.window(spans, end)), bits(by_definition(&panes, spans, end)));
+                            closed = end;
+                        }
+                    }
+                    Step::AskAgain(slides) => {
+                        let end = closed - slides * slide;
+                        if final_until.is_none_or(|until| end > until) {
+                            prop_assert_eq!(bits(panes.window(spans, end)), bits(by_definition(&panes, spans, end)));
+                        }
+                    }
+                    Step::Forget => {
+                        final_until = Some(closed);
+                        panes.forget(spans, closed);
+                    }
+                    Step::Restart => panes = restored(&panes),
                 }
             }
         }

@@ -18,7 +18,7 @@ use super::{
     Assigned, Committed, GroupEvent, GroupMetadata, StartAt, committed_offsets, open_consumer, poll, read_error,
 };
 use crate::admin::PartitionLag;
-use crate::batch::{Batch, BatchQueue, cached_watermarks, committed_metadata};
+use crate::batch::{Batch, BatchQueue, cached_watermarks, committed_metadata, generation};
 use crate::config::{KafkaConfig, ReaderRole};
 use crate::context::{ConsumerEvents, Rebalance, answer_leaving};
 use crate::error::{self, KafkaError};
@@ -197,9 +197,54 @@ impl GroupReader {
         Ok(())
     }
 
-    /// The membership to commit offsets under in a transaction.
-    pub fn group_metadata(&self) -> GroupMetadata {
-        GroupMetadata(self.consumer.group_metadata().expect("a consumer with a group.id has metadata"))
+    /// The membership to commit offsets under in a transaction; to be taken anew for each.
+    ///
+    /// # Errors
+    /// This is no member at the moment: brokers take offsets of nobody's without a check, so none may be sent. Abort the cycle.
+    pub fn group_metadata(&self) -> Result<GroupMetadata, KafkaError> {
+        // Asked before and after: the metadata does not tell its own generation, and a rejoin in between changes it.
+        let before = generation(&self.consumer);
+        let metadata = self.consumer.group_metadata();
+        match metadata.filter(|_| before >= 0 && before == generation(&self.consumer)) {
+            Some(metadata) => Ok(GroupMetadata(metadata)),
+            None => Err(KafkaError::of_code("committing offsets", Code::IllegalGeneration)),
+        }
+    }
+
+    /// Whether this is a member of the group at the moment, be it of no partition.
+    pub fn is_member(&self) -> bool {
+        generation(&self.consumer) >= 0
+    }
+
+    /// Goes back in owned partitions to where `start_at` decides by what is committed for them, as at their assignment: after a cycle
+    /// that was given up.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub fn go_back(
+        &mut self,
+        partitions: &[(String, i32)],
+        start_at: &mut dyn FnMut(&str, i32, Option<&Committed>) -> StartAt,
+    ) -> Result<Vec<Assigned>, KafkaError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        // What came in place of messages is of before.
+        self.errors.clear();
+        let assigned = self.decide_starts(partitions, start_at)?;
+        let starts: Vec<_> = assigned.iter().map(|at| (at.topic.as_str(), at.partition, at.start_offset)).collect();
+        self.rewind(&starts)?;
+        Ok(assigned)
+    }
+
+    /// What the group has committed for these partitions, in their order. A transaction that is being settled is waited for.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub fn committed(&self, partitions: &[(String, i32)]) -> Result<Vec<Option<Committed>>, KafkaError> {
+        let list = self.committed_list(partitions)?;
+        let committed = list.elements().into_iter().zip(committed_metadata(&list));
+        Ok(committed.map(|(entry, metadata)| committed_of(entry.offset(), metadata)).collect())
     }
 
     /// The owned partitions, in order, with the next offset of each.
@@ -220,26 +265,33 @@ impl GroupReader {
     /// How far behind each owned partition is, as of its last fetch: costs no request. A partition that was never fetched is
     /// left out.
     pub fn lag(&self) -> Vec<PartitionLag> {
+        let lag = |((topic, partition), offset): ((String, i32), i64)| {
+            let (_, end_offset) = cached_watermarks(&self.consumer, &topic, partition)?;
+            let records = (end_offset - offset).max(0);
+            Some(PartitionLag { topic, partition, committed: Some(offset), end_offset, lag: records })
+        };
+        self.read_to().into_iter().filter_map(lag).collect()
+    }
+
+    /// How far each owned partition has been read, in order: all before the offset, records and the end markers of transactions.
+    pub fn read_to(&self) -> Vec<((String, i32), i64)> {
         // The client's own position counts a transaction's end marker, which ours does not see.
         let native = self.consumer.position().ok();
-        let lag = |position: &super::positions::Position| {
+        let read_to = |position: &super::positions::Position| {
             let (topic, partition) = (position.topic.as_str(), position.partition);
-            let (_, end_offset) = cached_watermarks(&self.consumer, topic, partition)?;
             let native =
                 native.as_ref().and_then(|list| list.find_partition(topic, partition)).map(|entry| entry.offset());
             let native = if let Some(Offset::Offset(offset)) = native { offset } else { 0 };
-            let offset = position.next_offset.max(native);
-            let records = (end_offset - offset).max(0);
-            Some(PartitionLag { topic: topic.to_owned(), partition, committed: Some(offset), end_offset, lag: records })
+            ((topic.to_owned(), partition), position.next_offset.max(native))
         };
-        self.positions.iter().filter_map(lag).collect()
+        self.positions.iter().map(read_to).collect()
     }
 
     /// Commits offsets outside of a transaction and waits for it: for a reader whose results are not in Kafka.
     ///
     /// # Errors
     /// The commit was not accepted, for example because the partition was lost.
-    pub fn commit(&mut self, offsets: &[OffsetCommit<'_>]) -> Result<(), KafkaError> {
+    pub fn commit(&self, offsets: &[OffsetCommit<'_>]) -> Result<(), KafkaError> {
         if offsets.is_empty() {
             return Ok(());
         }
@@ -301,26 +353,27 @@ impl GroupReader {
         partitions: &[(String, i32)],
         start_at: &mut dyn FnMut(&str, i32, Option<&Committed>) -> StartAt,
     ) -> Result<Vec<Assigned>, KafkaError> {
+        let list = self.committed_list(partitions)?;
+        let metadata = committed_metadata(&list);
+        let mut assigned = Vec::with_capacity(partitions.len());
+        for (entry, metadata) in list.elements().iter().zip(metadata) {
+            let (topic, partition) = (entry.topic(), entry.partition());
+            let committed = committed_of(entry.offset(), metadata);
+            let start = start_at(topic, partition, committed.as_ref());
+            let start_offset = self.resolve(topic, partition, start, committed.as_ref())?;
+            assigned.push(Assigned { topic: topic.to_owned(), partition, committed, start_offset });
+        }
+        Ok(assigned)
+    }
+
+    fn committed_list(&self, partitions: &[(String, i32)]) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions {
             list.add_partition(topic, *partition);
         }
         // Reading committed data also waits for open transactions to settle their offsets.
         let list = committed_offsets(&self.consumer, &list, self.options.request_timeout);
-        let list = list.map_err(|error| KafkaError::client("asking for committed offsets", &error))?;
-        let metadata = committed_metadata(&list);
-        let mut assigned = Vec::with_capacity(partitions.len());
-        for (entry, metadata) in list.elements().iter().zip(metadata) {
-            let (topic, partition) = (entry.topic(), entry.partition());
-            let committed = match entry.offset() {
-                Offset::Offset(offset) => Some(Committed { offset, metadata }),
-                _ => None,
-            };
-            let start = start_at(topic, partition, committed.as_ref());
-            let start_offset = self.resolve(topic, partition, start, committed.as_ref())?;
-            assigned.push(Assigned { topic: topic.to_owned(), partition, committed, start_offset });
-        }
-        Ok(assigned)
+        list.map_err(|error| KafkaError::client("asking for committed offsets", &error))
     }
 
     fn resolve(
@@ -387,6 +440,10 @@ impl GroupReader {
     fn expelled(&self, reason: String) -> KafkaError {
         KafkaError::Expelled { group: self.group_id.clone(), reason }
     }
+}
+
+fn committed_of(offset: Offset, metadata: String) -> Option<Committed> {
+    if let Offset::Offset(offset) = offset { Some(Committed { offset, metadata }) } else { None }
 }
 
 /// The topic in the client's words, "Subscribed topic not available: NAME: Broker: ...".

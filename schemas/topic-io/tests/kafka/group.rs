@@ -19,6 +19,8 @@ tidewatch_test_brokers::on_both_brokers!(
     a_missing_topic_is_said_in_one_line,
     records_that_are_gone_are_an_error_not_a_jump,
     a_second_holder_of_an_instance_id_expels_the_first,
+    who_is_no_member_has_no_membership_to_commit_under,
+    a_member_goes_back_to_what_is_committed_without_joining_again,
 );
 
 fn assigned(events: Vec<GroupEvent>) -> Vec<Assigned> {
@@ -234,4 +236,41 @@ fn a_second_holder_of_an_instance_id_expels_the_first(bootstrap_servers: &str) {
     };
     assert!(matches!(&error, KafkaError::Expelled { group, .. } if group == "static"), "{error:?}");
     assert_eq!(error.disposition(), Disposition::Fatal);
+}
+
+fn who_is_no_member_has_no_membership_to_commit_under(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "nobody", 1);
+    let mut reader = join(kafka, "nobody", "nobody");
+    // The broker would take the offsets of nobody's without a check.
+    assert!(!reader.is_member());
+    let error = reader.group_metadata().unwrap_err();
+    assert_eq!(error.disposition(), Disposition::AbortCycle, "{error}");
+    next_events(&mut reader);
+    assert!(reader.is_member());
+    reader.group_metadata().unwrap();
+}
+
+fn a_member_goes_back_to_what_is_committed_without_joining_again(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "back", 2);
+    write(kafka, "back", 2, 0, 10);
+    let mut reader = join(kafka, "back", "back");
+    next_events(&mut reader);
+    read_values(&mut reader, 20);
+    reader.commit(&[OffsetCommit { topic: "back", partition: 0, offset: 7, metadata: "m" }]).unwrap();
+    let both = [0, 1].map(|partition| ("back".to_owned(), partition));
+    let committed = Some(Committed { offset: 7, metadata: "m".into() });
+    assert_eq!(reader.committed(&both).unwrap(), [committed.clone(), None]);
+    let back = reader.go_back(&both, &mut |_, _, committed| match committed {
+        Some(committed) => StartAt::Offset(committed.offset - 1),
+        None => StartAt::Offset(8),
+    });
+    let expected =
+        |partition, committed, start_offset| Assigned { topic: "back".into(), partition, committed, start_offset };
+    assert_eq!(back.unwrap(), [expected(0, committed, 6), expected(1, None, 8)]);
+    let mut again: Vec<_> = read_values(&mut reader, 6).into_iter().map(|(p, o, _)| (p, o)).collect();
+    again.sort_unstable();
+    assert_eq!(again, [(0, 6), (0, 7), (0, 8), (0, 9), (1, 8), (1, 9)]);
+    assert_eq!(serve(&mut reader), [], "the group has noticed nothing");
 }

@@ -41,7 +41,10 @@ fn committed_outputs_and_offsets_are_there_aborted_ones_never(bootstrap_servers:
     }
     assert_eq!(contents(kafka, "out", 2, true), [""; 0], "nothing is visible before the commit");
     writer
-        .commit(&[OffsetCommit { topic: "in", partition: 0, offset: 4, metadata: "m" }], &reader.group_metadata())
+        .commit(
+            &[OffsetCommit { topic: "in", partition: 0, offset: 4, metadata: "m" }],
+            &reader.group_metadata().unwrap(),
+        )
         .unwrap();
     assert!(!writer.is_open());
     assert_eq!(contents(kafka, "out", 2, true), ["0:0", "0:1", "0:2", "0:3"]);
@@ -115,7 +118,7 @@ fn a_member_that_was_replaced_cannot_commit_its_offsets(bootstrap_servers: &str)
     let mut reader = join(kafka, "stale", "stale");
     next_events(&mut reader);
     read_values(&mut reader, 2);
-    let stale = reader.group_metadata();
+    let stale = reader.group_metadata().unwrap();
     drop(reader); // it left: its membership is worth nothing now
     let mut writer = open(kafka, "stale");
     writer.begin().unwrap();

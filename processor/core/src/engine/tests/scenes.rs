@@ -1,6 +1,9 @@
 //! Scenes of which the outcome is known: alerts over late events, faults, eviction, bounds, state that does not fit.
 
+use tidewatch_schemas::record::State;
+
 use super::*;
+use crate::state::StateKey;
 
 /// Random values and disorder around a fault, of an entity that the detectors know: alerts that late events confirm, change, take
 /// back and bring back, and in the end the same as if each window had been told once.
@@ -133,19 +136,34 @@ fn the_least_recently_seen_entity_makes_room_and_its_windows_close_first() {
     let mut engine = Engine::new(config, 0);
     let given =
         |entity: &str| Given { event_time: 100 * SECOND, entity: entity.into(), value: 1.0, ..Given::default() };
-    let snapshot = |engine: &mut Engine, offset| -> Vec<(Option<String>, bool)> {
-        engine.snapshot(offset).into_iter().map(|(key, state)| (key, state.is_some())).collect()
+    // What a round writes: entity (none: the partition's own), slot, and whether it is there, gone, or a tombstone.
+    let snapshot = |engine: &mut Engine, offset| -> Vec<String> {
+        let told = |(place, state): (StateKey, Option<State>)| {
+            let what = match state {
+                None => "cleared",
+                Some(state) if state.payload.is_empty() => "gone",
+                Some(_) => "written",
+            };
+            format!("{} {} {what}", place.entity.as_deref().unwrap_or("own"), place.slot)
+        };
+        engine.snapshot(offset).into_iter().map(told).collect()
     };
-    let key = |key: &str, is_there| (Some(key.to_owned()), is_there);
     run(&mut engine, 0, &[given("a"), given("b"), given("a")]);
-    assert_eq!(snapshot(&mut engine, 3), [key("a", true), key("b", true), (None, true)]);
+    assert_eq!(snapshot(&mut engine, 3), ["a 0 written", "b 0 written", "own 0 written"]);
     let (effects, _) = run(&mut engine, 3, &[given("c")]);
     assert_eq!(effects.metrics.iter().map(|m| (&*m.entity, m.count)).collect::<Vec<_>>(), [("b", 1)]);
     assert_eq!((engine.entities(), engine.counts().evicted), (2, 1));
-    // What came and went since the last snapshot was never in one: no tombstone, and no memory for it.
+    // What came and went since the last round was never in one: it is not gone, and takes no memory.
     let (effects, _) = run(&mut engine, 4, &[given("a"), given("d")]);
     assert_eq!(effects.metrics.iter().map(|m| &*m.entity).collect::<Vec<_>>(), ["c"]);
-    assert_eq!(snapshot(&mut engine, 6), [key("a", true), key("b", false), key("d", true), (None, true)]);
+    assert_eq!(snapshot(&mut engine, 6), ["b 1 gone", "d 0 written", "a 1 written", "own 1 written"]);
+    // Both records of what is gone are cleared by the next; what has come back is in a round as if it were new.
+    run(&mut engine, 6, &[given("b")]);
+    assert_eq!(snapshot(&mut engine, 7), ["b 0 cleared", "b 1 cleared", "a 0 gone", "b 0 written", "own 0 written"]);
+    // What goes and comes back between two rounds goes on in its other slot.
+    run(&mut engine, 7, &[given("c"), given("d"), given("b")]);
+    let again = snapshot(&mut engine, 10);
+    assert_eq!(again, ["a 0 cleared", "a 1 cleared", "b 1 written", "d 1 written", "own 1 written"]);
 }
 
 #[test]
@@ -223,8 +241,8 @@ fn a_bound_that_was_lowered_holds_from_the_next_new_entity_on() {
     let given =
         |entity: u8| Given { event_time: 100 * SECOND, entity: format!("e{entity}"), value: 1.0, ..Given::default() };
     run(&mut engine, 0, &(0..10).map(given).collect::<Vec<_>>());
-    let records: Vec<State> = engine.snapshot(10).into_iter().filter_map(|(_, state)| state).collect();
-    let (mut engine, _) = Engine::restore(config(3), 0, records).unwrap().unwrap();
+    let records = engine.snapshot(10).into_iter().filter_map(|(place, state)| Some((place.slot, state?)));
+    let mut engine = Engine::restore(config(3), 0, Some(10), records).unwrap();
     run(&mut engine, 10, &[given(10)]);
     assert_eq!((engine.entities(), engine.counts().evicted), (3, 8));
 }
@@ -260,21 +278,23 @@ fn state_that_does_not_fit_is_refused_with_what_to_do() {
     let mut engine = Engine::new(config.clone(), 0);
     run(&mut engine, 0, &[Given { event_time: 1, entity: "a".into(), value: 1.0, ..Given::default() }]);
     let records: Vec<State> = engine.snapshot(1).into_iter().filter_map(|(_, state)| state).collect();
-    let refused = |config: &Arc<StreamConfig>, records: Vec<State>| {
-        Engine::restore(config.clone(), 0, records).unwrap_err().to_string()
+    let restore = |config: &Arc<StreamConfig>, round: i64, records: Vec<State>| {
+        Engine::restore(config.clone(), 0, Some(round), records.into_iter().map(|state| (0, state)))
     };
+    let refused =
+        |config: &Arc<StreamConfig>, records: Vec<State>| restore(config, 1, records).unwrap_err().to_string();
 
     let mut newer = records.clone();
     newer[0].format_version = 9;
     assert_eq!(
         refused(&config, newer),
-        "state of entity `a` of stream `calls` has format 9, this program reads up to 2: run the version that wrote it, or a later one"
+        "state of entity `a` of stream `calls` has format 9, this program reads up to 3: run the version that wrote it, or a later one"
     );
     let mut older = records.clone();
     older[0].format_version = 1;
     assert_eq!(
         refused(&config, older),
-        "state of entity `a` of stream `calls` has format 1, this program reads 2: set `processor.group_id` to a new name to start anew"
+        "state of entity `a` of stream `calls` has format 1, this program reads 2 to 3: set `processor.group_id` to a new name to start anew"
     );
     let mut damaged = records.clone();
     damaged[0].payload[3] ^= 1;
@@ -283,6 +303,10 @@ fn state_that_does_not_fit_is_refused_with_what_to_do() {
     assert!(
         refused(&other, records.clone()).starts_with("state of stream `calls` was written under another declaration")
     );
-    assert!(refused(&config, records[..1].to_vec()).contains("lacks the partition's own record"));
-    assert!(Engine::restore(config, 0, []).unwrap().is_none());
+    let error = refused(&config, records[..1].to_vec());
+    assert!(error.contains("the committed offset names the snapshot at 1, the state topic holds none"), "{error}");
+    let error = restore(&config, 2, records.clone()).unwrap_err().to_string();
+    assert!(error.contains("names the snapshot at 2, the state topic holds that at 1"), "{error}");
+    // Of a round that never became complete nothing counts, nor is anything amiss.
+    assert_eq!(restore(&config, 1, records).unwrap().entities(), 1);
 }

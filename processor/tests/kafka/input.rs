@@ -1,0 +1,155 @@
+//! Input that is not what it was: removed by retention, made again, or spread over more partitions.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tidewatch_processor::{OnLostInput, ProcessorConfig, ProcessorError, Progress};
+use tidewatch_sink::StopSignal;
+use tidewatch_topic_io::{GroupOptions, GroupReader, KafkaConfig, OffsetCommit, StartAt};
+
+use crate::{PARTITIONS, create, drain, last_ledgers, processor, publish, readings};
+
+tidewatch_test_brokers::on_both_brokers!(
+    input_that_retention_removed_is_an_error_or_skipped,
+    a_topic_that_was_made_again_is_refused,
+    an_input_that_ends_before_the_committed_offset_is_refused,
+    partitions_that_are_added_while_it_runs_are_refused,
+);
+
+fn admin(kafka: &KafkaConfig) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap_servers).create().unwrap()
+}
+
+/// The admin client works on a thread of its own; there is nothing to do here meanwhile.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return value;
+        }
+        thread::yield_now();
+    }
+}
+
+fn refused(config: &ProcessorConfig) -> ProcessorError {
+    tidewatch_processor::run(config, &Progress::new(), &StopSignal::new()).unwrap_err()
+}
+
+fn input_that_retention_removed_is_an_error_or_skipped(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "lost";
+    create(kafka, &[input]);
+    let readings = readings(6_000);
+    publish(kafka, input, &readings[..3_000]);
+    let mut config = processor(kafka, input, "only");
+    assert_eq!(drain(&config).read, 3_000);
+    let committed = last_ledgers(kafka, &config)[1].to_offset;
+    publish(kafka, input, &readings[3_000..]);
+    // Ten records of partition 1 that nobody has read.
+    let mut removed = TopicPartitionList::new();
+    removed.add_partition_offset(input, 1, Offset::Offset(committed + 10)).unwrap();
+    wait(admin(kafka).delete_records(&removed, &AdminOptions::new())).unwrap();
+
+    let error = refused(&config);
+    let expected = format!(
+        "input `lost` partition 1: offsets {committed} to {} were removed by retention before they were read; raise the topic's \
+         retention, and set `processor.on_lost_input = \"skip\"` to go on behind them",
+        committed + 9
+    );
+    assert_eq!(error.to_string(), expected);
+    config.settings.on_lost_input = OnLostInput::Skip;
+    // What the other partitions had committed when it ended is committed.
+    drain(&config);
+    let ledgers = last_ledgers_with_gaps(kafka, &config);
+    assert_eq!(ledgers.iter().map(|ledger| ledger.read).sum::<i64>(), 5_990);
+    assert_eq!(ledgers[1].to_offset - ledgers[1].begin_offset - ledgers[1].read, 10);
+    // The state is behind the gap by now: nothing is skipped again.
+    config.settings.on_lost_input = OnLostInput::Fail;
+    assert_eq!(drain(&config).read, 0);
+}
+
+/// The last ledger records where offsets are missing: intervals join over them, and nothing is unexplained.
+fn last_ledgers_with_gaps(kafka: &KafkaConfig, config: &ProcessorConfig) -> Vec<tidewatch_schemas::record::Ledger> {
+    let mut last = std::collections::BTreeMap::new();
+    for ledger in crate::records::<tidewatch_schemas::record::Ledger>(kafka, &config.topics.ledger) {
+        let before = last.get(&ledger.partition);
+        let before = before.map_or(ledger.begin_offset, |before: &tidewatch_schemas::record::Ledger| before.to_offset);
+        assert_eq!((ledger.from_offset, ledger.residue()), (before, 0), "{ledger:?}");
+        last.insert(ledger.partition, ledger);
+    }
+    last.into_values().collect()
+}
+
+fn a_topic_that_was_made_again_is_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "made-again";
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(3_000));
+    let config = processor(kafka, input, "only");
+    drain(&config);
+    wait(admin(kafka).delete_topics(&[input], &AdminOptions::new())).unwrap();
+    // It takes a moment until every part of the broker knows.
+    let is_there = || tidewatch_topic_io::Admin::connect(kafka).unwrap().partitions(input).is_ok();
+    while is_there() {
+        thread::yield_now();
+    }
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(30));
+    // The broker has forgotten the group's offsets with the topic; the state is there.
+    let text = refused(&config).to_string();
+    assert!(text.contains("the input was deleted and made again") && text.contains("`processor.group_id`"), "{text}");
+}
+
+fn an_input_that_ends_before_the_committed_offset_is_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "cut";
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(30));
+    let config = processor(kafka, input, "only");
+    let mut reader = GroupReader::new(kafka, &config.settings.group_id, &[input], GroupOptions::default()).unwrap();
+    while reader.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap().is_empty() {
+        reader.read(1, Duration::from_millis(50)).unwrap();
+    }
+    let commit = |partition| OffsetCommit { topic: input, partition, offset: 1_000, metadata: "start=0;partitions=3" };
+    reader.commit(&(0..PARTITIONS).map(commit).collect::<Vec<_>>()).unwrap();
+    drop(reader);
+    let error = refused(&config);
+    assert!(
+        matches!(&error, ProcessorError::InputReplaced { topic, committed: 1_000, .. } if topic == input),
+        "{error:?}"
+    );
+    let text = error.to_string();
+    assert!(text.contains("the group has come to 1000") && text.contains("`processor.group_id`"), "{text}");
+}
+
+fn partitions_that_are_added_while_it_runs_are_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "added";
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(300));
+    let mut config = processor(kafka, input, "only");
+    // The client looks for new partitions as often as it asks for metadata.
+    config.kafka.properties.set("topic.metadata.refresh.interval.ms", "200");
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    let error = thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&config, &progress, &stop));
+        while progress.counts().read < 300 {
+            assert!(!run.is_finished());
+            thread::yield_now();
+        }
+        let more = NewPartitions::new(input, PARTITIONS as usize + 1);
+        wait(admin(kafka).create_partitions(&[more], &AdminOptions::new())).unwrap();
+        run.join().unwrap().unwrap_err()
+    });
+    let expected = format!("input `added` has {} partitions, its state was written with {PARTITIONS}", PARTITIONS + 1);
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    config.kafka = kafka.clone();
+    // The state topic is too narrow for them, too, and that is said first.
+    assert!(refused(&config).to_string().starts_with("state topic `added.only.state` has 3 partitions"));
+}

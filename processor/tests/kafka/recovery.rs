@@ -1,0 +1,256 @@
+//! Each row of the worker's table of failures, on an embedded broker with faults: what it was answered with, and that the results are
+//! those of a run without.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use tidewatch_broker::{ApiKey, Broker, BrokerConfig, Fault, FaultRule, ResponseError, RuleId};
+use tidewatch_processor::{ProcessorConfig, ProcessorError, Progress, Recoveries, Summary};
+use tidewatch_processor_core::config::Span;
+use tidewatch_sink::{Stop, StopSignal};
+use tidewatch_topic_io::{KafkaConfig, KafkaError};
+
+use crate::{assert_same_results, create, drain, last_ledgers, processor, publish, readings};
+
+/// A broker of a test's own, with an input that is half published.
+struct Scene {
+    broker: Broker,
+    kafka: KafkaConfig,
+    config: ProcessorConfig,
+}
+
+const INPUT: &str = "faults";
+const READINGS: i64 = 6_000;
+const HALF: usize = 3_000;
+
+impl Scene {
+    fn new() -> Self {
+        let broker = Broker::start(tidewatch_test_brokers::embedded_config(BrokerConfig::in_memory())).unwrap();
+        let kafka = KafkaConfig::at(&broker.bootstrap_servers());
+        create(&kafka, &[INPUT]);
+        publish(&kafka, INPUT, &readings(READINGS)[..HALF]);
+        let mut config = processor(&kafka, INPUT, "disturbed");
+        config.settings.batch_max = 200;
+        config.settings.transaction_timeout = Span::from_millis(3_000);
+        Self { broker, kafka, config }
+    }
+
+    /// A rule that strikes once.
+    fn once(&self, api: ApiKey, fault: Fault) -> RuleId {
+        self.broker.faults().add(FaultRule { api: Some(api), times: Some(1), ..FaultRule::new(fault) })
+    }
+
+    /// Counts the requests of an API from now on.
+    fn count(&self, api: ApiKey) -> RuleId {
+        self.broker.faults().add(FaultRule { api: Some(api), ..FaultRule::new(Fault::Delay(Duration::ZERO)) })
+    }
+
+    fn befallen(&self, id: RuleId) -> u64 {
+        self.broker.faults().befallen()[&id]
+    }
+
+    /// Runs until the first half is committed, has the fault put in force, publishes the second half and drains.
+    fn run(&self, disturb: impl FnOnce()) -> Result<Summary, ProcessorError> {
+        let (progress, stop) = (Progress::new(), StopSignal::new());
+        thread::scope(|scope| {
+            let run = scope.spawn(|| tidewatch_processor::run(&self.config, &progress, &stop));
+            while progress.counts().read < HALF as u64 && !run.is_finished() {
+                thread::yield_now();
+            }
+            disturb();
+            publish(&self.kafka, INPUT, &readings(READINGS)[HALF..]);
+            stop.request(Stop::Drain);
+            run.join().unwrap()
+        })
+    }
+
+    fn assert_same_as_undisturbed(&self) {
+        self.broker.faults().clear();
+        let undisturbed = processor(&self.kafka, INPUT, "undisturbed");
+        assert_eq!(drain(&undisturbed).read, READINGS as u64);
+        assert_same_results(&self.kafka, &self.config, &undisturbed);
+        assert_eq!(last_ledgers(&self.kafka, &self.config), last_ledgers(&self.kafka, &undisturbed));
+    }
+
+    /// One fault, what it takes to get over it, and how often the group is joined for it.
+    fn check(api: ApiKey, fault: Fault, expected: Recoveries, joins: u64) {
+        let scene = Self::new();
+        let mut rules = BTreeMap::new();
+        let summary = scene.run(|| {
+            rules.insert("fault", scene.once(api, fault));
+            rules.insert("joins", scene.count(ApiKey::JoinGroup));
+        });
+        let summary = summary.unwrap();
+        assert_eq!(scene.befallen(rules["fault"]), 1, "{api:?} {fault:?}");
+        assert_eq!(summary.recoveries, expected, "{api:?} {fault:?}");
+        assert_eq!(scene.befallen(rules["joins"]), joins, "{api:?} {fault:?}");
+        assert_eq!((summary.counts.read, summary.counts.residue()), (READINGS as u64, 0));
+        scene.assert_same_as_undisturbed();
+    }
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_confirmed_by_the_committed_offset() {
+    let confirmed = Recoveries { confirmed: 1, ..Recoveries::default() };
+    Scene::check(ApiKey::EndTxn, Fault::DropReply, confirmed, 0);
+}
+
+#[test]
+fn a_commit_that_never_arrived_is_undone_and_done_again() {
+    let undone = Recoveries { undone: 1, ..Recoveries::default() };
+    Scene::check(ApiKey::EndTxn, Fault::DropRequest, undone, 0);
+}
+
+#[test]
+fn an_end_of_a_transaction_that_comes_late_is_fenced() {
+    let scene = Scene::new();
+    // It arrives when its producer is gone and the next ones have committed.
+    let summary = scene.run(|| _ = scene.once(ApiKey::EndTxn, Fault::Delay(Duration::from_secs(5)))).unwrap();
+    assert_eq!(summary.recoveries, Recoveries { undone: 1, ..Recoveries::default() });
+    scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn offsets_that_are_refused_abort_the_cycle_and_nothing_else() {
+    let aborted = Recoveries { aborted: 1, ..Recoveries::default() };
+    Scene::check(ApiKey::TxnOffsetCommit, Fault::Error(ResponseError::IllegalGeneration), aborted, 0);
+}
+
+#[test]
+fn a_producer_that_is_fenced_once_is_replaced() {
+    let undone = Recoveries { undone: 1, ..Recoveries::default() };
+    Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidProducerEpoch), undone, 0);
+}
+
+#[test]
+fn a_fatal_error_makes_all_clients_anew() {
+    let rebuilt = Recoveries { rebuilt: 1, ..Recoveries::default() };
+    // A member asks for an id before it joins.
+    Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidTxnState), rebuilt, 2);
+}
+
+#[test]
+fn a_producer_that_is_fenced_again_and_again_ends_the_processor() {
+    let mut scene = Scene::new();
+    scene.config.settings.transaction_timeout = Span::from_millis(30_000);
+    let error = scene.run(|| {
+        let fenced = Fault::Error(ResponseError::InvalidProducerEpoch);
+        scene.broker.faults().add(FaultRule { api: Some(ApiKey::EndTxn), ..FaultRule::new(fenced) });
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, ProcessorError::Fenced { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.starts_with("transactional id `faults.disturbed.group-0` is in use by another process"), "{text}");
+    assert!(text.contains("`processor.instance`"), "{text}");
+    scene.broker.faults().clear();
+    drain(&scene.config);
+    scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn what_fails_again_and_again_ends_the_processor_with_its_error() {
+    let scene = Scene::new();
+    let error = scene.run(|| {
+        let refused = Fault::Error(ResponseError::IllegalGeneration);
+        scene.broker.faults().add(FaultRule { api: Some(ApiKey::TxnOffsetCommit), ..FaultRule::new(refused) });
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, ProcessorError::Kafka(KafkaError::Transaction { .. })), "{error:?}");
+    scene.broker.faults().clear();
+    drain(&scene.config);
+    scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn a_worker_whose_reading_hangs_is_made_anew() {
+    let mut scene = Scene::new();
+    scene.config.settings.stall_timeout = Span::from_millis(6_000);
+    // The connection is silent from then on, and only the client's own time-out, a minute, would end that.
+    let summary = scene.run(|| _ = scene.once(ApiKey::Fetch, Fault::DropRequest)).unwrap();
+    assert_eq!(summary.recoveries.rebuilt, 1, "{:?}", summary.recoveries);
+    scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn a_worker_that_hangs_for_good_ends_the_processor() {
+    let mut scene = Scene::new();
+    scene.config.settings.stall_timeout = Span::from_millis(700);
+    scene.config.settings.shutdown_grace = Span::from_millis(500);
+    let error = scene.run(|| {
+        let silent = FaultRule { api: Some(ApiKey::Fetch), ..FaultRule::new(Fault::DropRequest) };
+        scene.broker.faults().add(silent);
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, ProcessorError::Stalled { worker: 0, times: 3, .. }), "{error:?}");
+    assert!(error.to_string().starts_with("worker 0 has made no progress for 0.7 s though there is input"), "{error}");
+}
+
+#[test]
+fn one_worker_that_cannot_go_on_ends_all() {
+    let mut scene = Scene::new();
+    scene.config.settings.workers = 3;
+    scene.config.settings.transaction_timeout = Span::from_millis(30_000);
+    let error = scene.run(|| {
+        let fenced = Fault::Error(ResponseError::InvalidProducerEpoch);
+        scene.broker.faults().add(FaultRule { api: Some(ApiKey::EndTxn), ..FaultRule::new(fenced) });
+    });
+    assert!(matches!(error, Err(ProcessorError::Fenced { .. })), "{error:?}");
+    scene.broker.faults().clear();
+    drain(&scene.config);
+    scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn outputs_that_are_slow_cost_no_membership() {
+    let mut scene = Scene::new();
+    let properties = &mut scene.config.kafka.properties;
+    // Some records of queue, and little patience of the group.
+    for (name, value) in [
+        ("queue.buffering.max.messages", "50"),
+        ("session.timeout.ms", "6000"),
+        ("max.poll.interval.ms", "9000"),
+        ("heartbeat.interval.ms", "300"),
+    ] {
+        properties.set(name, value);
+    }
+    let mut joins = None;
+    let summary = scene.run(|| {
+        let slow = FaultRule {
+            api: Some(ApiKey::Produce),
+            client_id: Some("tidewatch".into()),
+            times: Some(25),
+            ..FaultRule::new(Fault::DelayReply(Duration::from_millis(400)))
+        };
+        scene.broker.faults().add(slow);
+        joins = Some(scene.count(ApiKey::JoinGroup));
+    });
+    let summary = summary.unwrap();
+    assert_eq!(scene.befallen(joins.unwrap()), 0, "{:?}", summary.recoveries);
+    scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn an_end_is_asked_for_while_a_commit_is_not_answered() {
+    let mut scene = Scene::new();
+    scene.config.settings.shutdown_grace = Span::from_millis(500);
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        while progress.transactions() == 0 {
+            assert!(!run.is_finished());
+            thread::yield_now();
+        }
+        let silent = FaultRule { api: Some(ApiKey::EndTxn), ..FaultRule::new(Fault::DropRequest) };
+        let rule = scene.broker.faults().add(silent);
+        publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
+        while scene.befallen(rule) == 0 {
+            thread::yield_now();
+        }
+        stop.request(Stop::Now);
+        run.join().unwrap().unwrap();
+    });
+    scene.broker.faults().clear();
+    drain(&scene.config);
+    scene.assert_same_as_undisturbed();
+}
