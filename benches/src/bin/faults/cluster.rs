@@ -1,13 +1,15 @@
-//! The broker of a run: the embedded one in this process, on a folder and with its faults at hand, or an Apache Kafka. Each run has
-//! a broker of its own, so that topics, offsets and names are the same in all of them.
+//! The broker of a run: the embedded one in this process, on a folder and with its faults at hand, or an Apache Kafka behind a relay
+//! that has them. Each run has a broker of its own, so that topics, offsets and names are the same in all of them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use tidewatch_broker::{Broker, BrokerConfig, Faults};
 use tidewatch_kafka::{KafkaServer, StartOptions};
+
+use crate::proxy::{self, Proxy};
 
 /// Which broker a campaign runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,7 +32,7 @@ impl BrokerKind {
 /// A broker that can be killed and comes back at the same address with its data.
 pub(crate) enum Cluster {
     Embedded { folder: PathBuf, address: SocketAddr, broker: Option<Broker> },
-    Kafka(KafkaServer),
+    Kafka { server: KafkaServer, proxy: Proxy },
 }
 
 impl Cluster {
@@ -42,9 +44,16 @@ impl Cluster {
                 Ok(Self::Embedded { folder: folder.to_owned(), address: broker.address(), broker: Some(broker) })
             }
             BrokerKind::Kafka => {
-                let options =
-                    StartOptions { data_dir: Some(folder.to_owned()), quiet: true, ..StartOptions::default() };
-                Ok(Self::Kafka(KafkaServer::start(options)?))
+                let listener = proxy::listen()?;
+                let advertised = format!("PLAINTEXT://{}", listener.local_addr()?);
+                let server = KafkaServer::start(StartOptions {
+                    data_dir: Some(folder.to_owned()),
+                    quiet: true,
+                    properties: vec![("advertised.listeners".to_owned(), advertised)],
+                    ..StartOptions::default()
+                })?;
+                let broker = server.bootstrap_servers().parse().context("the broker's address")?;
+                Ok(Self::Kafka { proxy: Proxy::start(listener, broker)?, server })
             }
         }
     }
@@ -52,15 +61,15 @@ impl Cluster {
     pub(crate) fn bootstrap_servers(&self) -> String {
         match self {
             Self::Embedded { address, .. } => address.to_string(),
-            Self::Kafka(server) => server.bootstrap_servers().to_owned(),
+            Self::Kafka { proxy, .. } => proxy.address().to_string(),
         }
     }
 
-    /// The rules of the embedded broker; it must be up.
+    /// What befalls requests; an embedded broker must be up.
     pub(crate) fn faults(&self) -> anyhow::Result<&Faults> {
         match self {
-            Self::Embedded { broker: Some(broker), .. } => Ok(broker.faults()),
-            _ => anyhow::bail!("the broker that is there takes no faults"),
+            Self::Embedded { broker, .. } => Ok(broker.as_ref().context("the broker is down")?.faults()),
+            Self::Kafka { proxy, .. } => Ok(proxy.faults()),
         }
     }
 
@@ -68,7 +77,7 @@ impl Cluster {
     pub(crate) fn kill(&mut self) {
         match self {
             Self::Embedded { broker, .. } => broker.take().into_iter().for_each(Broker::kill),
-            Self::Kafka(server) => server.kill(),
+            Self::Kafka { server, .. } => server.kill(),
         }
     }
 
@@ -76,7 +85,7 @@ impl Cluster {
     pub(crate) fn stop(&mut self) {
         match self {
             Self::Embedded { broker, .. } => broker.take().into_iter().for_each(Broker::stop),
-            Self::Kafka(server) => server.stop(),
+            Self::Kafka { server, .. } => server.stop(),
         }
     }
 
@@ -87,16 +96,15 @@ impl Cluster {
                 let config = tidewatch_test_brokers::embedded_config(BrokerConfig::at(&*folder));
                 *broker = Some(Broker::start(BrokerConfig { listen: *address, ..config })?);
             }
-            Self::Kafka(server) => server.restart()?,
+            Self::Kafka { server, .. } => server.restart()?,
         }
         Ok(())
     }
 
-    /// Sends a signal to all processes of an Apache Kafka.
-    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let Self::Kafka(server) = self else { anyhow::bail!("the embedded broker is no process of its own") };
-        let id = server.watchdog_id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the broker runs")?;
-        Ok(rustix::process::kill_process_group(id, signal)?)
+    /// The process group of an Apache Kafka; the embedded broker has none of its own.
+    pub(crate) fn processes(&self) -> Option<Pid> {
+        let Self::Kafka { server, .. } = self else { return None };
+        server.watchdog_id().and_then(|id| Pid::from_raw(id.cast_signed()))
     }
 
     /// Whether it has ended by itself, which is a defect of it.

@@ -2,6 +2,7 @@
 
 use tidewatch_broker::{ApiKey, ResponseError};
 
+use crate::clock;
 use crate::cluster::BrokerKind;
 
 /// What is done.
@@ -21,6 +22,10 @@ pub(crate) enum Fault {
     Zombie,
     /// SIGSTOP for longer than a transaction may stand open, and shorter than the session.
     TransactionTimeout,
+    /// The thread that processes is held for longer than `max.poll.interval.ms`, its clients' threads are not.
+    SlowDetector,
+    /// The wall clock of a processor's next life is this far off, in seconds.
+    Clock(i64),
     /// SIGTERM: exit 0 in time, with the open transaction settled.
     Terminate,
     /// A second process with the instance, and so the transactional id, of another.
@@ -49,12 +54,20 @@ pub(crate) enum Fault {
     Errors(Burst),
     /// Requests take long.
     Slow,
+    /// Answers ask to wait, and the connection waits.
+    Throttled,
     /// Delivery's disk is full for a while.
     DiskFull,
     /// Delivery's disk is read-only for a while.
     DiskReadOnly,
     /// A claim of Delivery is damaged: refused; then it is as it was.
     ClaimDamaged,
+    /// A claim of Delivery is there and empty, as after a loss of power: repaired.
+    ClaimTorn,
+    /// A file of Delivery's newest claim is torn or not there, and what was to become it lies beside: repaired.
+    FileTorn,
+    /// A file that was finished is cut or gone: the ledger names it; then it is as it was.
+    FileDamaged,
     /// A bit of a state record is flipped: refused; then it is as it was.
     StateBitFlipped,
     /// A state record is of a newer version: refused; then it is as it was.
@@ -88,6 +101,7 @@ pub(crate) enum Burst {
     NotEnoughReplicas,
     InvalidProducerEpoch,
     OutOfOrderSequence,
+    MessageTooLarge,
 }
 
 impl Burst {
@@ -105,6 +119,7 @@ impl Burst {
                 &[ApiKey::Produce, ApiKey::AddPartitionsToTxn, ApiKey::AddOffsetsToTxn, ApiKey::EndTxn],
             ),
             Self::OutOfOrderSequence => (ResponseError::OutOfOrderSequenceNumber, &[ApiKey::Produce]),
+            Self::MessageTooLarge => (ResponseError::MessageTooLarge, &[ApiKey::Produce]),
         }
     }
 }
@@ -124,7 +139,7 @@ pub(crate) struct FaultKind {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) fault: Fault,
-    /// Whether an Apache Kafka can have it; the embedded broker can have all.
+    /// Whether an Apache Kafka behind a relay can have it; the embedded broker can have all.
     pub(crate) is_for_kafka: bool,
     pub(crate) outcome: Outcome,
 }
@@ -142,7 +157,7 @@ const fn refused(name: &'static str, about: &'static str, fault: Fault) -> Fault
 }
 
 const fn lost_reply(name: &'static str, api: ApiKey) -> FaultKind {
-    embedded(name, "answers are lost: carried out, and the connection is silent from then on", Fault::LostReply(api))
+    both(name, "answers are lost: carried out, and the connection is silent from then on", Fault::LostReply(api))
 }
 
 const fn errors(name: &'static str, burst: Burst) -> FaultKind {
@@ -155,30 +170,29 @@ pub(crate) const ALL: &[FaultKind] = &[
     both("kill-all", "SIGKILL of all processors at once", Fault::KillAll),
     both("kill-in-restore", "SIGKILL of a processor, and again while it comes back", Fault::KillInRestore),
     both("kill-in-snapshot", "SIGKILL of all processors while state is being written", Fault::KillInSnapshot),
-    embedded(
-        "kill-before-offsets",
-        "SIGKILL between producing and send_offsets",
-        Fault::KillAt(Moment::ProduceToOffsets),
-    ),
-    embedded("kill-in-offsets", "SIGKILL inside send_offsets", Fault::KillAt(Moment::OffsetsAnnounced)),
-    embedded("kill-before-end", "SIGKILL between send_offsets and EndTxn", Fault::KillAt(Moment::OffsetsToEnd)),
-    embedded("kill-after-end", "SIGKILL right after EndTxn was sent", Fault::KillAt(Moment::EndSent)),
+    both("kill-before-offsets", "SIGKILL between producing and send_offsets", Fault::KillAt(Moment::ProduceToOffsets)),
+    both("kill-in-offsets", "SIGKILL inside send_offsets", Fault::KillAt(Moment::OffsetsAnnounced)),
+    both("kill-before-end", "SIGKILL between send_offsets and EndTxn", Fault::KillAt(Moment::OffsetsToEnd)),
+    both("kill-after-end", "SIGKILL right after EndTxn was sent", Fault::KillAt(Moment::EndSent)),
     both("zombie", "SIGSTOP of a processor for twice the session time-out, then SIGCONT", Fault::Zombie),
     both("transaction-timeout", "SIGSTOP until the broker has aborted the open transaction", Fault::TransactionTimeout),
+    both("slow-detector", "a processor's thread is busy for longer than max.poll.interval.ms", Fault::SlowDetector),
+    both("clock-ahead", "a processor's wall clock is an hour ahead in one of its lives", Fault::Clock(clock::SECONDS)),
+    both(
+        "clock-behind",
+        "a processor's wall clock is an hour behind in one of its lives",
+        Fault::Clock(-clock::SECONDS),
+    ),
     both("terminate", "SIGTERM: exit 0 within 10 s, no transaction left open", Fault::Terminate),
     both("twin", "two processes with one transactional id", Fault::Twin),
-    embedded(
-        "rebalance-in-transaction",
-        "a member comes and goes while commits are slow",
-        Fault::RebalanceInTransaction,
-    ),
+    both("rebalance-in-transaction", "a member comes and goes while commits are slow", Fault::RebalanceInTransaction),
     both("join-storm", "members come and go every second or so", Fault::JoinStorm),
     both("kill-sink", "SIGKILL of Delivery", Fault::KillSink),
     both("zombie-sink", "SIGSTOP of Delivery for twice the session time-out, then SIGCONT", Fault::ZombieSink),
     both("broker-kill", "the broker is killed and comes back", Fault::BrokerKill),
     both("broker-restart", "the broker is stopped in order and comes back", Fault::BrokerRestart),
     both("broker-freeze", "the broker stands still for 10 s", Fault::BrokerFreeze),
-    embedded("cut", "every request's connection is cut, for up to 60 s", Fault::Cut),
+    both("cut", "every request's connection is cut, for up to 60 s", Fault::Cut),
     lost_reply("lost-reply-produce", ApiKey::Produce),
     lost_reply("lost-reply-add-partitions", ApiKey::AddPartitionsToTxn),
     lost_reply("lost-reply-add-offsets", ApiKey::AddOffsetsToTxn),
@@ -188,16 +202,29 @@ pub(crate) const ALL: &[FaultKind] = &[
     lost_reply("lost-reply-offset-fetch", ApiKey::OffsetFetch),
     lost_reply("lost-reply-join-group", ApiKey::JoinGroup),
     lost_reply("lost-reply-fetch", ApiKey::Fetch),
-    embedded("late-end-txn", "EndTxn is delivered when its sender has long given it up", Fault::LateEndTxn),
+    both("late-end-txn", "EndTxn is delivered when its sender has long given it up", Fault::LateEndTxn),
     errors("concurrent-transactions", Burst::ConcurrentTransactions),
     errors("unstable-offset-commit", Burst::UnstableOffsetCommit),
     errors("not-enough-replicas", Burst::NotEnoughReplicas),
     errors("invalid-producer-epoch", Burst::InvalidProducerEpoch),
     errors("out-of-order-sequence", Burst::OutOfOrderSequence),
-    embedded("slow-broker", "a third of all requests wait for up to a quarter of a second", Fault::Slow),
-    both("disk-full", "Delivery's disk is full for a while (needs the right to mount)", Fault::DiskFull),
-    both("disk-read-only", "Delivery's disk is read-only for a while (needs the right to mount)", Fault::DiskReadOnly),
+    embedded(
+        "output-too-large",
+        "MESSAGE_TOO_LARGE for a while: each start ends with a clear error",
+        Fault::Errors(Burst::MessageTooLarge),
+    ),
+    embedded("throttled", "answers ask to wait for up to a second, and the connection waits", Fault::Throttled),
+    both("slow-broker", "a third of all requests wait for up to a quarter of a second", Fault::Slow),
+    both("disk-full", "Delivery's disk is full for a while", Fault::DiskFull),
+    both("disk-read-only", "Delivery's disk is read-only for a while", Fault::DiskReadOnly),
     both("claim-damaged", "a claim of Delivery is damaged: refused until it is repaired", Fault::ClaimDamaged),
+    both("claim-torn", "a claim of Delivery is empty, as after a loss of power: repaired", Fault::ClaimTorn),
+    both("file-torn", "a file that Delivery was writing is torn, cut or gone: repaired", Fault::FileTorn),
+    both(
+        "file-damaged",
+        "a finished file is cut or gone: the ledger names it until it is repaired",
+        Fault::FileDamaged,
+    ),
     both(
         "state-bit-flipped",
         "a bit of a state record is flipped: refused until it is repaired",
@@ -228,9 +255,38 @@ pub(crate) fn of(broker: BrokerKind, only: &[String]) -> anyhow::Result<Vec<&'st
     Ok(ALL.iter().filter(wanted).collect())
 }
 
+/// What a fault needs of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The right to mount a file system.
+    Mount,
+    /// The right to hold a thread of a child.
+    Trace,
+    /// A clock that can be put wrong for one process.
+    Clock,
+}
+
+impl Need {
+    pub(crate) const ALL: [Self; 3] = [Self::Mount, Self::Trace, Self::Clock];
+
+    /// What is missing where it is not met.
+    pub(crate) const fn about(self) -> &'static str {
+        match self {
+            Self::Mount => "the right to mount a file system",
+            Self::Trace => "the right to trace a child process",
+            Self::Clock => "a C compiler for the library that puts a clock wrong",
+        }
+    }
+}
+
 impl FaultKind {
-    pub(crate) const fn needs_mount(&self) -> bool {
-        matches!(self.fault, Fault::DiskFull | Fault::DiskReadOnly)
+    pub(crate) const fn need(&self) -> Option<Need> {
+        match self.fault {
+            Fault::DiskFull | Fault::DiskReadOnly => Some(Need::Mount),
+            Fault::SlowDetector => Some(Need::Trace),
+            Fault::Clock(_) => Some(Need::Clock),
+            _ => None,
+        }
     }
 }
 
@@ -250,7 +306,7 @@ mod tests {
     fn a_wrong_name_is_told_what_to_do() {
         let said = |broker, name: &str| of(broker, &[name.to_owned()]).unwrap_err().to_string();
         assert!(said(BrokerKind::Embedded, "kil").contains("--list"));
-        assert!(said(BrokerKind::Kafka, "cut").contains("--broker kafka"));
+        assert!(said(BrokerKind::Kafka, "throttled").contains("--broker kafka"));
         assert_eq!(of(BrokerKind::Kafka, &["kill".to_owned()]).unwrap().len(), 1);
         assert!(of(BrokerKind::Kafka, &[]).unwrap().len() < ALL.len());
         assert_eq!(of(BrokerKind::Embedded, &[]).unwrap().len(), ALL.len());

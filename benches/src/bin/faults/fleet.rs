@@ -44,6 +44,8 @@ struct Member {
     role: Role,
     settings: PathBuf,
     log: PathBuf,
+    /// What its next lives have in their environment beside what all have.
+    environment: Vec<(String, String)>,
     child: Option<Child>,
     started: Instant,
     /// When it is to be started again; `None`: not at all.
@@ -99,12 +101,13 @@ impl Fleet {
 
     /// Prepares a process without starting it.
     pub(crate) fn enlist(&mut self, name: &str, role: Role, instance: &str) -> anyhow::Result<MemberId> {
-        let settings = self.write_settings(name, instance)?;
+        let settings = self.write_settings(name, role, instance)?;
         self.members.push(Member {
             name: name.to_owned(),
             role,
             settings,
             log: self.folder.join(format!("{name}.log")),
+            environment: Vec::new(),
             child: None,
             started: Instant::now(),
             due: None,
@@ -116,9 +119,9 @@ impl Fleet {
         Ok(MemberId(self.members.len() - 1))
     }
 
-    fn write_settings(&self, name: &str, instance: &str) -> anyhow::Result<PathBuf> {
+    fn write_settings(&self, name: &str, role: Role, instance: &str) -> anyhow::Result<PathBuf> {
         let file = self.folder.join(format!("{name}.toml"));
-        std::fs::write(&file, settings::text(&self.setup, name, instance))?;
+        std::fs::write(&file, settings::text(&self.setup, role, name, instance))?;
         Ok(file)
     }
 
@@ -176,7 +179,9 @@ impl Fleet {
             Role::Sink => &["sink"],
         };
         let member = &self.members[at];
-        let child = self.command(member, args, &member.log)?.spawn().context("cannot start tidewatch")?;
+        let mut command = self.command(member, args, &member.log)?;
+        command.envs(member.environment.iter().map(|(name, value)| (name, value)));
+        let child = command.spawn().context("cannot start tidewatch")?;
         let member = &mut self.members[at];
         (member.child, member.started, member.due) = (Some(child), Instant::now(), None);
         Ok(())
@@ -263,6 +268,12 @@ impl Fleet {
         Ok(())
     }
 
+    /// SIGTERM, and it stays down until it is let go.
+    pub(crate) fn hold_in_order(&mut self, id: MemberId, within: Duration) -> anyhow::Result<()> {
+        self.terminate(id, within)?;
+        self.hold(id)
+    }
+
     /// Starts again what was held.
     pub(crate) fn let_go(&mut self, MemberId(at): MemberId) {
         let member = &mut self.members[at];
@@ -274,6 +285,16 @@ impl Fleet {
     /// From now on it is not started again.
     pub(crate) fn unwanted(&mut self, MemberId(at): MemberId) {
         (self.members[at].is_wanted, self.members[at].due) = (false, None);
+    }
+
+    /// Sets what its next lives have in their environment.
+    pub(crate) fn set_environment(&mut self, MemberId(at): MemberId, environment: Vec<(String, String)>) {
+        self.members[at].environment = environment;
+    }
+
+    /// The id of its process, if it is up.
+    pub(crate) fn process_id(&self, MemberId(at): MemberId) -> Option<u32> {
+        self.members[at].child.as_ref().map(Child::id)
     }
 
     /// Whether it is up.

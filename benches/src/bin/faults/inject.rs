@@ -11,9 +11,9 @@ use tidewatch_topic_io::Admin;
 use crate::dice::Dice;
 use crate::fault::{Burst, Fault, Moment};
 use crate::fleet::{MemberId, Role};
-use crate::settings::{SESSION_TIMEOUT, TRANSACTION_TIMEOUT};
+use crate::settings::{POLL_INTERVAL_MAX, SESSION_TIMEOUT, TRANSACTION_TIMEOUT};
 use crate::stage::Stage;
-use crate::{storage, tamper};
+use crate::{hold, local, storage, tamper};
 
 /// How long a fault waits for the request that it is about.
 const STRIKE_WITHIN: Duration = Duration::from_secs(15);
@@ -52,6 +52,8 @@ pub(crate) fn inject(fault: Fault, stage: &mut Stage, mut dice: Dice) -> anyhow:
             let between = TRANSACTION_TIMEOUT + (SESSION_TIMEOUT - TRANSACTION_TIMEOUT) / 2;
             stop_and_go_on(stage, victim, between)?
         }
+        Fault::SlowDetector => slow_detector(stage, victim)?,
+        Fault::Clock(seconds) => clock_off(stage, victim, seconds, &mut dice)?,
         Fault::Terminate => terminate(stage, victim)?,
         Fault::Twin => twin(stage, victim, &mut dice)?,
         Fault::RebalanceInTransaction => rebalance_in_transaction(stage, &mut dice)?,
@@ -78,9 +80,13 @@ pub(crate) fn inject(fault: Fault, stage: &mut Stage, mut dice: Dice) -> anyhow:
         Fault::LateEndTxn => late_end_txn(stage, &mut dice)?,
         Fault::Errors(burst) => errors(stage, victim, burst, &mut dice)?,
         Fault::Slow => slow(stage, &mut dice)?,
+        Fault::Throttled => throttled(stage, &mut dice)?,
         Fault::DiskFull => storage::fill(stage, &mut dice)?,
         Fault::DiskReadOnly => storage::write_protect(stage, &mut dice)?,
-        Fault::ClaimDamaged => tamper::claim(stage, &mut dice)?,
+        Fault::ClaimDamaged => local::damage_claim(stage, &mut dice)?,
+        Fault::ClaimTorn => local::tear_claim(stage, &mut dice)?,
+        Fault::FileTorn => local::tear_file(stage, &mut dice)?,
+        Fault::FileDamaged => local::damage_file(stage, &mut dice)?,
         Fault::StateBitFlipped => tamper::state(stage, &mut dice, tamper::StateDamage::BitFlipped)?,
         Fault::StateNewer => tamper::state(stage, &mut dice, tamper::StateDamage::Newer)?,
         Fault::PartitionsAdded => tamper::add_partitions(stage, &mut dice)?,
@@ -156,6 +162,30 @@ fn stop_and_go_on(stage: &mut Stage, victim: MemberId, time: Duration) -> anyhow
     Ok(stage.fleet.signal(victim, Signal::CONT) && struck)
 }
 
+/// Holds the thread that processes; those of its clients go on, and their heartbeats with them.
+fn slow_detector(stage: &mut Stage, victim: MemberId) -> anyhow::Result<bool> {
+    const WORKER: &str = "worker-0";
+    let time = POLL_INTERVAL_MAX + Duration::from_millis(1_500);
+    let is_up = stage.wait_until(STRIKE_WITHIN, |stage| Ok(stage.fleet.is_up(victim)))?;
+    let (true, Some(process)) = (is_up, stage.fleet.process_id(victim)) else { return Ok(false) };
+    let held = std::thread::spawn(move || hold::thread(process, WORKER, time));
+    let waited = stage.wait_until(time * 2, |_| Ok(held.is_finished()));
+    let held = held.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread that holds another panicked")));
+    waited?;
+    held
+}
+
+/// A life with a clock that is off, and the next ones with a right one again.
+fn clock_off(stage: &mut Stage, victim: MemberId, seconds: i64, dice: &mut Dice) -> anyhow::Result<bool> {
+    let environment = stage.clock.as_ref().context("a run with this fault has a clock")?.environment(seconds);
+    stage.fleet.set_environment(victim, environment);
+    stage.fleet.kill(victim)?;
+    let is_up = stage.wait_until(STRIKE_WITHIN, |stage| Ok(stage.fleet.is_up(victim)))?;
+    stage.wait(dice.millis(2_500, 6_000))?;
+    stage.fleet.set_environment(victim, Vec::new());
+    Ok(stage.fleet.kill(victim)? && is_up)
+}
+
 fn terminate(stage: &mut Stage, victim: MemberId) -> anyhow::Result<bool> {
     let Some((status, took)) = stage.fleet.terminate(victim, stage.patience)? else { return Ok(false) };
     check_shutdown(stage.fleet.client_id(victim), status, took)?;
@@ -229,15 +259,15 @@ fn broker_returns(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
 /// All of the broker, for ten seconds.
 fn freeze(stage: &mut Stage) -> anyhow::Result<bool> {
     const FOR: Duration = Duration::from_secs(10);
-    if stage.cluster.faults().is_ok() {
+    let Some(processes) = stage.cluster.processes() else {
         let (id, struck) = strike(stage, FaultRule::new(RequestFault::Freeze(FOR)), 1)?;
         stage.wait(FOR)?;
         stage.cluster.faults()?.remove(id);
         return Ok(struck);
-    }
-    stage.cluster.signal(Signal::STOP)?;
+    };
+    rustix::process::kill_process_group(processes, Signal::STOP)?;
     let waited = stage.wait(FOR);
-    stage.cluster.signal(Signal::CONT)?;
+    rustix::process::kill_process_group(processes, Signal::CONT)?;
     waited.map(|()| true)
 }
 
@@ -305,6 +335,17 @@ fn errors(stage: &mut Stage, victim: MemberId, burst: Burst, dice: &mut Dice) ->
 
 fn slow(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
     let some = FaultRule { probability: 0.33, ..rule(None, PROCESSOR, RequestFault::Delay(dice.millis(50, 250))) };
+    let id = stage.cluster.faults()?.add(some);
+    stage.wait(dice.millis(3_000, 8_000))?;
+    let struck = befallen(stage, id)? > 0;
+    stage.cluster.faults()?.remove(id);
+    Ok(struck)
+}
+
+/// Answers that ask to wait, as a broker gives them to clients over their quota; the requests that they answer are carried out.
+fn throttled(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
+    let some =
+        FaultRule { probability: 0.25, ..rule(None, PROCESSOR, RequestFault::Throttle(dice.millis(100, 1_000))) };
     let id = stage.cluster.faults()?.add(some);
     stage.wait(dice.millis(3_000, 8_000))?;
     let struck = befallen(stage, id)? > 0;

@@ -19,10 +19,14 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::wire::Framing;
 use tidewatch_topic_io::{Admin, KafkaConfig, Outgoing, PartitionReader, StartAt, TopicSpec, Writer};
 
+use crate::dice::Dice;
+
 /// Partitions of every topic; the scenario has the first of some streams go idle.
 pub(crate) const PARTITIONS: i32 = 3;
 /// When the producer meant to send: of the clock, and so no part of an input that is to be the same in every run.
 const INTENDED: &str = "tidewatch-intended-ms";
+/// Records that are no events, and larger than the topic of dead letters takes: each is left out of its letter, in every run.
+const OVERSIZED_BYTES: [usize; 4] = [150_000, 210_000, 260_000, 400_000];
 const READ_MAX: usize = 10_000;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Longer than any fault lasts.
@@ -77,7 +81,24 @@ impl Input {
             resume_from: std::collections::BTreeMap::new(),
         };
         publisher::publish(&job, &Progress::new(), &AtomicBool::new(false))?;
-        Self::read(&kafka)
+        let mut input = Self::read(&kafka)?;
+        input.add_oversized(Dice::new(variant, "oversized"));
+        Ok(input)
+    }
+
+    /// Puts the oversized records between the others, in partitions that are drawn.
+    fn add_oversized(&mut self, mut dice: Dice) {
+        let topics = topics();
+        for (number, bytes) in OVERSIZED_BYTES.into_iter().enumerate() {
+            let at = dice.below(self.records.len() as u64) as usize;
+            let timestamp_ms = self.records.get(at).and_then(|record| record.timestamp_ms);
+            let topic = topics[dice.below(topics.len() as u64) as usize].as_str().into();
+            let partition = dice.below(PARTITIONS.unsigned_abs().into()) as i32;
+            let value = (0..bytes).map(|_| dice.below(256) as u8).collect();
+            let key = Some(format!("oversized-{number}").into_bytes());
+            let record = Record { topic, partition, key, value: Some(value), headers: Vec::new(), timestamp_ms };
+            self.records.insert(at, record);
+        }
     }
 
     /// Takes the records of all partitions side by side: each partition is at the same share of its records.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,22 +11,26 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::TopicKind;
 use tidewatch_topic_io::{Admin, KafkaConfig, TopicSpec};
 
+use crate::clock::Clock;
 use crate::cluster::{BrokerKind, Cluster};
 use crate::dice::Dice;
-use crate::fault::{FaultKind, Outcome};
+use crate::fault::{Fault, FaultKind, Need, Outcome};
 use crate::fleet::{Exit, Fleet, Role};
+use crate::hold;
 use crate::inject::{self, PROCESSOR, Struck};
 use crate::input::{self, Input, PARTITIONS, Source};
 use crate::oracle;
 use crate::outputs::Outputs;
 use crate::settings::Setup;
 use crate::stage::Stage;
-use crate::storage::Disk;
+use crate::storage::{self, Disk};
 
 /// Different inputs of a campaign.
 const VARIANTS: u64 = 3;
 /// Faults of a run, at most, one that ends it apart.
 const FAULTS_MAX: u64 = 4;
+/// What the topic of dead letters takes: less than some records of the input, see [`input`].
+const LETTER_BYTES_MAX: &str = "100000";
 /// One run in so many ends by being refused to go on.
 const REFUSED_OF: u64 = 8;
 
@@ -41,8 +46,33 @@ pub(crate) struct Campaign {
     pub(crate) faults: Vec<&'static FaultKind>,
     /// Whether a run has one of them alone.
     pub(crate) only: bool,
-    /// Whether file systems can be mounted; a run leaves out what needs one otherwise.
-    pub(crate) can_mount: bool,
+    /// What can be done here; a run leaves out what needs more.
+    pub(crate) means: Means,
+    /// The campaign is to end.
+    pub(crate) is_cut_short: Arc<AtomicBool>,
+}
+
+/// What this machine lets the campaign do.
+pub(crate) struct Means {
+    can_mount: bool,
+    can_trace: bool,
+    pub(crate) clock: Option<Arc<Clock>>,
+}
+
+impl Means {
+    /// Tries each.
+    pub(crate) fn find() -> Self {
+        let clock = Clock::build().map(Arc::new);
+        Self { can_mount: storage::can_mount(), can_trace: hold::is_permitted(), clock }
+    }
+
+    pub(crate) fn meet(&self, need: Need) -> bool {
+        match need {
+            Need::Mount => self.can_mount,
+            Need::Trace => self.can_trace,
+            Need::Clock => self.clock.is_some(),
+        }
+    }
 }
 
 /// What a run does, all of it drawn from its seed.
@@ -105,9 +135,11 @@ impl Plan {
             faults
         };
         // Left out after the draw, so that a seed draws the same everywhere.
-        faults.retain(|kind| campaign.can_mount || !kind.needs_mount());
+        faults.retain(|kind| kind.need().is_none_or(|need| campaign.means.meet(need)));
+        let mut setup = Setup::draw(Dice::new(seed, "setup"));
+        setup.has_short_poll = faults.iter().any(|kind| kind.fault == Fault::SlowDetector);
         let variant = Dice::new(seed, "input").below(VARIANTS);
-        Self { seed, variant, setup: Setup::draw(Dice::new(seed, "setup")), faults }
+        Self { seed, variant, setup, faults }
     }
 }
 
@@ -136,8 +168,8 @@ impl Campaign {
         Ok(Golden { input, outputs })
     }
 
-    /// Carries a run out. Its folder is gone at the end unless it failed.
-    pub(crate) fn run(&self, plan: &Plan, golden: &Golden, say: &dyn Fn(&str)) -> anyhow::Result<Verdict> {
+    /// Carries a run out; nothing if the campaign is cut short. Its folder is gone at the end unless it failed.
+    pub(crate) fn run(&self, plan: &Plan, golden: &Golden, say: &dyn Fn(&str)) -> anyhow::Result<Option<Verdict>> {
         let began = Instant::now();
         let folder = tempfile::Builder::new().prefix("tidewatch-faults-").tempdir()?;
         let mut verdict = Verdict {
@@ -154,11 +186,14 @@ impl Campaign {
         };
         let outcome = self.carry_out(plan, golden, folder.path(), &mut verdict, say);
         verdict.took_s = began.elapsed().as_secs_f64();
+        if outcome.is_err() && self.is_cut_short.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         if let Err(error) = outcome {
             verdict.failure = Some(format!("{error:#}"));
             verdict.logs = Some(folder.keep());
         }
-        Ok(verdict)
+        Ok(Some(verdict))
     }
 
     fn carry_out(
@@ -175,7 +210,7 @@ impl Campaign {
         create_topics(&kafka)?;
         let fleet = Fleet::new(&self.program, folder, &kafka.bootstrap_servers, &plan.setup);
         let source = Source::start(&golden.input, &kafka, self.records_per_second)?;
-        let mut stage = Stage::new(folder, kafka, cluster, fleet, source, self.patience)?;
+        let mut stage = Stage::new(folder, kafka, cluster, fleet, source, self)?;
         let outcome = self.play(plan, golden, &mut stage, verdict, say);
         let roles = [Role::Processor, Role::Sink];
         verdict.memory_peak_mib = roles.map(|role| stage.fleet.memory_peak_mib(role)).into_iter().max().unwrap_or(0);
@@ -231,6 +266,8 @@ fn create_topics(kafka: &KafkaConfig) -> anyhow::Result<()> {
     let results = TopicKind::ALL.map(|kind| kind.topic_name(&topics).to_owned());
     let names = input::topics().into_iter().chain(results);
     let mut specs: Vec<TopicSpec> = names.map(|topic| TopicSpec::new(topic, PARTITIONS)).collect();
+    let letters = specs.iter_mut().filter(|spec| spec.name == topics.dead_letters);
+    letters.for_each(|spec| drop(spec.properties.insert("max.message.bytes".into(), LETTER_BYTES_MAX.into())));
     for topic in [topics.state, topics.ledger] {
         specs.push(TopicSpec { compacted: true, ..TopicSpec::new(topic, PARTITIONS) });
     }

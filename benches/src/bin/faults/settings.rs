@@ -5,11 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::dice::Dice;
+use crate::fleet::Role;
 
 /// A member that says nothing for so long is taken for gone.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_millis(6_000);
 /// A transaction that stands open for so long is aborted by the broker.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(4_000);
+/// A processor that does not come to its group for so long is taken for hung, where a fault is about that; three transactions' time at
+/// least, which is what the processor asks for.
+pub(crate) const POLL_INTERVAL_MAX: Duration = Duration::from_millis(12_000);
 /// An answer that takes so long is given up, with its connection.
 const SOCKET_TIMEOUT: Duration = Duration::from_millis(2_000);
 /// The processors' group.
@@ -32,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) snapshot_every_ms: u64,
     /// `processor.batch_max`.
     pub(crate) batch_max: u64,
+    /// Whether [`POLL_INTERVAL_MAX`] holds, and not the client's five minutes.
+    pub(crate) has_short_poll: bool,
     /// The time-outs; those of an undisturbed run are the program's own.
     pub(crate) timeouts: Timeouts,
 }
@@ -53,6 +59,7 @@ impl Setup {
             commit_interval_ms: dice.pick(&[50, 100, 300]),
             snapshot_every_ms: dice.pick(&[200, 1_000, 3_000]),
             batch_max: dice.pick(&[300, 1_000, 3_000]),
+            has_short_poll: false,
             timeouts: Timeouts::Short,
         }
     }
@@ -65,22 +72,28 @@ impl Setup {
             commit_interval_ms: 100,
             snapshot_every_ms: 10_000,
             batch_max: 5_000,
+            has_short_poll: false,
             timeouts: Timeouts::Usual,
         }
     }
 }
 
 /// The text of a member's settings file. `client_id` is what the broker's faults tell it by.
-pub(crate) fn text(setup: &Setup, client_id: &str, instance: &str) -> String {
+pub(crate) fn text(setup: &Setup, role: Role, client_id: &str, instance: &str) -> String {
     let avsc = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("producer").join("avsc");
     let streams = include_str!("streams.toml").replace("AVSC", &avsc.display().to_string());
     let ms = Duration::as_millis;
+    let poll_interval = if setup.has_short_poll && role == Role::Processor {
+        format!(", \"max.poll.interval.ms\" = \"{}\"", ms(&POLL_INTERVAL_MAX))
+    } else {
+        String::new()
+    };
     let (properties, transaction) = match setup.timeouts {
         Timeouts::Usual => (String::new(), String::new()),
         Timeouts::Short => (
             format!(
                 "properties = {{ \"session.timeout.ms\" = \"{}\", \"heartbeat.interval.ms\" = \"500\", \
-                 \"socket.timeout.ms\" = \"{}\" }}\n",
+                 \"socket.timeout.ms\" = \"{}\"{poll_interval} }}\n",
                 ms(&SESSION_TIMEOUT),
                 ms(&SOCKET_TIMEOUT)
             ),

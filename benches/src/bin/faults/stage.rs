@@ -1,13 +1,17 @@
 //! What a run consists of while it goes on: the broker, the processes, the source, and the watch that asks for progress.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tidewatch_topic_io::{Admin, KafkaConfig, PartitionLag};
 
+use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::fleet::Fleet;
 use crate::input::{self, Source};
+use crate::run::Campaign;
 use crate::settings::GROUP;
 
 /// Between two looks at the processes.
@@ -25,6 +29,10 @@ pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
     /// How long there may be no progress while there is work.
     pub(crate) patience: Duration,
+    /// What puts a process's clock wrong, if that can be done here.
+    pub(crate) clock: Option<Arc<Clock>>,
+    /// The campaign is to end.
+    pub(crate) is_cut_short: Arc<AtomicBool>,
     admin: Admin,
     /// Processes that came for a while.
     guests: u32,
@@ -46,10 +54,12 @@ impl Stage {
         cluster: Cluster,
         fleet: Fleet,
         source: Source,
-        patience: Duration,
+        campaign: &Campaign,
     ) -> anyhow::Result<Self> {
         let admin = Admin::connect(&kafka)?;
-        Ok(Self { folder: folder.to_owned(), kafka, cluster, fleet, source, patience, admin, guests: 0 })
+        let (folder, patience, clock) = (folder.to_owned(), campaign.patience, campaign.means.clock.clone());
+        let is_cut_short = Arc::clone(&campaign.is_cut_short);
+        Ok(Self { folder, kafka, cluster, fleet, source, patience, clock, is_cut_short, admin, guests: 0 })
     }
 
     /// Lets the run go on for this long.
@@ -66,6 +76,7 @@ impl Stage {
         let began = Instant::now();
         loop {
             self.fleet.tick()?;
+            anyhow::ensure!(!self.is_cut_short.load(Ordering::Relaxed), "cut short");
             anyhow::ensure!(!self.cluster.has_ended(), "the broker has ended by itself: a defect of the broker");
             if is_so(self)? {
                 return Ok(true);

@@ -1,9 +1,8 @@
-//! Faults of what is kept: state records, Delivery's claims, and the input topics themselves. Each is to be refused with a clear word;
-//! where it can be repaired it is, and the run goes on to the golden run's end.
+//! Faults of what is kept on topics: state records, and the input topics themselves. Each is to be refused with a clear word; where it
+//! can be repaired it is, and the run goes on to the golden run's end.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +18,7 @@ use crate::dice::Dice;
 use crate::fleet::Role;
 use crate::inject::{an_input, expect_refusal, hold_processors};
 use crate::input::PARTITIONS;
-use crate::settings::{GROUP, OUTPUT};
+use crate::settings::GROUP;
 use crate::stage::Stage;
 
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -92,45 +91,6 @@ fn write_all(kafka: &KafkaConfig, topic: &str, partition: i32, values: &Latest) 
         writer.send(Outgoing { partition: Some(partition), ..Outgoing::new(topic, key, value) })?;
     }
     Ok(writer.flush(FLUSH_TIMEOUT)?)
-}
-
-/// Damages the newest claim of a partition: Delivery is to name it and end, again and again, until it is repaired.
-pub(crate) fn claim(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
-    let folder = stage.folder.join(OUTPUT).join("_tidewatch/claims").join(Topics::default().metrics);
-    let mut newest = None;
-    let found = stage.wait_until(stage.patience, |_| {
-        newest = newest_claim(&folder.join("0"))?;
-        Ok(newest.is_some())
-    })?;
-    let sink = dice.pick(&stage.fleet.of(Role::Sink));
-    stage.fleet.hold(sink)?;
-    newest = newest_claim(&folder.join("0"))?;
-    let (true, Some(file)) = (found, newest) else {
-        stage.fleet.let_go(sink);
-        return Ok(false);
-    };
-    let whole = std::fs::read(&file)?;
-    let mut damaged = whole.clone();
-    let at = dice.below(damaged.len() as u64) as usize;
-    if dice.flip() {
-        damaged.truncate(at)
-    } else {
-        damaged[at] = b'\0'
-    }
-    std::fs::write(&file, damaged)?;
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let refused = expect_refusal(stage, Role::Sink, &[sink], &["claim", &name]);
-    std::fs::write(&file, whole)?;
-    refused.map(|()| true)
-}
-
-fn newest_claim(folder: &std::path::Path) -> anyhow::Result<Option<PathBuf>> {
-    if !folder.exists() {
-        return Ok(None);
-    }
-    let files = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
-    // Claims are linked into place under a name that ends in `.json`.
-    Ok(files.into_iter().filter(|path| path.extension().is_some_and(|is| is == "json")).max())
 }
 
 fn ask<T>(answer: impl Future<Output = T>) -> anyhow::Result<T> {
