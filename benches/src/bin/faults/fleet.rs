@@ -236,17 +236,31 @@ impl Fleet {
     /// If it takes longer.
     pub(crate) fn terminate(
         &mut self,
-        MemberId(at): MemberId,
+        id: MemberId,
         within: Duration,
     ) -> anyhow::Result<Option<(ExitStatus, Duration)>> {
+        let Some(asked) = self.ask_to_end(id) else { return Ok(None) };
+        self.await_end(id, asked, within)
+    }
+
+    /// SIGTERM; when it was sent. `None`: it is not up.
+    pub(crate) fn ask_to_end(&mut self, id: MemberId) -> Option<Instant> {
         // Before it listens for signals, there is nothing that it could end in order.
-        while self.members[at].child.is_some() && self.members[at].started.elapsed() < BEGINS_WITHIN {
-            std::thread::sleep(Duration::from_millis(10));
+        let member = &self.members[id.0];
+        if member.child.is_some() {
+            std::thread::sleep(BEGINS_WITHIN.saturating_sub(member.started.elapsed()));
         }
-        let began = Instant::now();
-        if !self.signal(MemberId(at), Signal::TERM) {
-            return Ok(None);
-        }
+        let asked = Instant::now();
+        self.signal(id, Signal::TERM).then_some(asked)
+    }
+
+    /// Waits for the end of one that was asked for it then, as [`terminate`](Self::terminate) does.
+    pub(crate) fn await_end(
+        &mut self,
+        MemberId(at): MemberId,
+        asked: Instant,
+        within: Duration,
+    ) -> anyhow::Result<Option<(ExitStatus, Duration)>> {
         loop {
             let member = &mut self.members[at];
             let Some(child) = member.child.as_mut() else { return Ok(None) };
@@ -254,9 +268,9 @@ impl Fleet {
                 member.child = None;
                 member.pause = PAUSE;
                 member.come_back();
-                return Ok(Some((status, began.elapsed())));
+                return Ok(Some((status, asked.elapsed())));
             }
-            anyhow::ensure!(began.elapsed() < within, "{} has not ended {within:?} after SIGTERM", member.name);
+            anyhow::ensure!(asked.elapsed() < within, "{} has not ended {within:?} after SIGTERM", member.name);
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -42,9 +42,37 @@ fn find(process: u32, name: &str) -> anyhow::Result<Option<Pid>> {
 /// Whether this process may hold threads of its children.
 pub(crate) fn is_permitted() -> bool {
     let Ok(mut child) = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn() else { return false };
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap_or_default();
-    let held = thread(child.id(), name.trim_end(), Duration::ZERO);
+    // It has the name a moment after it was started.
+    let mut tries = (0..100).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        thread(child.id(), "sleep", Duration::ZERO)
+    });
+    let held = tries.find(|held| !matches!(held, Ok(false))).is_some_and(|held| held.is_ok());
     let _ = child.kill();
     let _ = child.wait();
-    held.unwrap_or(false)
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_goes_on_after_it_was_held() {
+        if !is_permitted() {
+            eprintln!("this system does not let a process trace its children");
+            return;
+        }
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        while !thread(child.id(), "sleep", Duration::ZERO).unwrap() {
+            std::thread::yield_now();
+        }
+        assert!(!thread(child.id(), "no such thread", Duration::ZERO).unwrap());
+        for _ in 0..20 {
+            assert!(thread(child.id(), "sleep", Duration::ZERO).unwrap());
+        }
+        // Who is held does not take a signal.
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+    }
 }

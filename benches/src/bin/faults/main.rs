@@ -74,7 +74,7 @@ struct Args {
     #[arg(long, default_value_t = 200_000)]
     events: u64,
     /// Records written a second, at most
-    #[arg(long, default_value_t = 25_000)]
+    #[arg(long, default_value_t = 50_000)]
     rate: usize,
     /// Runs at a time: a run mostly waits, so that two cores carry several
     #[arg(long, default_value_t = 1)]

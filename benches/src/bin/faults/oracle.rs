@@ -7,7 +7,7 @@ use tidewatch_topic_io::Admin;
 
 use crate::files;
 use crate::fleet::Role;
-use crate::inject::check_shutdown;
+use crate::inject::{SHUTDOWN_MAX, check_shutdown};
 use crate::outputs::{self, Extent, Outputs};
 use crate::settings::{OUTPUT, TRANSACTION_TIMEOUT};
 use crate::stage::Stage;
@@ -38,11 +38,17 @@ pub(crate) fn open_transaction(admin: &Admin) -> anyhow::Result<Option<String>> 
 /// The first that is not as it has to be.
 pub(crate) fn check_whole(stage: &mut Stage, golden: &Outputs, memory_max_mib: u64) -> anyhow::Result<()> {
     for role in [Role::Processor, Role::Sink] {
-        for member in stage.fleet.of(role) {
-            stage.wait_until(stage.patience, |stage| Ok(stage.fleet.is_up(member)))?;
+        let members = stage.fleet.of(role);
+        stage.wait_until(stage.patience, |stage| Ok(members.iter().all(|&member| stage.fleet.is_up(member))))?;
+        // Together: each of them takes its seconds.
+        let mut asked = Vec::new();
+        for member in members {
             stage.fleet.unwanted(member);
-            if let Some((status, took)) = stage.fleet.terminate(member, stage.patience)? {
-                check_shutdown(stage.fleet.client_id(member), status, took)?;
+            asked.extend(stage.fleet.ask_to_end(member).map(|at| (member, at)));
+        }
+        for (member, at) in asked {
+            if let Some((status, _)) = stage.fleet.await_end(member, at, SHUTDOWN_MAX)? {
+                check_shutdown(stage.fleet.client_id(member), status)?;
             }
         }
     }

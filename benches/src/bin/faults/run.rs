@@ -109,6 +109,9 @@ pub(crate) struct Verdict {
     pub(crate) planned: Vec<&'static str>,
     pub(crate) faults: Vec<Injected>,
     pub(crate) took_s: f64,
+    /// Of that, what took from the end of one to the end of the next: the start, each fault with its recovery, the rest of the input,
+    /// the checks.
+    pub(crate) phases: Vec<(&'static str, f64)>,
     pub(crate) memory_peak_mib: u64,
     /// Processes that ended by themselves and were started again.
     pub(crate) exits: Vec<Exit>,
@@ -179,6 +182,7 @@ impl Campaign {
             planned: plan.faults.iter().map(|kind| kind.name).collect(),
             faults: Vec::new(),
             took_s: 0.0,
+            phases: Vec::new(),
             memory_peak_mib: 0,
             exits: Vec::new(),
             failure: None,
@@ -230,11 +234,18 @@ impl Campaign {
             stage.fleet.add(&format!("{PROCESSOR}{at}"), Role::Processor, &at.to_string())?;
         }
         stage.fleet.add("sink", Role::Sink, "0")?;
+        let began = Instant::now();
+        let mut over = 0.0;
+        let mut phase = |name, verdict: &mut Verdict| {
+            let now = began.elapsed().as_secs_f64();
+            verdict.phases.push((name, now - std::mem::replace(&mut over, now)));
+        };
         let shares = plan.faults.len() as f64 + 1.0;
         let mut calm = Dice::new(plan.seed, "calm");
         stage.source.release(0.3 / shares);
         say("starting");
         stage.wait_for_progress(0).context("at the start")?;
+        phase("start", verdict);
         let dice = Dice::new(plan.seed, "injection");
         for (at, kind) in plan.faults.iter().enumerate() {
             stage.source.release((at as f64 + 1.0) / shares);
@@ -252,11 +263,15 @@ impl Campaign {
             injected.recovered_s = recovered.as_ref().ok().map(Duration::as_secs_f64);
             verdict.faults.push(injected);
             recovered?;
+            phase(kind.name, verdict);
         }
         say("quiet");
         stage.source.release(1.0);
         stage.drain()?;
-        oracle::check_whole(stage, &golden.outputs, self.memory_max_mib)
+        phase("quiet", verdict);
+        let checked = oracle::check_whole(stage, &golden.outputs, self.memory_max_mib);
+        phase("checks", verdict);
+        checked
     }
 }
 
