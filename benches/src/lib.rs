@@ -2,3 +2,5 @@
 //!
 //! `cargo bench -p tidewatch-benches --bench decode` holds the decode plan of `tidewatch-schemas` against apache-avro's paths, in one
 //! run on the same records. `cargo run --release -p tidewatch-benches --bin broker` holds the embedded broker against Apache Kafka.
+//! `cargo run --release -p tidewatch-benches --bin faults` breaks a pipeline in every way there is and holds its results, record by
+//! record, against an undisturbed one's.

@@ -53,7 +53,10 @@ mod sasl_handshake;
 mod sync_group;
 #[cfg(test)]
 pub(crate) mod testing;
+mod throttle;
 mod txn_offset_commit;
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -63,6 +66,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use crate::frame;
 use crate::node::{Node, NodeRef, Now};
 pub(crate) use room::Room;
+use throttle::Throttled;
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
@@ -77,6 +81,8 @@ pub(crate) struct Context {
     pub(crate) now: Now,
     /// What is left for its answer.
     pub(crate) room: Room,
+    /// For how long its connection is throttled, which the answer says; a fault.
+    pub(crate) throttle: Duration,
 }
 
 impl Context {
@@ -212,7 +218,7 @@ const TOO_LARGE: &str = "an answer would be larger than answer_bytes_max";
 /// How a request is refused.
 type Refuse<Q, R> = fn(&Q, ResponseError, i16) -> R;
 
-async fn at_once<Q: Decodable, R: Encodable + HeaderVersion>(
+async fn at_once<Q: Decodable, R: Encodable + HeaderVersion + Throttled>(
     node: &NodeRef,
     request: Request,
     context: &Context,
@@ -225,10 +231,10 @@ async fn at_once<Q: Decodable, R: Encodable + HeaderVersion>(
         None => handle(&mut node.borrow_mut(), decoded, context),
         Some(error) => refuse(&decoded, error, request.version),
     };
-    encode(&request, Outcome::Answer(response))
+    encode(&request, Outcome::Answer(response), context.throttle)
 }
 
-async fn or_not<Q: Decodable, R: Encodable + HeaderVersion>(
+async fn or_not<Q: Decodable, R: Encodable + HeaderVersion + Throttled>(
     node: &NodeRef,
     request: Request,
     context: &Context,
@@ -241,10 +247,10 @@ async fn or_not<Q: Decodable, R: Encodable + HeaderVersion>(
         None => handle(&mut node.borrow_mut(), decoded, context),
         Some(error) => refuse(&decoded, error, request.version),
     };
-    encode(&request, response)
+    encode(&request, response, context.throttle)
 }
 
-async fn in_time<Q: Decodable, R: Encodable + HeaderVersion>(
+async fn in_time<Q: Decodable, R: Encodable + HeaderVersion + Throttled>(
     node: &NodeRef,
     request: Request,
     context: &Context,
@@ -257,7 +263,7 @@ async fn in_time<Q: Decodable, R: Encodable + HeaderVersion>(
         None => handle(node, decoded, context).await,
         Some(error) => Outcome::Answer(refuse(&decoded, error, request.version)),
     };
-    encode(&request, response)
+    encode(&request, response, context.throttle)
 }
 
 /// An `ApiVersions` of a version that is not known is answered in that of version 0, whatever its body (KIP-511).
@@ -266,7 +272,7 @@ fn unsupported(request: &Request) -> Result<Outcome<BytesMut>, Unanswerable> {
         return Err(Unanswerable::Unsupported { key: request.key, version: request.version });
     }
     let request = Request { version: 0, ..request.clone() };
-    encode(&request, Outcome::Answer(api_versions::unsupported_version()))
+    encode(&request, Outcome::Answer(api_versions::unsupported_version()), Duration::ZERO)
 }
 
 fn decode<Q: Decodable>(request: &Request) -> Result<Q, Unanswerable> {
@@ -278,16 +284,20 @@ fn decode<Q: Decodable>(request: &Request) -> Result<Q, Unanswerable> {
 }
 
 /// The whole frame of an answer: length, header, body.
-fn encode<R: Encodable + HeaderVersion>(
+fn encode<R: Encodable + HeaderVersion + Throttled>(
     request: &Request,
     response: Outcome<R>,
+    throttle: Duration,
 ) -> Result<Outcome<BytesMut>, Unanswerable> {
     let (key, version) = (request.key, request.version);
-    let response = match response {
+    let mut response = match response {
         Outcome::Answer(response) => response,
         Outcome::Silence => return Ok(Outcome::Silence),
         Outcome::Close(reason) => return Ok(Outcome::Close(reason)),
     };
+    if !throttle.is_zero() {
+        response.set_throttle_time_ms(i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX));
+    }
     let unwritable = |problem: String| Unanswerable::Unwritable { key, version, problem };
     let header = ResponseHeader::default().with_correlation_id(request.correlation_id);
     let header_version = R::header_version(version);

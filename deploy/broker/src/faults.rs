@@ -15,7 +15,7 @@ use kafka_protocol::messages::ApiKey;
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// It is carried out later, and the connection's next ones after it.
+    /// It is carried out later, also if its client has gone meanwhile, and the connection's next ones after it.
     Delay(Duration),
     /// It is carried out, its answer comes later.
     DelayReply(Duration),
@@ -25,6 +25,9 @@ pub enum Fault {
     DropReply,
     /// It is not carried out but answered with this error.
     Error(ResponseError),
+    /// It is carried out and answered at once, as to a client over its quota: the answer says for how long (`throttle_time_ms`, where
+    /// its API has it), and the connection's next one is not read before (KIP-219).
+    Throttle(Duration),
     /// It is not carried out, the connection is closed.
     Disconnect,
     /// It is carried out, and the connection is closed without an answer.
@@ -105,8 +108,8 @@ impl Faults {
         self.lock().befallen.clone()
     }
 
-    /// What befalls this request.
-    pub(crate) fn strike(&self, api: ApiKey, client_id: &str) -> Option<Fault> {
+    /// What befalls this request, and counts it: also for who stands between clients and another broker.
+    pub fn strike(&self, api: ApiKey, client_id: &str) -> Option<Fault> {
         let mut rules = self.lock();
         let Rules { active, befallen, .. } = &mut *rules;
         let struck =

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -83,7 +84,10 @@ fn answer(node: &NodeRef, frame: Bytes, refused: Option<ResponseError>) {
     let Ok(request) = frame::parse(frame) else { return };
     let (version, client_id) = (request.version, request.client_id.to_string());
     let room = Room::new(node.borrow().config.limits.answer_bytes_max);
-    let context = Context { client_id, client_host: "/127.0.0.1".to_owned(), version, now: Now::read(), room };
+    let client_host = "/127.0.0.1".to_owned();
+    // No version may be unable to say it.
+    let throttle = Duration::from_millis(7);
+    let context = Context { client_id, client_host, version, now: Now::read(), room, throttle };
     let answered = poll(api::answer(node, request, &context, refused));
     if let Poll::Ready(Err(error)) = answered {
         assert!(!matches!(error, Unanswerable::Unwritable { .. }), "{error}");

@@ -79,8 +79,37 @@ fn each_fault_does_what_it_says() {
     check(Fault::DisconnectAfter, Seen::Closed, true);
     let error = ResponseError::NotLeaderOrFollower;
     check(Fault::Error(error), Seen::Answer(error.code()), false);
-    for fault in [Fault::Delay(DELAY), Fault::DelayReply(DELAY), Fault::Freeze(DELAY)] {
+    // Throttled, the answer comes at once, and the request behind it waits.
+    for fault in [Fault::Delay(DELAY), Fault::DelayReply(DELAY), Fault::Freeze(DELAY), Fault::Throttle(DELAY)] {
         assert!(check(fault, Seen::Answer(0), true) >= DELAY, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_throttled_client_is_told_for_how_long() {
+    let broker = start();
+    broker.faults().add(FaultRule { times: Some(3), ..FaultRule::new(Fault::Throttle(DELAY)) });
+    let mut wire = Wire::connect(broker.address());
+    let time_ms = DELAY.as_millis() as i32;
+    assert_eq!(wire.ask(9, &produce("faulty", -1, batch(&[b"a"]))).throttle_time_ms, time_ms);
+    assert_eq!(wire.ask(12, &fetch("faulty", 0)).throttle_time_ms, time_ms);
+    assert_eq!(wire.ask(3, &wire::api_versions()).throttle_time_ms, time_ms);
+    assert_eq!(wire.ask(12, &fetch("faulty", 0)).throttle_time_ms, 0);
+}
+
+#[test]
+fn a_delayed_request_is_carried_out_when_its_client_has_gone() {
+    let broker = start();
+    broker.faults().add(produces(Fault::Delay(DELAY)));
+    let mut wire = Wire::connect(broker.address());
+    wire.send(9, &produce("faulty", -1, batch(&[b"a"])));
+    while broker.faults().befallen().values().all(|count| *count == 0) {
+        std::thread::yield_now();
+    }
+    drop(wire);
+    // It does not end before it is there, which is what is asked for.
+    while end_offset(&broker) == 0 {
+        std::thread::yield_now();
     }
 }
 

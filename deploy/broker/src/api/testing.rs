@@ -1,5 +1,7 @@
 //! A node in memory, and requests to it that go through the bytes of their version and back.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -26,6 +28,7 @@ pub(crate) fn context(node: &Node, version: i16) -> Context {
         version,
         now: Now::read(),
         room: Room::new(node.config.limits.answer_bytes_max),
+        throttle: Duration::ZERO,
     }
 }
 

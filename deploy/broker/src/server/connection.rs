@@ -54,6 +54,8 @@ enum End {
 enum Reply {
     Send,
     SendAfter(Duration),
+    /// And read nothing more for so long.
+    SendAndRest(Duration),
     Withhold,
     Close,
 }
@@ -95,18 +97,20 @@ impl Connection {
         };
         let request = frame::parse(frame.ok_or(End::Closed)?)?;
         let (refused, reply) = self.befall(&request).await?;
-        let outcome = self.carry_out(request, refused).await?;
+        let throttle = if let Reply::SendAndRest(time) = reply { time } else { Duration::ZERO };
+        let outcome = self.carry_out(request, refused, throttle).await?;
         match reply {
-            Reply::Send => {}
+            Reply::Send | Reply::SendAndRest(_) => {}
             Reply::SendAfter(time) => self.unless_ended(tokio::time::sleep(time)).await?,
             Reply::Withhold => return Err(self.be_silent().await),
             Reply::Close => return Err(End::Fault),
         }
         match outcome {
-            Outcome::Answer(answer) => self.send(answer).await,
-            Outcome::Silence => Ok(()),
-            Outcome::Close(reason) => Err(End::Refused(reason)),
+            Outcome::Answer(answer) => self.send(answer).await?,
+            Outcome::Silence => {}
+            Outcome::Close(reason) => return Err(End::Refused(reason)),
         }
+        if throttle.is_zero() { Ok(()) } else { self.unless_ended(tokio::time::sleep(throttle)).await }
     }
 
     /// The fault that befalls a request, if any: what comes before it is done here, what comes after it is given back.
@@ -114,12 +118,16 @@ impl Connection {
         match self.shared.faults.strike(request.key, &request.client_id) {
             None => Ok((None, Reply::Send)),
             Some(Fault::Delay(time)) => {
-                self.unless_ended(tokio::time::sleep(time)).await?;
-                Ok((None, Reply::Send))
+                // A client that has given up does not take back what is on its way.
+                tokio::select! {
+                    () = tokio::time::sleep(time) => Ok((None, Reply::Send)),
+                    _ = self.serving.wait_for(|is_serving| !is_serving) => Err(End::Closed),
+                }
             }
             Some(Fault::DelayReply(time)) => Ok((None, Reply::SendAfter(time))),
             Some(Fault::DropRequest) => Err(self.be_silent().await),
             Some(Fault::DropReply) => Ok((None, Reply::Withhold)),
+            Some(Fault::Throttle(time)) => Ok((None, Reply::SendAndRest(time))),
             Some(Fault::Error(error)) => Ok((Some(error), Reply::Send)),
             Some(Fault::Disconnect) => Err(End::Fault),
             Some(Fault::DisconnectAfter) => Ok((None, Reply::Close)),
@@ -131,13 +139,19 @@ impl Connection {
     }
 
     /// Carries a request out. One that waits is given up when its connection ends.
-    async fn carry_out(&mut self, request: Request, refused: Option<ResponseError>) -> Result<Outcome<BytesMut>, End> {
+    async fn carry_out(
+        &mut self,
+        request: Request,
+        refused: Option<ResponseError>,
+        throttle: Duration,
+    ) -> Result<Outcome<BytesMut>, End> {
         let context = Context {
             client_id: request.client_id.to_string(),
             client_host: self.client_host.clone(),
             version: request.version,
             now: Now::read(),
             room: Room::new(self.shared.node.borrow().config.limits.answer_bytes_max),
+            throttle,
         };
         let node = Rc::clone(&self.shared.node);
         let outcome = self.unless_ended(api::answer(&node, request, &context, refused)).await??;

@@ -75,7 +75,8 @@ impl Broker for Local {
         };
         let client_host = "/127.0.0.1".to_owned();
         let room = api::Room::new(self.node.borrow().config.limits.answer_bytes_max);
-        let context = Context { client_id: client.to_owned(), client_host, version, now: self.now, room };
+        let (client_id, throttle) = (client.to_owned(), Duration::ZERO);
+        let context = Context { client_id, client_host, version, now: self.now, room, throttle };
         let node = Rc::clone(&self.node);
         let answer = async move { api::answer(&node, request, &context, None).await };
         pending::<R>(Box::pin(answer), version)

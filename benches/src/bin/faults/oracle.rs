@@ -1,0 +1,153 @@
+//! What has to be true of a run that has come to its end, asked as a consumer, an operator and a reader of the files would.
+
+use anyhow::Context as _;
+use tidewatch_schemas::catalogue::Topics;
+use tidewatch_sink::TopicKind;
+use tidewatch_topic_io::Admin;
+
+use crate::files;
+use crate::fleet::Role;
+use crate::inject::{SHUTDOWN_MAX, check_shutdown};
+use crate::outputs::{self, Extent, Outputs};
+use crate::settings::{OUTPUT, TRANSACTION_TIMEOUT};
+use crate::stage::Stage;
+
+/// Allowance over the memory that was configured.
+const MEMORY_ALLOWANCE: f64 = 1.10;
+
+/// The first output topic, if any, that holds records of a transaction which is neither committed nor aborted.
+pub(crate) fn open_transaction(admin: &Admin) -> anyhow::Result<Option<String>> {
+    let topics = Topics::default();
+    let results = TopicKind::ALL.map(|kind| kind.topic_name(&topics));
+    for topic in results.into_iter().chain([topics.state.as_str(), topics.ledger.as_str()]) {
+        let (committed, written) = (admin.offsets(topic)?, admin.written(topic)?);
+        let open = committed.iter().zip(&written).find(|(committed, written)| committed.high < written.high);
+        if let Some((at, end)) = open {
+            let (partition, stable, high) = (at.partition, at.high, end.high);
+            return Ok(Some(format!(
+                "{topic} partition {partition}: the last stable offset is {stable}, the end {high}"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Ends the processes in order, lets Delivery store the rest, and checks all there is to check.
+///
+/// # Errors
+/// The first that is not as it has to be.
+pub(crate) fn check_whole(stage: &mut Stage, golden: &Outputs, memory_max_mib: u64) -> anyhow::Result<()> {
+    for role in [Role::Processor, Role::Sink] {
+        let members = stage.fleet.of(role);
+        stage.wait_until(stage.patience, |stage| Ok(members.iter().all(|&member| stage.fleet.is_up(member))))?;
+        // Together: each of them takes its seconds.
+        let mut asked = Vec::new();
+        for member in members {
+            stage.fleet.unwanted(member);
+            asked.extend(stage.fleet.ask_to_end(member).map(|at| (member, at)));
+        }
+        for (member, at) in asked {
+            if let Some((status, _)) = stage.fleet.await_end(member, at, SHUTDOWN_MAX)? {
+                check_shutdown(stage.fleet.client_id(member), status)?;
+            }
+        }
+    }
+    let (status, _, said) = stage.fleet.ask(Role::Sink, &["sink", "--drain"])?;
+    anyhow::ensure!(status.success(), "`tidewatch sink --drain` ended by {status}: {said}");
+    let found = check_settled(stage, golden, Extent::Whole, memory_max_mib)?;
+    let (status, balance, said) = stage.fleet.ask(Role::Processor, &["ledger", "--json"])?;
+    anyhow::ensure!(status.success(), "`tidewatch ledger` ended by {status}: {said}");
+    check_balance(&balance)?;
+    let stored = files::stored(&stage.folder.join(OUTPUT)).context("reading what Delivery has stored")?;
+    let written = found.offsets.into_iter().filter(|(_, offsets)| !offsets.is_empty()).collect();
+    anyhow::ensure!(stored.values().any(|offsets| !offsets.is_empty()), "Delivery has stored nothing");
+    files::first_difference(&written, &stored).map_or(Ok(()), |difference| Err(anyhow::anyhow!("files: {difference}")))
+}
+
+/// What has to be true of a run that was refused to go on: what it has committed is the beginning of the golden run's.
+///
+/// # Errors
+/// As [`check_whole`].
+pub(crate) fn check_refused(stage: &mut Stage, golden: &Outputs, memory_max_mib: u64) -> anyhow::Result<()> {
+    for role in [Role::Processor, Role::Sink] {
+        for member in stage.fleet.of(role) {
+            stage.fleet.unwanted(member);
+            stage.fleet.kill(member)?;
+        }
+    }
+    check_settled(stage, golden, Extent::Prefix, memory_max_mib).map(|_| ())
+}
+
+/// What holds in both cases.
+fn check_settled(stage: &mut Stage, golden: &Outputs, extent: Extent, memory_max_mib: u64) -> anyhow::Result<Outputs> {
+    let admin = Admin::connect(&stage.kafka)?;
+    let mut open = None;
+    // The broker aborts what a dead process left open at its time-out.
+    let settled = stage.wait_until(TRANSACTION_TIMEOUT * 4, |_| {
+        open = open_transaction(&admin)?;
+        Ok(open.is_none())
+    })?;
+    anyhow::ensure!(settled, "a transaction was left open: {}", open.unwrap_or_default());
+    let found = Outputs::read(&stage.kafka).context("reading the outputs")?;
+    if let Some(difference) = outputs::first_difference(golden, &found, extent) {
+        anyhow::bail!("{difference}");
+    }
+    for (member, log) in stage.fleet.logs() {
+        let panicked = log.lines().find(|line| line.contains("panicked"));
+        anyhow::ensure!(panicked.is_none(), "{member} panicked: {}", panicked.unwrap_or_default());
+    }
+    for role in [Role::Processor, Role::Sink] {
+        let (peak, most) = (stage.fleet.memory_peak_mib(role), memory_max_mib as f64 * MEMORY_ALLOWANCE);
+        anyhow::ensure!(peak as f64 <= most, "a {role:?} took {peak} MiB, more than {most:.0} MiB; see --memory-mib");
+    }
+    Ok(found)
+}
+
+/// Nothing is unaccounted for, nothing is to go, nothing is left to store.
+fn check_balance(balance: &str) -> anyhow::Result<()> {
+    let balance: serde_json::Value = serde_json::from_str(balance).context("the ledger's JSON")?;
+    let number = |value: &serde_json::Value, key: &str| {
+        value[key].as_i64().with_context(|| format!("the ledger says no `{key}`: {value}"))
+    };
+    anyhow::ensure!(balance["problems"] == serde_json::json!([]), "the ledger: {}", balance["problems"]);
+    for line in balance["partitions"].as_array().context("the ledger's partitions")? {
+        let parts = ["scored", "late", "dead_lettered", "duplicate", "filtered"].map(|part| number(line, part));
+        let sum: i64 = parts.into_iter().sum::<anyhow::Result<i64>>()?;
+        anyhow::ensure!(number(line, "read")? == sum, "the ledger has a residue: {line}");
+        anyhow::ensure!(number(line, "lag")? == 0, "committed offset and end differ: {line}");
+    }
+    for kind in balance["results"].as_array().context("the ledger's results")? {
+        anyhow::ensure!(number(kind, "not_stored_yet")? == 0, "not all is stored: {kind}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balance(read: i64, lag: i64, not_stored_yet: i64) -> String {
+        let partition = serde_json::json!({
+            "read": read, "scored": 5, "late": 1, "dead_lettered": 1, "duplicate": 1, "filtered": 0, "lag": lag,
+        });
+        let result = serde_json::json!({ "kind": "metrics", "not_stored_yet": not_stored_yet });
+        serde_json::json!({ "problems": [], "partitions": [partition], "results": [result] }).to_string()
+    }
+
+    fn check(balance: &str, expected: Option<&str>) {
+        match (check_balance(balance), expected) {
+            (Ok(()), None) => {}
+            (Err(error), Some(part)) if error.to_string().contains(part) => {}
+            (said, _) => panic!("{balance}: {said:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_add_up_is_told() {
+        check(&balance(8, 0, 0), None);
+        check(&balance(9, 0, 0), Some("residue"));
+        check(&balance(8, 3, 0), Some("committed offset"));
+        check(&balance(8, 0, 2), Some("not all is stored"));
+        check("{}", Some("the ledger"));
+    }
+}
