@@ -20,6 +20,9 @@ use crate::rounds::{Pace, Rounds};
 use crate::standing::Standing;
 use crate::{Counts, ProcessorConfig, ProcessorError, metrics};
 
+/// Between two looks at the group while it has assigned nothing.
+const JOIN_INTERVAL: Duration = Duration::from_millis(10);
+
 /// State that one of the last transactions writes, in bytes.
 const LAST_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 
@@ -196,7 +199,9 @@ impl<'a> Cycle<'a> {
     /// and false when there is no more.
     pub(crate) fn run_once(&mut self, reader: &mut GroupReader, last: bool) -> Result<bool, ProcessorError> {
         let started = Instant::now();
-        let deadline = started + self.config.commit_interval();
+        // Without partitions there is nothing to wait for but them, and they are not told of here.
+        let interval = if self.inputs.is_empty() { JOIN_INTERVAL } else { self.config.commit_interval() };
+        let deadline = started + interval.min(self.config.commit_interval());
         let mut taken = 0;
         while taken < self.config.settings.batch_max && !last {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -174,8 +174,8 @@ impl<'a> Worker<'a> {
         let streams = open_streams(config)?;
         let admin = Admin::connect(&config.kafka)?;
         let partitions = check_topics(config, &admin)?;
-        let letter_bytes_max = admin.batch_bytes_max(&config.topics.dead_letters)?;
-        let late_bytes_max = admin.batch_bytes_max(&config.topics.late)?;
+        let [letter_bytes_max, late_bytes_max] =
+            admin.batch_bytes_max([&config.topics.dead_letters, &config.topics.late])?;
         let batch_bytes_max = letter_bytes_max.into_iter().chain(late_bytes_max).min();
         let transaction_timeout = millis(config.settings.transaction_timeout);
         let options = TransactionOptions {

@@ -367,8 +367,7 @@ impl Drop for EndedOnDrop<'_> {
 
 /// The ids of a group's members.
 fn members(kafka: &KafkaConfig, group: &str) -> Vec<String> {
-    let client: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap_servers).create().unwrap();
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap_servers).create().unwrap();
     let groups = client.fetch_group_list(Some(group), Duration::from_secs(30)).unwrap();
     groups.groups()[0].members().iter().map(|member| member.id().to_owned()).collect()
 }

@@ -10,7 +10,9 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -218,17 +220,23 @@ impl Admin {
         }
     }
 
-    /// The largest batch of records that a topic takes, in bytes as it is compressed (`max.message.bytes`). `None` where the cluster
-    /// does not say: that is a right of its own (`DescribeConfigs`), which a writer need not have.
+    /// The largest batch of records that each of these topics takes, in bytes as it is compressed (`max.message.bytes`). `None` where the
+    /// cluster does not say: that is a right of its own (`DescribeConfigs`), which a writer need not have.
     ///
     /// # Errors
     /// No answer in time.
-    pub fn batch_bytes_max(&self, topic: &str) -> Result<Option<usize>, KafkaError> {
+    pub fn batch_bytes_max<const N: usize>(&self, topics: [&str; N]) -> Result<[Option<usize>; N], KafkaError> {
         let (client, options) = self.requests()?;
-        let answer = block_on(client.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
+        let answer = block_on(client.describe_configs(topics.map(ResourceSpecifier::Topic).iter(), &options));
         let answer = answer.map_err(|error| KafkaError::client("asking for a topic's settings", &error))?;
-        let settings = answer.into_iter().next().and_then(Result::ok);
-        Ok(settings.and_then(|settings| settings.get("max.message.bytes")?.value.as_ref()?.parse().ok()))
+        let found: Vec<_> = answer.into_iter().filter_map(Result::ok).collect();
+        Ok(topics.map(|topic| {
+            let is_of_it = |settings: &&ConfigResource| match &settings.specifier {
+                OwnedResourceSpecifier::Topic(name) => name == topic,
+                _ => false,
+            };
+            found.iter().find(is_of_it)?.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+        }))
     }
 
     /// A client of what asks the cluster's controller, and how long it is waited for.
@@ -257,7 +265,19 @@ impl Admin {
     /// # Errors
     /// As [`partitions`](Self::partitions).
     pub fn written(&self, topic: &str) -> Result<Vec<PartitionOffsets>, KafkaError> {
-        let reader = PartitionReader::new(&self.config, false)?;
+        self.written_as_seen_by(&self.reader_of_all()?, topic)
+    }
+
+    /// A reader that also sees what is not committed.
+    pub(crate) fn reader_of_all(&self) -> Result<PartitionReader, KafkaError> {
+        PartitionReader::new(&self.config, false)
+    }
+
+    pub(crate) fn written_as_seen_by(
+        &self,
+        reader: &PartitionReader,
+        topic: &str,
+    ) -> Result<Vec<PartitionOffsets>, KafkaError> {
         let ends = |partition| {
             let (low, high) = reader.watermarks(topic, partition)?;
             Ok(PartitionOffsets { partition, low, high })

@@ -137,7 +137,7 @@ impl PartitionReader {
         self.positions.iter().map(end).collect()
     }
 
-    /// For a reader of committed data: waits until every transaction that has written to these partitions is settled, or has stood
+    /// For a reader of committed data: waits until every transaction that has written to these partitions of some topics is settled, or has stood
     /// open for longer than any of ours may. A commit is answered before each of its partitions knows of it: who reads at once
     /// could miss what it wrote.
     ///
@@ -146,15 +146,18 @@ impl PartitionReader {
     pub fn wait_until_settled(
         &self,
         admin: &Admin,
-        topic: &str,
+        topics: &[&str],
         partitions: impl Fn(i32) -> bool,
     ) -> Result<(), KafkaError> {
-        // All that is written, where this reader sees only what is settled.
-        let written: Vec<_> = admin.written(topic)?.into_iter().filter(|at| partitions(at.partition)).collect();
+        // Sees all that is written, where this reader sees only what is settled.
+        let all = admin.reader_of_all()?;
         let deadline = Instant::now() + SETTLE_MAX;
-        for PartitionOffsets { partition, high, .. } in written {
-            while self.watermarks(topic, partition)?.1 < high && Instant::now() < deadline {
-                std::thread::sleep(SETTLE_PAUSE);
+        for topic in topics {
+            let written = admin.written_as_seen_by(&all, topic)?;
+            for PartitionOffsets { partition, high, .. } in written.into_iter().filter(|at| partitions(at.partition)) {
+                while self.watermarks(topic, partition)?.1 < high && Instant::now() < deadline {
+                    std::thread::sleep(SETTLE_PAUSE);
+                }
             }
         }
         Ok(())
