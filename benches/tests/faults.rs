@@ -23,7 +23,8 @@ fn faults(args: &[&str]) -> Output {
 /// The report of a campaign in which every run has one of these faults.
 fn campaign(only: &[&str], runs: u32, json: &Path) -> (serde_json::Value, Output) {
     let (file, runs) = (json.display().to_string(), runs.to_string());
-    let mut args = vec!["--events", "12000", "--rate", "4000", "--seed", "6", "--runs", &runs, "--json", &file];
+    let mut args =
+        vec!["--events", "12000", "--rate", "4000", "--seed", "6", "--jobs", "2", "--runs", &runs, "--json", &file];
     args.extend(only.iter().flat_map(|name| ["--only", *name]));
     let output = faults(&args);
     let report = std::fs::read_to_string(json).unwrap_or_else(|error| panic!("{error}: {output:?}"));

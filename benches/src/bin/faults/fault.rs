@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     Errors(Burst),
     /// Requests take long.
     Slow,
+    /// Every output is refused as too large: the processors end by an error, until it is over.
+    OutputTooLarge,
     /// Answers ask to wait, and the connection waits.
     Throttled,
     /// Delivery's disk is full for a while.
@@ -101,7 +103,6 @@ pub(crate) enum Burst {
     NotEnoughReplicas,
     InvalidProducerEpoch,
     OutOfOrderSequence,
-    MessageTooLarge,
 }
 
 impl Burst {
@@ -119,7 +120,6 @@ impl Burst {
                 &[ApiKey::Produce, ApiKey::AddPartitionsToTxn, ApiKey::AddOffsetsToTxn, ApiKey::EndTxn],
             ),
             Self::OutOfOrderSequence => (ResponseError::OutOfOrderSequenceNumber, &[ApiKey::Produce]),
-            Self::MessageTooLarge => (ResponseError::MessageTooLarge, &[ApiKey::Produce]),
         }
     }
 }
@@ -210,8 +210,8 @@ pub(crate) const ALL: &[FaultKind] = &[
     errors("out-of-order-sequence", Burst::OutOfOrderSequence),
     embedded(
         "output-too-large",
-        "MESSAGE_TOO_LARGE for a while: each start ends with a clear error",
-        Fault::Errors(Burst::MessageTooLarge),
+        "every output is refused as too large: no endless abort, the processors end by an error",
+        Fault::OutputTooLarge,
     ),
     embedded("throttled", "answers ask to wait for up to a second, and the connection waits", Fault::Throttled),
     both("slow-broker", "a third of all requests wait for up to a quarter of a second", Fault::Slow),

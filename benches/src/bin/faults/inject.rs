@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::process::Signal;
-use tidewatch_broker::{ApiKey, Fault as RequestFault, FaultRule, RuleId};
+use tidewatch_broker::{ApiKey, Fault as RequestFault, FaultRule, ResponseError, RuleId};
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_topic_io::Admin;
 
@@ -81,6 +81,7 @@ pub(crate) fn inject(fault: Fault, stage: &mut Stage, mut dice: Dice) -> anyhow:
         Fault::Errors(burst) => errors(stage, victim, burst, &mut dice)?,
         Fault::Slow => slow(stage, &mut dice)?,
         Fault::Throttled => throttled(stage, &mut dice)?,
+        Fault::OutputTooLarge => output_too_large(stage)?,
         Fault::DiskFull => storage::fill(stage, &mut dice)?,
         Fault::DiskReadOnly => storage::write_protect(stage, &mut dice)?,
         Fault::ClaimDamaged => local::damage_claim(stage, &mut dice)?,
@@ -354,6 +355,17 @@ fn throttled(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
     let struck = befallen(stage, id)? > 0;
     stage.cluster.faults()?.remove(id);
     Ok(struck)
+}
+
+/// No output is taken: the processors are to end by an error, and not to abort for ever.
+fn output_too_large(stage: &mut Stage) -> anyhow::Result<bool> {
+    let error = RequestFault::Error(ResponseError::MessageTooLarge);
+    let id = stage.cluster.faults()?.add(rule(Some(ApiKey::Produce), PROCESSOR, error));
+    let ended = expect_refusal(stage, Role::Processor, &[], &[]);
+    let struck = befallen(stage, id)? > 0;
+    stage.cluster.faults()?.remove(id);
+    // With nothing to write, nobody has a reason to end.
+    if struck { ended.map(|()| true) } else { Ok(false) }
 }
 
 /// Takes all processors down at once and keeps them down, until no transaction of theirs is open any more.
