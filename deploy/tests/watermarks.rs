@@ -182,8 +182,10 @@ fn every_figure_is_there_and_is_the_ledgers(bootstrap_servers: &str) {
         let metrics = page(&address, "/metrics");
         let is_begun = metrics.contains("tidewatch_processor_records_total{");
         if is_begun && outcomes.iter().map(|outcome| records(&metrics, outcome)).sum::<i64>() == published {
-            // Looked at twice a second, or when there is nothing to do: after the last commit, too.
-            let has_looked = metrics.contains("tidewatch_processor_watermark_lag_seconds{stream=\"tills\"}")
+            // Looked at twice a second, or when there is nothing to do: after the last commit, too. Before the first, all are 0.
+            let of_stream = "tidewatch_processor_watermark_lag_seconds{stream=\"tills\"}";
+            let has_looked = metrics.contains(of_stream)
+                && [of_stream, "tidewatch_processor_entities"].iter().all(|name| figure(&metrics, name) > 0.0)
                 && figure(&metrics, "tidewatch_processor_lag_records") == 0.0;
             if has_looked {
                 break metrics;
