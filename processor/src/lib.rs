@@ -14,6 +14,7 @@ mod drain;
 mod error;
 mod ledger;
 pub mod metrics;
+mod orphans;
 pub mod progress;
 mod restore;
 mod rounds;

@@ -135,6 +135,11 @@ pub(crate) fn input_lost(topic: &str, partition: i32, from: i64, to: i64, unread
     );
 }
 
+/// Partitions that nobody owns: the group is made to rebalance.
+pub(crate) fn orphaned(topic: &str, partition: i32, partitions: usize) {
+    tracing::warn!(topic, partition, partitions, "input partitions without an owner: making the group rebalance");
+}
+
 /// A worker does nothing though there is something to do.
 pub(crate) fn stalled(worker: usize, times: u32, waited: Duration) {
     counter!(STALLS).increment(1);

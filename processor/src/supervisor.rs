@@ -13,6 +13,7 @@ use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::Admin;
 
 use crate::config::millis;
+use crate::orphans::Watch;
 use crate::progress::{Recoveries, WorkerProgress};
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, drain, metrics, worker};
 
@@ -121,7 +122,7 @@ fn start(
     Ok(Supervised { progress, orders, handle, steps: 0, since: Instant::now(), stalls: 0, question: None })
 }
 
-fn spawn<T: Send + 'static>(
+pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, ProcessorError> {
@@ -140,6 +141,7 @@ fn supervise(
     let mut failed = None;
     let mut over_at = None;
     let mut drain = None;
+    let mut orphans = Watch::new(config);
     loop {
         for worker in &mut *workers {
             if let Some(Err(error)) = worker.result() {
@@ -163,6 +165,7 @@ fn supervise(
             drain = Some(start_drain(config, workers)?);
         }
         if over_at.is_none() {
+            orphans.step()?;
             for (number, worker) in workers.iter_mut().enumerate() {
                 if let Err(error) = worker.watch(config, number) {
                     failed.get_or_insert(error);

@@ -1,6 +1,6 @@
 //! Topics, offsets and lag, and the first connection: a wrong address or password is one line within seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
@@ -338,6 +338,29 @@ impl Admin {
         Ok(found.elements().into_iter().zip(committed_metadata(&found)).map(committed).collect())
     }
 
+    /// The partitions of some topics that no member of a group owns. `None` while the group itself is settling who owns what, and for a
+    /// group without members.
+    ///
+    /// # Errors
+    /// As [`lag`](Self::lag).
+    pub fn unowned(&self, group: &str, topics: &[&str]) -> Result<Option<BTreeSet<(String, i32)>>, KafkaError> {
+        let found = self.consumer_of(group)?.fetch_group_list(Some(group), REQUEST_TIMEOUT);
+        let found = found.map_err(|error| KafkaError::client("asking for a group's members", &error))?;
+        let Some(found) = found.groups().iter().find(|found| found.name() == group && found.state() == "Stable") else {
+            return Ok(None);
+        };
+        let mut unowned = BTreeSet::new();
+        for topic in topics {
+            unowned.extend((0..self.partitions(topic)?).map(|partition| (String::from(*topic), partition)));
+        }
+        for member in found.members() {
+            // Whose assignment cannot be read may own any.
+            let Some(owned) = assignment(member.assignment().unwrap_or_default()) else { return Ok(None) };
+            unowned.retain(|place| !owned.contains(place));
+        }
+        Ok(Some(unowned))
+    }
+
     /// What commits the offsets of a group that nobody is a member of: its writer is alone by its transactional id.
     ///
     /// # Errors
@@ -446,6 +469,29 @@ fn not_created(topic: &TopicSpec, code: Code) -> KafkaError {
             KafkaError::NotCreated { topic: topic.name.clone(), partitions, replication, reason }
         }
     }
+}
+
+/// The partitions of a consumer's assignment, as its leader has written it; `None` if it is none. Source: Apache Kafka's
+/// `ConsumerProtocolAssignment.json`, of which all versions begin alike.
+fn assignment(bytes: &[u8]) -> Option<Vec<(String, i32)>> {
+    fn number(bytes: &mut &[u8]) -> Option<i32> {
+        let (number, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(i32::from_be_bytes(*number))
+    }
+    // A member that was left out has no bytes at all.
+    let Some((_version, mut rest)) = bytes.split_first_chunk::<2>() else { return Some(Vec::new()) };
+    let mut places = Vec::new();
+    for _ in 0..number(&mut rest)? {
+        let (len, after) = rest.split_first_chunk()?;
+        let (topic, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        let topic = std::str::from_utf8(topic).ok()?;
+        rest = after;
+        for _ in 0..number(&mut rest)? {
+            places.push((topic.to_owned(), number(&mut rest)?));
+        }
+    }
+    Some(places)
 }
 
 /// Waits for a future on this thread: the admin client answers from a thread of its own.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tidewatch_topic_io::{
-    Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaConfig, KafkaError, OffsetCommit,
-    StartAt,
+    Admin, Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaConfig, KafkaError,
+    OffsetCommit, StartAt,
 };
 
 use crate::{PATIENCE, create, join, next_events, read_values, serve, write};
@@ -21,12 +21,33 @@ tidewatch_test_brokers::on_both_brokers!(
     a_second_holder_of_an_instance_id_expels_the_first,
     who_is_no_member_has_no_membership_to_commit_under,
     a_member_goes_back_to_what_is_committed_without_joining_again,
+    partitions_without_an_owner_are_told_once_the_group_is_at_rest,
 );
 
 fn assigned(events: Vec<GroupEvent>) -> Vec<Assigned> {
     let assigned =
         events.into_iter().filter_map(|event| if let GroupEvent::Assigned(list) = event { Some(list) } else { None });
     assigned.flatten().collect()
+}
+
+fn partitions_without_an_owner_are_told_once_the_group_is_at_rest(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "owned", 2);
+    create(kafka, "unowned", 1);
+    let (admin, topics) = (Admin::connect(kafka).unwrap(), ["owned", "unowned"]);
+    assert_eq!(admin.unowned("owners", &topics).unwrap(), None);
+    let mut member = join(kafka, "owners", "owned");
+    next_events(&mut member);
+    // It may be told its partitions a moment before the broker has settled that.
+    let start = Instant::now();
+    let found = loop {
+        if let Some(found) = admin.unowned("owners", &topics).unwrap() {
+            break found;
+        }
+        assert!(start.elapsed() < PATIENCE);
+        serve(&mut member);
+    };
+    assert_eq!(found, [("unowned".to_owned(), 0)].into());
 }
 
 fn a_group_goes_on_where_it_committed_and_finds_its_metadata(bootstrap_servers: &str) {
