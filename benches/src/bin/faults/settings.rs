@@ -16,6 +16,8 @@ pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(4_000);
 pub(crate) const POLL_INTERVAL_MAX: Duration = Duration::from_millis(12_000);
 /// An answer that takes so long is given up, with its connection.
 const SOCKET_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// Without progress for so long, a processor looks what is wrong.
+const STALL_TIMEOUT: Duration = Duration::from_millis(10_000);
 /// The processors' group.
 pub(crate) const GROUP: &str = "faults";
 /// Delivery's group.
@@ -97,7 +99,11 @@ pub(crate) fn text(setup: &Setup, role: Role, client_id: &str, instance: &str) -
                 ms(&SESSION_TIMEOUT),
                 ms(&SOCKET_TIMEOUT)
             ),
-            format!("transaction_timeout = \"{}ms\"\n", ms(&TRANSACTION_TIMEOUT)),
+            format!(
+                "transaction_timeout = \"{}ms\"\nstall_timeout = \"{}ms\"\n",
+                ms(&TRANSACTION_TIMEOUT),
+                ms(&STALL_TIMEOUT)
+            ),
         ),
     };
     format!(
