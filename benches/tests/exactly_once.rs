@@ -2,19 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // The helpers are tests too.
 
+mod program;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
-
-/// Builds the program under test beside the instruments.
-fn build() {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--locked", "--quiet", "-p", "tidewatch"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success(), "cannot build tidewatch");
-}
 
 fn exactly_once(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_exactly-once")).args(args).output().unwrap()
@@ -38,7 +30,7 @@ fn positive(of: &Value, name: &str) -> f64 {
 
 #[test]
 fn restores_and_recoveries_have_their_figures() {
-    build();
+    program::build();
     let (report, table) = measure(&["restore", "--entities", "20000", "--rounds", "2"]);
     let figures = report["figures"].as_array().unwrap();
     let about = |figure: &Value| (figure["detectors"].clone(), positive(figure, "entities"));

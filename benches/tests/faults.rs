@@ -3,18 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // The helpers are tests too.
 
+mod program;
+
 use std::path::Path;
 use std::process::{Command, Output};
-
-/// Builds the program under test beside the campaign.
-fn build() {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--locked", "--quiet", "-p", "tidewatch"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success(), "cannot build tidewatch");
-}
 
 fn faults(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_faults")).args(args).output().unwrap()
@@ -33,7 +25,7 @@ fn campaign(only: &[&str], runs: u32, json: &Path) -> (serde_json::Value, Output
 
 #[test]
 fn runs_with_faults_equal_the_undisturbed_one() {
-    build();
+    program::build();
     let folder = tempfile::tempdir().unwrap();
     let only = ["kill", "kill-before-end", "kill-after-end", "terminate", "kill-sink"];
     let (report, output) = campaign(&only, 4, &folder.path().join("report.json"));

@@ -21,7 +21,8 @@ use crate::settings::{FlagValue, LogFormat};
   tidewatch up --brokers kafka:9092              all three roles against a Kafka of yours
   tidewatch config show                          the settings in force, and where each came from
 
-Exit codes: 0 done, 1 failed, 78 settings or flags have to change, 130 ended at once by a second Ctrl-C."
+Exit codes: 0 done, 1 failed, 75 no progress though there is input (start it again), 78 settings or flags have to \
+change, 130 ended at once by a second Ctrl-C."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use cpu_time::ProcessTime;
 use serde_json::json;
+use tidewatch_benches::figures::median;
 use tidewatch_processor::{Counts, ProcessorConfig, ProcessorSettings, Progress};
 use tidewatch_processor_core::StreamSettings;
 use tidewatch_schemas::catalogue::Topics;
@@ -159,11 +160,6 @@ fn round(kafka: &KafkaConfig, input: &str, round: usize, records: u64) -> anyhow
     })
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
-}
-
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     anyhow::ensure!(args.rounds > 0 && args.records >= 100_000, "--rounds is above 0, --records at least 100000");
@@ -190,10 +186,11 @@ fn main() -> anyhow::Result<()> {
             if input == "garbage" { &mut garbage } else { &mut clean }.push(rates);
         }
     }
-    let of = |rates: &[Rates], figure: fn(&Rates) -> f64| median(rates.iter().map(figure).collect());
+    let of = |rates: &[Rates], figure: fn(&Rates) -> f64| median(&rates.iter().map(figure).collect::<Vec<_>>());
     let speed = |rates: &Rates| rates.records_per_second;
     let cpu = |rates: &Rates| rates.cpu_ns_per_record;
-    let ratio = median(clean.iter().zip(&garbage).map(|(clean, garbage)| speed(garbage) / speed(clean)).collect());
+    let ratios: Vec<f64> = clean.iter().zip(&garbage).map(|(clean, garbage)| speed(garbage) / speed(clean)).collect();
+    let ratio = median(&ratios);
     let letter_ns = GARBAGE_OF as f64 * (of(&garbage, cpu) - of(&clean, cpu));
     println!("\n{:24}{:>16}{:>16}", "", "records / s", "CPU ns / record");
     for (name, rates) in [("clean", &clean), ("one in ten is garbage", &garbage)] {

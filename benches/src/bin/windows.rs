@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Parser;
 use serde_json::json;
+use tidewatch_benches::figures::median;
 use tidewatch_processor_core::{Effects, Engine, Event, StreamSettings};
 
 /// Measures what windows cost
@@ -275,11 +276,6 @@ fn keys(entities: u64) -> Vec<String> {
     (0..entities).map(|n| format!("service-{n}")).collect()
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
-}
-
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     anyhow::ensure!(args.rounds > 0 && args.events > 0, "--rounds and --events are above 0");
@@ -307,7 +303,7 @@ fn main() -> anyhow::Result<()> {
             eprintln!("{} with {entities} entities", kind.name);
             let samples: Vec<Sample> =
                 (0..args.rounds).map(|_| round(&kind, &keys, args.events)).collect::<anyhow::Result<_>>()?;
-            let of = |of: fn(&Sample) -> f64| median(samples.iter().map(of).collect());
+            let of = |of: fn(&Sample) -> f64| median(&samples.iter().map(of).collect::<Vec<_>>());
             let (take_in, close) = (of(|s| s.take_in_ns), of(|s| s.close_ns));
             let [events, number, of] = [args.events, number as u64, entities].map(|number| number.to_string());
             let bytes = alone(&["--events", &events, "--bytes-of", &number, &of])?;
@@ -320,7 +316,7 @@ fn main() -> anyhow::Result<()> {
     let keys = keys(100);
     let ratio = |one: &dyn Fn() -> anyhow::Result<f64>, other: &dyn Fn() -> anyhow::Result<f64>| {
         let pairs = (0..2 * args.rounds).map(|_| Ok(other()? / one()?)).collect::<anyhow::Result<Vec<f64>>>();
-        Ok::<_, anyhow::Error>(median(pairs?))
+        Ok::<_, anyhow::Error>(median(&pairs?))
     };
     eprintln!("ratios");
     let take_in_ratio = |per_second: u64| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use tidewatch_benches::figures::{median, number};
 
 use crate::{Args, ROWS};
 
@@ -115,42 +116,9 @@ impl Report {
     }
 }
 
-fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[len / 2],
-        len => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
-    }
-}
-
-/// Three digits are enough of small numbers, thousands are apart in great ones.
-fn number(value: f64) -> String {
-    if value < 100.0 {
-        return format!("{value:.2}");
-    }
-    let digits = format!("{value:.0}");
-    let place = |(at, digit): (usize, char)| {
-        let comma = at > 0 && (digits.len() - at).is_multiple_of(3);
-        comma.then_some(',').into_iter().chain([digit])
-    };
-    digits.chars().enumerate().flat_map(place).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians_and_numbers() {
-        for (samples, expected) in [(&[3.0, 1.0, 2.0][..], 2.0), (&[4.0, 1.0], 2.5), (&[7.0], 7.0)] {
-            assert_eq!(median(samples), expected);
-        }
-        for (value, expected) in [(0.5, "0.50"), (99.0, "99.00"), (123.4, "123"), (1_234_567.0, "1,234,567")] {
-            assert_eq!(number(value), expected);
-        }
-    }
 
     #[test]
     fn goals_are_held_or_missed() {

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::json;
+use tidewatch_benches::figures::{median, quantile};
 use tidewatch_processor::Progress;
 use tidewatch_sink::{Stop, StopSignal};
 
 use crate::input::{Input, now_ms};
-use crate::report::{Goal, Report, median, quantile};
+use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{BrokerKind, Run, Stand, hardly_ever};
 

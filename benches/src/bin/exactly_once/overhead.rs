@@ -11,12 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tidewatch_benches::figures::median;
 use tidewatch_processor_core::config::Span;
 use tidewatch_sink::ProcessingGuarantee;
 
 use crate::input::Input;
 use crate::program::Program;
-use crate::report::{Goal, Report, median};
+use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{BrokerKind, Run, Stand};
 

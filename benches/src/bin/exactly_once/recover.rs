@@ -11,11 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
+use tidewatch_benches::figures::{median, quantile};
 use tidewatch_topic_io::{PartitionReader, StartAt};
 
 use crate::input::{Input, now_ms};
 use crate::program::{Program, Running};
-use crate::report::{Goal, Report, median, quantile};
+use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{BrokerKind, Run, Stand};
 

@@ -9,11 +9,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::json;
+use tidewatch_benches::figures::{median, number};
 use tidewatch_topic_io::{PartitionReader, StartAt};
 
 use crate::input::Input;
 use crate::program::Program;
-use crate::report::{Goal, Report, median, number};
+use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{BrokerKind, Run, Stand, hardly_ever};
 
