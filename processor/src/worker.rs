@@ -273,8 +273,10 @@ impl<'a> Worker<'a> {
     /// Goes back to the committed offsets in all partitions, without leaving the group.
     fn go_back(&mut self) -> Result<(), ProcessorError> {
         self.cycle.inputs.clear();
-        // What has become of the group meanwhile comes first; what it brings is restored at once.
-        self.serve_group()?;
+        // What has become of the group meanwhile comes first; what it brings is restored at once. How far all is read is not told before
+        // what was given up is: that is not committed.
+        let events = self.hear_group()?;
+        self.heed(events)?;
         let is_restored = |topic: &str, partition| self.cycle.inputs.contains_key(&(Arc::from(topic), partition));
         let owned = self.reader.positions().filter(|&(topic, partition, _)| !is_restored(topic, partition));
         let owned: Vec<_> = owned.map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
@@ -282,6 +284,7 @@ impl<'a> Worker<'a> {
         let assigned = self.reader.go_back(&owned, &mut |topic, partition, committed| {
             start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
         })?;
+        self.cycle.progress.set_read_to(self.reader.read_to());
         self.restore(&assigned)
     }
 
@@ -329,15 +332,22 @@ impl<'a> Worker<'a> {
 
     /// Takes part in the group: gives up what is revoked, restores what is assigned. No transaction is open here.
     fn serve_group(&mut self) -> Result<(), ProcessorError> {
-        let (start, floors) = (self.cycle.config.settings.start, &*self.floors);
-        let mut start_at = |topic: &str, partition: i32, committed: Option<&Committed>| {
-            start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
-        };
-        let events = self.reader.serve_group(&mut start_at)?;
+        let events = self.hear_group()?;
         if !events.is_empty() {
             // Said before they are restored: who watches knows that there is something to read.
             self.cycle.progress.set_read_to(self.reader.read_to());
         }
+        self.heed(events)
+    }
+
+    fn hear_group(&mut self) -> Result<Vec<GroupEvent>, KafkaError> {
+        let (start, floors) = (self.cycle.config.settings.start, &*self.floors);
+        self.reader.serve_group(&mut |topic, partition, committed| {
+            start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
+        })
+    }
+
+    fn heed(&mut self, events: Vec<GroupEvent>) -> Result<(), ProcessorError> {
         for event in events {
             match event {
                 GroupEvent::Revoked(partitions) | GroupEvent::Lost(partitions) => {

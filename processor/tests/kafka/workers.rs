@@ -93,6 +93,7 @@ fn at_least_once_writes_the_same_and_can_be_read_at_once(bootstrap_servers: &str
     let exactly = processor(kafka, input, "exactly");
     let at_least = with(processor(kafka, input, "at-least"), |settings| {
         settings.processing_guarantee = ProcessingGuarantee::AtLeastOnce;
+        settings.workers = 2;
     });
     for part in readings.chunks(4_500) {
         publish(kafka, input, part);

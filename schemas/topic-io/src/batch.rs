@@ -40,13 +40,16 @@ unsafe impl Send for BatchQueue {}
 
 /// The generation of the group that a consumer is a member of, below 0 if it is none at the moment.
 pub(crate) fn generation(consumer: &BaseConsumer<ConsumerEvents>) -> i32 {
-    // SAFETY: the consumer outlives the call; what it gives is null or ours, asked once, and destroyed once.
+    // SAFETY: the consumer outlives the call; what it gives is null or ours, asked while it is, and destroyed once.
     unsafe {
         let metadata = sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
         if metadata.is_null() {
             return -1;
         }
-        let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        // Who has left keeps the generation, but not the name.
+        let member = sys::rd_kafka_consumer_group_metadata_member_id(metadata);
+        let is_named = !member.is_null() && *member != 0;
+        let generation = if is_named { sys::rd_kafka_consumer_group_metadata_generation_id(metadata) } else { -1 };
         sys::rd_kafka_consumer_group_metadata_destroy(metadata);
         generation
     }

@@ -210,12 +210,12 @@ impl ConsumerContext for ConsumerEvents {
     }
 }
 
-/// The answer of a member that is leaving: it takes nothing and gives up everything.
+/// The answer of a member that is leaving: it takes what it is given, as the client can give back only that, and gives up everything.
 pub(crate) fn answer_leaving(consumer: &BaseConsumer<ConsumerEvents>, assigned: bool, list: &TopicPartitionList) {
     let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
     let answered = match (assigned, cooperative) {
         (false, true) => consumer.incremental_unassign(list),
-        (true, true) => consumer.incremental_assign(&TopicPartitionList::new()),
+        (true, true) => consumer.incremental_assign(list),
         (_, false) => consumer.unassign(),
     };
     if let Err(error) = answered {

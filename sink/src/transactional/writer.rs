@@ -60,14 +60,17 @@ impl IdempotentWriter {
         left.map_or(self.options.operation_timeout, |left| left.min(self.options.operation_timeout))
     }
 
-    /// Commits the offsets. Between a group's joining and its new assignment the broker takes none; the client gets over that by
-    /// itself, and partitions that move do so only when they were given up.
+    /// Commits the offsets. During a rebalance the broker takes none, or those of the next generation only; the client gets over that
+    /// by itself, and partitions move only when they were given up: the same offsets are right afterwards, unless all was lost.
     fn commit(&self, offsets: &[OffsetCommit<'_>], group: &GroupReader) -> Result<(), KafkaError> {
         let until = Instant::now() + self.timeout();
+        let is_passing = |code: RDKafkaErrorCode| {
+            matches!(code, RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)
+        };
         loop {
             match group.commit(offsets) {
-                Err(KafkaError::Client { code: Some(RDKafkaErrorCode::RebalanceInProgress), .. })
-                    if Instant::now() < until =>
+                Err(KafkaError::Client { code: Some(code), .. })
+                    if is_passing(code) && group.owns_still() && Instant::now() < until =>
                 {
                     thread::sleep(RETRY_PAUSE);
                 }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
@@ -64,6 +64,9 @@ pub enum StartWithout {
 
 /// How many of the client's events are served in one call: more than can come between two cycles, and a bound.
 const EVENTS_PER_CALL: usize = 64;
+/// How long a rebalance is waited for before a member leaves in the middle of it, and a look at it.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+const LEAVE_POLL: Duration = Duration::from_millis(10);
 
 /// A member of a consumer group. Not to be shared between threads; may be moved.
 pub struct GroupReader {
@@ -222,6 +225,12 @@ impl GroupReader {
     /// Whether this is a member of the group at the moment, be it of no partition.
     pub fn is_member(&self) -> bool {
         generation(&self.consumer) >= 0
+    }
+
+    /// Whether what is owned is still this member's to commit: not once the group has given it to others, which
+    /// [`serve_group`](Self::serve_group) will tell.
+    pub fn owns_still(&self) -> bool {
+        self.is_member() && !self.consumer.assignment_lost()
     }
 
     /// Goes back in owned partitions to where `start_at` decides by what is committed for them, as at their assignment: after a cycle
@@ -445,6 +454,21 @@ impl GroupReader {
         }
     }
 
+    /// Answers a rebalance that waits to be served, as it would hold the closing up: there is nothing to keep any more.
+    fn give_back(&self) {
+        while let Some(rebalance) = { self.consumer.context().rebalances().pop_front() } {
+            let (assigned, partitions) = match rebalance {
+                Rebalance::Assign(partitions) => (true, partitions),
+                Rebalance::Revoke { partitions, .. } => (false, partitions),
+            };
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for (topic, partition) in &partitions {
+                list.add_partition(topic, *partition);
+            }
+            answer_leaving(&self.consumer, assigned, &list);
+        }
+    }
+
     fn expelled(&self, reason: String) -> KafkaError {
         KafkaError::Expelled { group: self.group_id.clone(), reason }
     }
@@ -461,22 +485,24 @@ fn named_topic(reason: &str) -> &str {
 
 impl Drop for GroupReader {
     /// Leaves the group; the consumer itself is closed when its last holder goes.
+    ///
+    /// It leaves before it closes: a client that closes without partitions says nothing to the group, and in the middle of a rebalance
+    /// what it says comes too late (librdkafka 2.12). Either way the others would wait for it until its session times out.
     fn drop(&mut self) {
         self.consumer.context().close();
         // What has come already is answered before the client begins to close: one that closes by itself in the middle of an
         // answer never gives it back.
         drop(poll(&self.consumer));
-        // A rebalance that waits to be served would hold the closing up: answer it, there is nothing to keep any more.
-        while let Some(rebalance) = { self.consumer.context().rebalances().pop_front() } {
-            let (assigned, partitions) = match rebalance {
-                Rebalance::Assign(partitions) => (true, partitions),
-                Rebalance::Revoke { partitions, .. } => (false, partitions),
-            };
-            let mut list = TopicPartitionList::with_capacity(partitions.len());
-            for (topic, partition) in &partitions {
-                list.add_partition(topic, *partition);
-            }
-            answer_leaving(&self.consumer, assigned, &list);
+        self.give_back();
+        // A static member is to be back: it stays.
+        if self.options.instance_id.is_some() {
+            return;
+        }
+        self.consumer.unsubscribe();
+        let until = Instant::now() + LEAVE_TIMEOUT;
+        while self.is_member() && Instant::now() < until {
+            // Serves what else the rebalance asks for, which is over before the client leaves.
+            drop(self.consumer.poll(LEAVE_POLL));
         }
     }
 }

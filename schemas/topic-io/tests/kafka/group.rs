@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tidewatch_topic_io::{
     Admin, Assigned, Committed, Disposition, GroupEvent, GroupOptions, GroupReader, KafkaConfig, KafkaError,
     OffsetCommit, StartAt,
@@ -22,6 +24,8 @@ tidewatch_test_brokers::on_both_brokers!(
     who_is_no_member_has_no_membership_to_commit_under,
     a_member_goes_back_to_what_is_committed_without_joining_again,
     partitions_without_an_owner_are_told_once_the_group_is_at_rest,
+    a_member_without_a_partition_leaves_the_group_when_it_ends,
+    a_member_leaves_in_the_middle_of_a_rebalance,
 );
 
 fn assigned(events: Vec<GroupEvent>) -> Vec<Assigned> {
@@ -48,6 +52,51 @@ fn partitions_without_an_owner_are_told_once_the_group_is_at_rest(bootstrap_serv
         serve(&mut member);
     };
     assert_eq!(found, [("unowned".to_owned(), 0)].into());
+}
+
+/// How many members a group has.
+fn members(kafka: &KafkaConfig, group: &str) -> usize {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.bootstrap_servers).set("group.id", group);
+    let asks: BaseConsumer = config.create().unwrap();
+    let found = asks.fetch_group_list(Some(group), PATIENCE).unwrap();
+    found.groups().iter().map(|group| group.members().len()).sum()
+}
+
+fn a_member_without_a_partition_leaves_the_group_when_it_ends(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "narrow", 1);
+    let mut one = join(kafka, "narrow", "narrow");
+    next_events(&mut one);
+    let mut idle = join(kafka, "narrow", "narrow");
+    let start = Instant::now();
+    while !idle.is_member() || members(kafka, "narrow") < 2 {
+        assert!(start.elapsed() < PATIENCE);
+        serve(&mut one);
+        assert_eq!(serve(&mut idle), []);
+    }
+    drop(idle);
+    assert_eq!(members(kafka, "narrow"), 1);
+}
+
+fn a_member_leaves_in_the_middle_of_a_rebalance(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "midst", 2);
+    let mut one = join(kafka, "midst", "midst");
+    next_events(&mut one);
+    let mut two = join(kafka, "midst", "midst");
+    let start = Instant::now();
+    // One is told to give a partition up; before the other has it, both end.
+    loop {
+        assert!(start.elapsed() < PATIENCE);
+        if matches!(serve(&mut one)[..], [GroupEvent::Revoked(_), ..]) {
+            break;
+        }
+        serve(&mut two);
+    }
+    drop(one);
+    drop(two);
+    assert_eq!(members(kafka, "midst"), 0);
 }
 
 fn a_group_goes_on_where_it_committed_and_finds_its_metadata(bootstrap_servers: &str) {
