@@ -202,6 +202,8 @@ impl<'a> Cycle<'a> {
         // Without partitions there is nothing to wait for but them, and they are not told of here.
         let interval = if self.inputs.is_empty() { JOIN_INTERVAL } else { self.config.commit_interval() };
         let deadline = started + interval.min(self.config.commit_interval());
+        // First of all, so that state is on its way while events are taken in, and the commit does not wait for it.
+        let has_more_state = self.write_snapshots(last)?;
         let mut taken = 0;
         while taken < self.config.settings.batch_max && !last {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -216,7 +218,6 @@ impl<'a> Cycle<'a> {
             }
         }
         self.advance_idle(reader)?;
-        let has_more_state = self.write_snapshots(last)?;
         if !self.in_transaction {
             return Ok(taken > 0);
         }

@@ -73,8 +73,12 @@ pub(crate) fn run(
     let mut floors = Floors::new();
     loop {
         let started = Worker::start(config, number, progress, orders, &mut floors);
-        has_started |= started.is_ok();
-        let Err(error) = started.and_then(|mut worker| worker.work(&mut failures)) else { return Ok(()) };
+        let outcome = started.and_then(|mut worker| {
+            let outcome = worker.work(&mut failures);
+            has_started |= worker.cycle.outputs.has_opened();
+            outcome
+        });
+        let Err(error) = outcome else { return Ok(()) };
         progress.clear();
         if !has_started || error.recovery() == Recovery::End {
             return Err(error);
@@ -192,7 +196,8 @@ impl<'a> Worker<'a> {
             ..GroupOptions::default()
         };
         let reader = GroupReader::new(&config.kafka, &config.settings.group_id, &names, group_options)?;
-        // It joins the group while the producer waits for the end of a transaction that the last life has left open.
+        // It joins the group, and the partitions are restored, while the producer waits for the end of a transaction that the last life
+        // has left open. What that has committed meanwhile is waited for, too; and it can commit nothing under a later generation.
         let guarantee = config.settings.processing_guarantee;
         let writer = CycleWriter::new(&config.kafka, guarantee, &id, options)?;
         let outputs = ResultTopics::new(writer, &config.topics, &ValueFraming::SingleObject, "processor")
@@ -243,7 +248,9 @@ impl<'a> Worker<'a> {
         let progress = self.cycle.progress;
         self.check_lost_input(&error)?;
         let recovery = error.recovery();
-        if self.orders.is_stopping() || !matches!(recovery, Recovery::Abort | Recovery::Settle) {
+        // A producer that never was is nothing to settle.
+        let has_opened = self.cycle.outputs.has_opened();
+        if self.orders.is_stopping() || !has_opened || !matches!(recovery, Recovery::Abort | Recovery::Settle) {
             return Err(error);
         }
         failures.add(recovery, error, progress)?;

@@ -350,6 +350,11 @@ impl ResultTopics {
         self.writer.reopen()
     }
 
+    /// Whether the client was ready to write at some time.
+    pub fn has_opened(&self) -> bool {
+        self.writer.has_opened()
+    }
+
     /// Whether a transaction is open.
     pub fn is_open(&self) -> bool {
         self.writer.is_open()

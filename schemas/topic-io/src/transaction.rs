@@ -4,6 +4,10 @@
 //! initialisation fences the old one and settles the transaction. Source: librdkafka's `rdkafka.h`, "Transactional producer
 //! API". Every call blocks.
 
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fmt, iter};
 
@@ -25,6 +29,8 @@ const DISCARD_PAUSE: Duration = Duration::from_millis(20);
 
 /// What an init may take at least: the coordinator first settles what was open, and a cluster that has just started has to find it.
 const INIT_TIME_MIN: Duration = Duration::from_secs(15);
+/// Between two looks whether an init is given up.
+const INIT_LOOK: Duration = Duration::from_millis(200);
 
 /// What an abort may take when no time is left.
 const ABORT_TIME_MIN: Duration = Duration::from_secs(1);
@@ -68,8 +74,9 @@ pub struct TransactionalWriter {
     config: KafkaConfig,
     transactional_id: String,
     options: TransactionOptions,
-    /// `None` only if a reopening failed.
+    /// `None` while it is opened in the background, and after a reopening that failed.
     producer: Option<Producer>,
+    opening: Option<Opening>,
     open: bool,
     /// When everything must be over.
     deadline: Option<Instant>,
@@ -81,11 +88,38 @@ impl TransactionalWriter {
     /// # Errors
     /// A setting that the client does not accept, no right to the id, or no answer within `operation_timeout`.
     pub fn new(config: &KafkaConfig, transactional_id: &str, options: TransactionOptions) -> Result<Self, KafkaError> {
-        let transactional_id = transactional_id.to_owned();
-        let config = config.clone();
-        let mut writer = Self { config, transactional_id, options, producer: None, open: false, deadline: None };
-        writer.reopen()?;
+        let mut writer = Self::in_background(config, transactional_id, options)?;
+        writer.wait_until_open()?;
         Ok(writer)
+    }
+
+    /// As [`new`](Self::new), but does not wait: [`begin`](Self::begin) does, and gives the error. The client asks a coordinator that is
+    /// still settling what was open only twice a second (librdkafka 2.12), and there may be something to do meanwhile.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn in_background(
+        config: &KafkaConfig,
+        transactional_id: &str,
+        options: TransactionOptions,
+    ) -> Result<Self, KafkaError> {
+        let (config, transactional_id) = (config.clone(), transactional_id.to_owned());
+        let opening = Opening::begin(&config, &transactional_id, &options)?;
+        let opening = Some(opening);
+        Ok(Self { config, transactional_id, options, producer: None, opening, open: false, deadline: None })
+    }
+
+    /// Waits for an opening in the background.
+    fn wait_until_open(&mut self) -> Result<(), KafkaError> {
+        if let Some(opening) = self.opening.take() {
+            self.producer = Some(opening.wait()?);
+        }
+        Ok(())
+    }
+
+    /// Whether the id is this writer's; not while it is opened in the background.
+    pub fn has_opened(&self) -> bool {
+        self.producer.is_some()
     }
 
     /// From now on nothing is waited for beyond this moment, whatever `operation_timeout` allows, but an abort, which has a second.
@@ -104,21 +138,10 @@ impl TransactionalWriter {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn reopen(&mut self) -> Result<(), KafkaError> {
-        self.producer = None; // the old one ends first, so that it does not work against the new one
+        // The old one ends first, so that it does not work against the new one.
+        (self.opening, self.producer) = (None, None);
         self.open = false;
-        let timeout_ms = self.options.transaction_timeout.as_millis().to_string();
-        // A record may not outlive its transaction: the client wants the one time-out within the other.
-        let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
-        more.extend(self.options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
-        let producer = producer(&self.config, Some(&self.transactional_id), &more)?;
-        let mut wait = Wait::new(self.options.operation_timeout.max(INIT_TIME_MIN));
-        while let Err(error) = producer.init_transactions(wait.remaining()) {
-            producer.poll(Duration::ZERO); // the reason of a failed connection comes as an event
-            if !wait.again(&error, &producer) {
-                return Err(self.failure("init", &error, Some(&producer)));
-            }
-        }
-        self.producer = Some(producer);
+        self.producer = Some(open(&self.config, &self.transactional_id, &self.options, &AtomicBool::new(false))?);
         Ok(())
     }
 
@@ -127,8 +150,9 @@ impl TransactionalWriter {
     /// # Errors
     /// The client cannot go on: [`KafkaError::needs_new_writer`] tells.
     pub fn begin(&mut self) -> Result<(), KafkaError> {
+        self.wait_until_open()?;
         let begun = self.producer()?.begin_transaction();
-        begun.map_err(|error| self.failure("begin", &error, None))?;
+        begun.map_err(|error| self.failure("begin", &error))?;
         self.open = true;
         Ok(())
     }
@@ -182,7 +206,7 @@ impl TransactionalWriter {
             let mut wait = Wait::new(self.timeout());
             while let Err(error) = producer.send_offsets_to_transaction(&list, group.native(), wait.remaining()) {
                 if !wait.again(&error, producer) {
-                    return Err(self.failure("send offsets", &error, None));
+                    return Err(self.failure("send offsets", &error));
                 }
             }
         }
@@ -227,7 +251,7 @@ impl TransactionalWriter {
         }
         producer.context().set_discarding(false);
         producer.context().forget_failures();
-        aborted.map_err(|error| self.failure("abort", &error, None))?;
+        aborted.map_err(|error| self.failure("abort", &error))?;
         self.open = false;
         metrics::aborted();
         Ok(())
@@ -246,20 +270,11 @@ impl TransactionalWriter {
             KafkaError::Delivery { topic, partition, reason, .. } => KafkaError::Transaction {
                 operation: "commit",
                 transactional_id: self.transactional_id.clone(),
-                outcome: self.outcome_of_failed_delivery(),
+                outcome: outcome_of_failed_delivery(self.producer.as_ref()),
                 reason: format!("a record for {topic}[{partition}] was not delivered: {reason}"),
             },
             other => other,
         })
-    }
-
-    /// A failed delivery voids the transaction; it may also be the first sign that this writer was fenced.
-    fn outcome_of_failed_delivery(&self) -> TransactionOutcome {
-        match self.producer.as_ref().and_then(|producer| producer.client().fatal_error()) {
-            Some((code, _)) if is_fenced(code) => TransactionOutcome::Fenced,
-            Some(_) => TransactionOutcome::Fatal,
-            None => TransactionOutcome::Abortable,
-        }
     }
 
     fn finish(&mut self, start: Instant) -> Result<(), KafkaError> {
@@ -268,7 +283,7 @@ impl TransactionalWriter {
         // Asking again after a time-out is how the client wants to be asked for the outcome.
         while let Err(error) = producer.commit_transaction(wait.remaining()) {
             if !wait.again(&error, producer) {
-                return Err(self.failure("commit", &error, None));
+                return Err(self.failure("commit", &error));
             }
         }
         self.open = false;
@@ -285,28 +300,104 @@ impl TransactionalWriter {
         })
     }
 
-    fn failure(&self, operation: &'static str, error: &ClientError, made: Option<&Producer>) -> KafkaError {
-        let mut reason = error.to_string();
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        if code == Code::TransactionalIdAuthorizationFailed {
-            let resource = format!("transactional id {:?}", self.transactional_id);
-            return KafkaError::NotAuthorized { operation: "use", resource, reason };
-        }
-        if let Some((_, last)) = made.and_then(|producer| producer.context().events.last()) {
-            reason = format!("{reason} ({last})");
-        }
-        let outcome = match error {
-            ClientError::Transaction(error) if is_fenced(error.code()) => TransactionOutcome::Fenced,
-            ClientError::Transaction(error) if error.is_fatal() => match self.outcome_of_failed_delivery() {
-                TransactionOutcome::Fenced => TransactionOutcome::Fenced,
-                _ => TransactionOutcome::Fatal,
-            },
-            ClientError::Transaction(error) if error.txn_requires_abort() => TransactionOutcome::Abortable,
-            _ if operation == "send offsets" => TransactionOutcome::Abortable,
-            _ => TransactionOutcome::Indefinite,
-        };
-        KafkaError::Transaction { operation, transactional_id: self.transactional_id.clone(), outcome, reason }
+    fn failure(&self, operation: &'static str, error: &ClientError) -> KafkaError {
+        failure(&self.transactional_id, operation, error, self.producer.as_ref(), None)
     }
+}
+
+/// An opening in the background. Given up when it is dropped: a client that came to its id later would fence the next one.
+struct Opening {
+    thread: Option<JoinHandle<Result<Producer, KafkaError>>>,
+    is_given_up: Arc<AtomicBool>,
+}
+
+impl Opening {
+    fn begin(config: &KafkaConfig, transactional_id: &str, options: &TransactionOptions) -> Result<Self, KafkaError> {
+        let is_given_up = Arc::new(AtomicBool::new(false));
+        let (config, id, options) = (config.clone(), transactional_id.to_owned(), *options);
+        let asked = Arc::clone(&is_given_up);
+        let thread =
+            thread::Builder::new().name("open".into()).spawn(move || open(&config, &id, &options, &asked)).map_err(
+                |error| KafkaError::Client { operation: "starting a thread", code: None, reason: error.to_string() },
+            )?;
+        Ok(Self { thread: Some(thread), is_given_up })
+    }
+
+    fn wait(mut self) -> Result<Producer, KafkaError> {
+        let thread = self.thread.take().expect("it is taken here, or when this is dropped");
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.is_given_up.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Makes a client and initialises its transactions, unless that is given up before.
+fn open(
+    config: &KafkaConfig,
+    transactional_id: &str,
+    options: &TransactionOptions,
+    is_given_up: &AtomicBool,
+) -> Result<Producer, KafkaError> {
+    let timeout_ms = options.transaction_timeout.as_millis().to_string();
+    // A record may not outlive its transaction: the client wants the one time-out within the other.
+    let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
+    more.extend(options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
+    let producer = producer(config, Some(transactional_id), &more)?;
+    let mut wait = Wait::new(options.operation_timeout.max(INIT_TIME_MIN));
+    // The client goes on where it was when it is asked again.
+    while let Err(error) = producer.init_transactions(wait.remaining().min(INIT_LOOK)) {
+        producer.poll(Duration::ZERO); // the reason of a failed connection comes as an event
+        if is_given_up.load(Relaxed) || !wait.again(&error, &producer) {
+            let last = producer.context().events.last().map(|(_, reason)| reason);
+            return Err(failure(transactional_id, "init", &error, Some(&producer), last.as_deref()));
+        }
+    }
+    Ok(producer)
+}
+
+/// A failed delivery voids the transaction; it may also be the first sign that this writer was fenced.
+fn outcome_of_failed_delivery(producer: Option<&Producer>) -> TransactionOutcome {
+    match producer.and_then(|producer| producer.client().fatal_error()) {
+        Some((code, _)) if is_fenced(code) => TransactionOutcome::Fenced,
+        Some(_) => TransactionOutcome::Fatal,
+        None => TransactionOutcome::Abortable,
+    }
+}
+
+fn failure(
+    transactional_id: &str,
+    operation: &'static str,
+    error: &ClientError,
+    producer: Option<&Producer>,
+    last_event: Option<&str>,
+) -> KafkaError {
+    let mut reason = error.to_string();
+    let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+    if code == Code::TransactionalIdAuthorizationFailed {
+        let resource = format!("transactional id {transactional_id:?}");
+        return KafkaError::NotAuthorized { operation: "use", resource, reason };
+    }
+    if let Some(last) = last_event {
+        reason = format!("{reason} ({last})");
+    }
+    let outcome = match error {
+        ClientError::Transaction(error) if is_fenced(error.code()) => TransactionOutcome::Fenced,
+        ClientError::Transaction(error) if error.is_fatal() => match outcome_of_failed_delivery(producer) {
+            TransactionOutcome::Fenced => TransactionOutcome::Fenced,
+            _ => TransactionOutcome::Fatal,
+        },
+        ClientError::Transaction(error) if error.txn_requires_abort() => TransactionOutcome::Abortable,
+        _ if operation == "send offsets" => TransactionOutcome::Abortable,
+        _ => TransactionOutcome::Indefinite,
+    };
+    KafkaError::Transaction { operation, transactional_id: transactional_id.to_owned(), outcome, reason }
 }
 
 impl fmt::Debug for TransactionalWriter {

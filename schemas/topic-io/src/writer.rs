@@ -50,6 +50,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Between two looks for failures among what is on its way; what has arrived is noticed at once.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(10);
+/// How long the report is waited for of what made the client refuse a record.
+const REPORT_WAIT: Duration = Duration::from_millis(50);
 
 /// A writer of records that stand for themselves: produced telemetry, truth, replayed data; and of results without transactions.
 pub struct Writer {
@@ -214,7 +216,10 @@ pub(crate) fn enqueue<'a>(
             }
             Err((error, refused)) => {
                 let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-                // A fatal error of the client hides why: the reason came as an event.
+                // An error of the client or its transaction hides why: the reason came as a report, or is about to.
+                if error.rdkafka_error_code() != Some(Code::MessageSizeTooLarge) {
+                    poll(producer, REPORT_WAIT);
+                }
                 let failure = producer.context().first_failure();
                 return Err(failure
                     .unwrap_or_else(|| delivery_error(&error, refused.topic, record.partition.unwrap_or(-1), size)));

@@ -89,10 +89,11 @@ impl IdempotentWriter {
 }
 
 impl CycleWriter {
-    /// Makes the client; a transactional one waits for the end of any open transaction of this id.
+    /// Makes the client. A transactional one waits for the end of any open transaction of this id, in the background until the first
+    /// cycle begins.
     ///
     /// # Errors
-    /// As [`TransactionalWriter::new`].
+    /// As [`TransactionalWriter::in_background`].
     pub fn new(
         kafka: &KafkaConfig,
         guarantee: ProcessingGuarantee,
@@ -101,7 +102,7 @@ impl CycleWriter {
     ) -> Result<Self, KafkaError> {
         match guarantee {
             ProcessingGuarantee::ExactlyOnce => {
-                Ok(Self::Transactional(TransactionalWriter::new(kafka, transactional_id, options)?))
+                Ok(Self::Transactional(TransactionalWriter::in_background(kafka, transactional_id, options)?))
             }
             ProcessingGuarantee::AtLeastOnce => {
                 let writer = IdempotentWriter::writer(kafka, &options)?;
@@ -128,6 +129,13 @@ impl CycleWriter {
                 at.is_open = true;
                 Ok(())
             }
+        }
+    }
+
+    pub(super) fn has_opened(&self) -> bool {
+        match self {
+            Self::Transactional(writer) => writer.has_opened(),
+            Self::Idempotent(_) => true,
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::json;
+use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::{median, quantile};
 use tidewatch_processor::Progress;
 use tidewatch_sink::{Stop, StopSignal};
@@ -20,7 +21,7 @@ use tidewatch_sink::{Stop, StopSignal};
 use crate::input::{Input, now_ms};
 use crate::report::{Goal, Report};
 use crate::say;
-use crate::stand::{BrokerKind, Run, Stand, hardly_ever};
+use crate::stand::{Run, Stand, hardly_ever};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

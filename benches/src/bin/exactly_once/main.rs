@@ -18,8 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-
-use stand::BrokerKind;
+use tidewatch_benches::BrokerKind;
 
 /// That of the program.
 #[global_allocator]

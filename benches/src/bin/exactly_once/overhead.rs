@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::median;
 use tidewatch_processor_core::config::Span;
 use tidewatch_sink::ProcessingGuarantee;
@@ -19,7 +20,7 @@ use crate::input::Input;
 use crate::program::Program;
 use crate::report::{Goal, Report};
 use crate::say;
-use crate::stand::{BrokerKind, Run, Stand};
+use crate::stand::{Run, Stand};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

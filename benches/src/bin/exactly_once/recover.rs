@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
+use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::{median, quantile};
 use tidewatch_topic_io::{PartitionReader, StartAt};
 
@@ -18,7 +19,7 @@ use crate::input::{Input, now_ms};
 use crate::program::{Program, Running};
 use crate::report::{Goal, Report};
 use crate::say;
-use crate::stand::{BrokerKind, Run, Stand};
+use crate::stand::{Run, Stand};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -56,7 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// One kill, and where the time went, in seconds.
 struct Recovery {
     whole_s: f64,
-    /// From the kill until the new process had checked the topics and its transactional id was its own.
+    /// From the kill until the new process had checked the topics and begun to join the group.
     start_s: f64,
     /// Until it had its partitions.
     join_s: f64,

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::json;
+use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::{median, number};
 use tidewatch_topic_io::{PartitionReader, StartAt};
 
@@ -16,7 +17,7 @@ use crate::input::Input;
 use crate::program::Program;
 use crate::report::{Goal, Report};
 use crate::say;
-use crate::stand::{BrokerKind, Run, Stand, hardly_ever};
+use crate::stand::{Run, Stand, hardly_ever};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
+use tidewatch_benches::BrokerKind;
 use tidewatch_broker::{Broker, BrokerConfig};
 use tidewatch_kafka::{KafkaServer, StartOptions};
 use tidewatch_processor::{ProcessorConfig, ProcessorSettings};
@@ -13,24 +14,6 @@ use tidewatch_processor_core::StreamSettings;
 use tidewatch_processor_core::config::Span;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_topic_io::{Admin, KafkaConfig, TopicSpec};
-
-/// Which broker is measured on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum BrokerKind {
-    /// The embedded one, in this process, its records on disk
-    Embedded,
-    /// An Apache Kafka
-    Kafka,
-}
-
-impl BrokerKind {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Kafka => "Kafka",
-        }
-    }
-}
 
 /// Lives as long as the stand.
 enum Server {

@@ -6,28 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rustix::process::Pid;
+use tidewatch_benches::BrokerKind;
 use tidewatch_broker::{Broker, BrokerConfig, Faults};
 use tidewatch_kafka::{KafkaServer, StartOptions};
 
 use crate::proxy::{self, Proxy};
-
-/// Which broker a campaign runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum BrokerKind {
-    /// The embedded one, with faults inside it
-    Embedded,
-    /// An Apache Kafka that is started for each run
-    Kafka,
-}
-
-impl BrokerKind {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Kafka => "kafka",
-        }
-    }
-}
 
 /// A broker that can be killed and comes back at the same address with its data.
 pub(crate) enum Cluster {

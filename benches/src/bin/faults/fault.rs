@@ -1,9 +1,9 @@
 //! The faults: a closed set, each with a name, a line that says what it does, and the brokers that it can be done to.
 
+use tidewatch_benches::BrokerKind;
 use tidewatch_broker::{ApiKey, ResponseError};
 
 use crate::clock;
-use crate::cluster::BrokerKind;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

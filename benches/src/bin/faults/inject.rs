@@ -361,7 +361,7 @@ fn throttled(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
 fn output_too_large(stage: &mut Stage) -> anyhow::Result<bool> {
     let error = RequestFault::Error(ResponseError::MessageTooLarge);
     let id = stage.cluster.faults()?.add(rule(Some(ApiKey::Produce), PROCESSOR, error));
-    let ended = expect_refusal(stage, Role::Processor, &[], &[]);
+    let ended = expect_refusal(stage, Role::Processor, &[], &["too large"]);
     let struck = befallen(stage, id)? > 0;
     stage.cluster.faults()?.remove(id);
     // With nothing to write, nobody has a reason to end.

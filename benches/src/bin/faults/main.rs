@@ -38,8 +38,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use tidewatch_benches::BrokerKind;
 
-use cluster::BrokerKind;
 use fault::Need;
 use report::Report;
 use run::{Campaign, Golden, Means, Plan};

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
+use tidewatch_benches::BrokerKind;
 
 use crate::Args;
-use crate::cluster::BrokerKind;
 use crate::fault::FaultKind;
 use crate::run::Verdict;
 

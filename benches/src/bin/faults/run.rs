@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tidewatch_benches::BrokerKind;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::TopicKind;
 use tidewatch_topic_io::{Admin, KafkaConfig, TopicSpec};
 
 use crate::clock::Clock;
-use crate::cluster::{BrokerKind, Cluster};
+
+use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::fault::{Fault, FaultKind, Need, Outcome};
 use crate::fleet::{Exit, Fleet, Role};
