@@ -286,10 +286,18 @@ fn is_of_a_start(api: ApiKey) -> bool {
     matches!(api, ApiKey::InitProducerId | ApiKey::OffsetFetch | ApiKey::JoinGroup)
 }
 
+/// How many requests are left alone first. A start asks for its id and its offsets once.
+fn skipped(api: ApiKey, most: u64, dice: &mut Dice) -> u64 {
+    match api {
+        ApiKey::InitProducerId | ApiKey::OffsetFetch => 0,
+        _ if is_of_a_start(api) => dice.below(2),
+        _ => dice.below(most),
+    }
+}
+
 fn lost_reply(stage: &mut Stage, victim: MemberId, api: ApiKey, dice: &mut Dice) -> anyhow::Result<bool> {
-    let (times, mut skip) = (1 + dice.below(3), dice.below(6));
+    let (times, skip) = (1 + dice.below(3), skipped(api, 6, dice));
     if is_of_a_start(api) {
-        skip = dice.below(2);
         stage.fleet.kill(victim)?;
     }
     let lost = FaultRule { skip, times: Some(times), ..rule(Some(api), PROCESSOR, RequestFault::DropReply) };
@@ -315,8 +323,8 @@ fn errors(stage: &mut Stage, victim: MemberId, burst: Burst, dice: &mut Dice) ->
     let (error, apis) = burst.error();
     let mut ids = Vec::new();
     for &api in apis {
-        // Of those of a start there are few.
-        let (probability, skip) = if is_of_a_start(api) { (1.0, dice.below(2)) } else { (0.7, dice.below(4)) };
+        let probability = if is_of_a_start(api) { 1.0 } else { 0.7 };
+        let skip = skipped(api, 4, dice);
         let some = FaultRule {
             probability,
             skip,
@@ -328,10 +336,11 @@ fn errors(stage: &mut Stage, victim: MemberId, burst: Burst, dice: &mut Dice) ->
     if apis.iter().any(|&api| is_of_a_start(api)) {
         stage.fleet.kill(victim)?;
     }
+    let has_struck = |stage: &Stage| ids.iter().try_fold(false, |any, &id| Ok(any || befallen(stage, id)? > 0));
+    // The next life may have to wait for its partitions until the session of the last is over.
+    let struck = stage.wait_until(STRIKE_WITHIN, |stage| has_struck(stage))?;
     stage.wait(dice.millis(2_000, 6_000))?;
-    let mut struck = false;
-    for id in ids {
-        struck |= befallen(stage, id)? > 0;
+    for &id in &ids {
         stage.cluster.faults()?.remove(id);
     }
     Ok(struck)
