@@ -335,11 +335,23 @@ impl Engine {
         at
     }
 
-    /// Puts an entity of a snapshot back. Entities must come in the order in which they were last seen.
-    pub(crate) fn reinstate(&mut self, key: Arc<str>, entity: Entity, recorded: u8) {
+    /// Makes room for this many entities at once.
+    pub(crate) fn make_room(&mut self, entities: usize) {
+        self.slots.reserve(entities);
+        self.by_key.reserve(entities);
+    }
+
+    /// Puts an entity of a snapshot back; gives its place.
+    pub(crate) fn reinstate(&mut self, key: Arc<str>, entity: Entity, recorded: u8) -> u32 {
         let due = entity.due(&self.config);
         let slot = self.insert(key, entity, Some(recorded));
         self.deadlines.set(slot, due);
+        slot
+    }
+
+    /// Has the entities in these places last seen in this order, all of them after those that are not named.
+    pub(crate) fn put_in_order(&mut self, places: impl Iterator<Item = u32>) {
+        places.for_each(|place| self.recency.touch(place));
     }
 
     /// Closes an entity's windows, earliest first, ends its alerts, and forgets it.

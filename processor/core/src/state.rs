@@ -24,8 +24,6 @@ pub mod round;
 
 pub use round::{StateChange, StateKey};
 
-use round::Rounds;
-
 /// Version of the payloads. A change to any type that is in them is a new version, and needs a migration from the last.
 pub const FORMAT_VERSION: i32 = 3;
 /// The oldest that is read.
@@ -120,13 +118,13 @@ impl Engine {
         let Some(until) = input_offset else {
             let records = entities.into_iter().flat_map(|slots| (0..).zip(slots));
             to_clear.extend(records.filter_map(|(slot, state)| place(slot, &state?)));
-            engine.rounds = Rounds::restored(None, to_clear);
+            engine.rounds.restored(None, to_clear);
             return Ok(engine);
         };
         // The partition's own is written over by each round.
         let own = latest(own, until, |_, _| ());
         let found = own.as_ref().map(|(_, own)| own.input_offset);
-        let Some((slot, own)) = own.filter(|_| found == Some(until)) else {
+        let Some((own_slot, own)) = own.filter(|_| found == Some(until)) else {
             let stream = engine.config.name.clone();
             return Err(StateError::NoRound { stream, partition, wanted: until, found });
         };
@@ -135,28 +133,23 @@ impl Engine {
             return Err(StateError::OtherDeclaration { stream: engine.config.name.clone() });
         }
         (engine.watermark, engine.counts) = (watermark, counts);
-        let mut restored: Vec<Option<(Arc<str>, Entity, u8)>> = Vec::new();
+        let entities = entities.into_iter();
+        engine.make_room(entities.size_hint().1.unwrap_or(0));
+        let mut seen = Vec::new();
         for slots in entities {
             let Some((slot, state)) = latest(slots, until, |slot, later| to_clear.extend(place(slot, &later))) else {
                 continue;
             };
             let Some(key) = state.entity.as_deref().map(Arc::<str>::from) else { continue };
             match payload_unless_gone::<Entity>(&state)? {
-                Some(entity) => restored.push(Some((key, entity, slot))),
+                Some(entity) => seen.push((entity.last_seen, engine.reinstate(key, entity, slot))),
                 None => to_clear.extend([0, 1].map(|slot| StateKey { entity: Some(key.clone()), slot })),
             }
         }
-        engine.rounds = Rounds::restored(Some(slot), to_clear);
-        engine.by_key.reserve(restored.len());
-        // Each was last seen at an offset of its own. What is sorted is their order: they are large.
-        let last_seen = |at: &usize| restored[*at].as_ref().map(|(_, entity, _)| entity.last_seen);
-        let mut order: Vec<usize> = (0..restored.len()).collect();
-        order.sort_unstable_by_key(last_seen);
-        for at in order {
-            if let Some((key, entity, slot)) = restored[at].take() {
-                engine.reinstate(key, entity, slot);
-            }
-        }
+        engine.rounds.restored(Some(own_slot), to_clear);
+        // Each was last seen at an offset of its own.
+        seen.sort_unstable();
+        engine.put_in_order(seen.into_iter().map(|(_, at)| at));
         Ok(engine)
     }
 }

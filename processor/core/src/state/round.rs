@@ -108,8 +108,8 @@ impl Default for Rounds {
 
 impl Rounds {
     /// After a restore: the slot of the partition's own record, and what is in the topic and does not count.
-    pub(crate) fn restored(own: Option<u8>, to_clear: VecDeque<StateKey>) -> Self {
-        Self { own, to_clear, ..Self::default() }
+    pub(crate) fn restored(&mut self, own: Option<u8>, to_clear: VecDeque<StateKey>) {
+        (self.own, self.to_clear) = (own, to_clear);
     }
 
     /// Makes sure that there is a place of the table.
