@@ -189,6 +189,11 @@ pub(crate) enum Recovery {
 }
 
 impl ProcessorError {
+    /// Whether the transactional id could not be had.
+    pub(crate) fn is_of_opening(&self) -> bool {
+        matches!(self, Self::Kafka(KafkaError::Transaction { operation: "init", .. }))
+    }
+
     /// What is done about it: the table in [`worker`](crate::worker).
     pub(crate) fn recovery(&self) -> Recovery {
         match self {

@@ -68,19 +68,21 @@ pub(crate) fn run(
     progress: &WorkerProgress,
     orders: &Orders,
 ) -> Result<(), ProcessorError> {
-    let mut has_started = false;
+    let (mut has_started, mut has_opened) = (false, false);
     let mut failures = Failures::new(config, number);
     let mut floors = Floors::new();
     loop {
         let started = Worker::start(config, number, progress, orders, &mut floors);
         let outcome = started.and_then(|mut worker| {
+            has_started = true;
             let outcome = worker.work(&mut failures);
-            has_started |= worker.cycle.outputs.has_opened();
+            has_opened |= worker.cycle.outputs.has_opened();
             outcome
         });
         let Err(error) = outcome else { return Ok(()) };
         progress.clear();
-        if !has_started || error.recovery() == Recovery::End {
+        let is_start = !has_started || !has_opened && error.is_of_opening();
+        if is_start || error.recovery() == Recovery::End {
             return Err(error);
         }
         if orders.is_stopping() {

@@ -25,6 +25,8 @@ struct Scene {
 const INPUT: &str = "faults";
 const READINGS: i64 = 6_000;
 const HALF: usize = 3_000;
+/// The processor's `client.id`: who writes the input has another.
+const DISTURBED: &str = "disturbed";
 
 impl Scene {
     fn new() -> Self {
@@ -33,14 +35,16 @@ impl Scene {
         create(&kafka, &[INPUT]);
         publish(&kafka, INPUT, &readings(READINGS)[..HALF]);
         let mut config = processor(&kafka, INPUT, "disturbed");
+        config.kafka.client_id = DISTURBED.into();
         config.settings.batch_max = 200;
         config.settings.transaction_timeout = Span::from_millis(3_000);
         Self { broker, kafka, config, readings: READINGS as u64 }
     }
 
-    /// A rule that strikes once.
+    /// A rule that strikes the processor once.
     fn once(&self, api: ApiKey, fault: Fault) -> RuleId {
-        self.broker.faults().add(FaultRule { api: Some(api), times: Some(1), ..FaultRule::new(fault) })
+        let client_id = Some(DISTURBED.to_owned());
+        self.broker.faults().add(FaultRule { api: Some(api), client_id, times: Some(1), ..FaultRule::new(fault) })
     }
 
     /// Counts the requests of an API from now on.
@@ -240,7 +244,7 @@ fn outputs_that_are_slow_cost_no_membership() {
     let summary = scene.run(|| {
         let slow = FaultRule {
             api: Some(ApiKey::Produce),
-            client_id: Some("tidewatch".into()),
+            client_id: Some(DISTURBED.into()),
             times: Some(25),
             ..FaultRule::new(Fault::DelayReply(Duration::from_millis(400)))
         };
