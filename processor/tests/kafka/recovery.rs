@@ -9,7 +9,7 @@ use tidewatch_broker::{ApiKey, Broker, BrokerConfig, Fault, FaultRule, ResponseE
 use tidewatch_processor::{ProcessorConfig, ProcessorError, Progress, Recoveries, Summary};
 use tidewatch_processor_core::config::Span;
 use tidewatch_sink::{Stop, StopSignal};
-use tidewatch_topic_io::{KafkaConfig, KafkaError};
+use tidewatch_topic_io::{Admin, KafkaConfig, KafkaError};
 
 use crate::{Reading, assert_same_results, create, drain, last_ledgers, processor, publish, readings};
 
@@ -143,8 +143,21 @@ fn what_was_still_to_be_written_when_a_cycle_failed_is_written_once() {
     publish(&scene.kafka, INPUT, &crowd);
     scene.readings += crowd.len() as u64;
     scene.config.kafka.properties.set("queue.buffering.max.messages", "20");
+    // What is read again after a failure clears the effects, so nothing must be: the snapshot has to be as of what is committed.
+    scene.config.settings.snapshot_every = Span::from_millis(50);
+    let admin = Admin::connect(&scene.kafka).unwrap();
+    let is_saved = || {
+        let committed = admin.committed(&scene.config.settings.group_id, INPUT).unwrap();
+        committed.iter().flatten().all(|at| at.metadata.starts_with(&format!("snapshot={};", at.offset)))
+    };
     let fenced = Fault::Error(ResponseError::InvalidProducerEpoch);
-    let summary = scene.run(|| _ = scene.once(ApiKey::Produce, fenced)).unwrap();
+    let summary = scene.run(|| {
+        while !is_saved() {
+            thread::yield_now();
+        }
+        scene.once(ApiKey::Produce, fenced);
+    });
+    let summary = summary.unwrap();
     assert_ne!(summary.recoveries, Recoveries::default());
     scene.assert_same_as_undisturbed();
 }
