@@ -250,9 +250,8 @@ impl<'a> Worker<'a> {
         let progress = self.cycle.progress;
         self.check_lost_input(&error)?;
         let recovery = error.recovery();
-        // A producer that never was is nothing to settle.
-        let has_opened = self.cycle.outputs.has_opened();
-        if self.orders.is_stopping() || !has_opened || !matches!(recovery, Recovery::Abort | Recovery::Settle) {
+        let is_to_end = self.orders.is_stopping() || error.is_of_opening();
+        if is_to_end || !matches!(recovery, Recovery::Abort | Recovery::Settle) {
             return Err(error);
         }
         failures.add(recovery, error, progress)?;
@@ -282,10 +281,10 @@ impl<'a> Worker<'a> {
     /// Goes back to the committed offsets in all partitions, without leaving the group.
     fn go_back(&mut self) -> Result<(), ProcessorError> {
         self.cycle.inputs.clear();
-        // What has become of the group meanwhile comes first; what it brings is restored at once. How far all is read is not told before
-        // what was given up is: that is not committed.
-        let events = self.hear_group()?;
-        self.heed(events)?;
+        // What has become of the group meanwhile comes first; what it brings is restored at once. How far all is read is told only once
+        // it was gone back: what the failed cycle had read is not committed.
+        let events = self.group_events()?;
+        self.follow(events)?;
         let is_restored = |topic: &str, partition| self.cycle.inputs.contains_key(&(Arc::from(topic), partition));
         let owned = self.reader.positions().filter(|&(topic, partition, _)| !is_restored(topic, partition));
         let owned: Vec<_> = owned.map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
@@ -341,22 +340,24 @@ impl<'a> Worker<'a> {
 
     /// Takes part in the group: gives up what is revoked, restores what is assigned. No transaction is open here.
     fn serve_group(&mut self) -> Result<(), ProcessorError> {
-        let events = self.hear_group()?;
+        let events = self.group_events()?;
         if !events.is_empty() {
             // Said before they are restored: who watches knows that there is something to read.
             self.cycle.progress.set_read_to(self.reader.read_to());
         }
-        self.heed(events)
+        self.follow(events)
     }
 
-    fn hear_group(&mut self) -> Result<Vec<GroupEvent>, KafkaError> {
+    /// What has become of the group; a partition that comes is positioned already.
+    fn group_events(&mut self) -> Result<Vec<GroupEvent>, KafkaError> {
         let (start, floors) = (self.cycle.config.settings.start, &*self.floors);
         self.reader.serve_group(&mut |topic, partition, committed| {
             start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
         })
     }
 
-    fn heed(&mut self, events: Vec<GroupEvent>) -> Result<(), ProcessorError> {
+    /// Gives up what is revoked or lost, and restores what is assigned.
+    fn follow(&mut self, events: Vec<GroupEvent>) -> Result<(), ProcessorError> {
         for event in events {
             match event {
                 GroupEvent::Revoked(partitions) | GroupEvent::Lost(partitions) => {

@@ -163,6 +163,16 @@ fn what_was_still_to_be_written_when_a_cycle_failed_is_written_once() {
 }
 
 #[test]
+fn a_transactional_id_that_is_not_to_be_had_ends_the_start() {
+    let scene = Scene::new();
+    let refused = Fault::Error(ResponseError::TransactionalIdAuthorizationFailed);
+    let client_id = Some(DISTURBED.to_owned());
+    scene.broker.faults().add(FaultRule { api: Some(ApiKey::InitProducerId), client_id, ..FaultRule::new(refused) });
+    let error = tidewatch_processor::run(&scene.config, &Progress::new(), &StopSignal::new()).unwrap_err();
+    assert!(error.to_string().contains("transactional id \"faults.disturbed.group-0\""), "{error}");
+}
+
+#[test]
 fn a_fatal_error_makes_all_clients_anew() {
     let rebuilt = Recoveries { rebuilt: 1, ..Recoveries::default() };
     // A member asks for an id before it joins.

@@ -162,7 +162,11 @@ impl Source {
     pub(crate) fn start(input: &Arc<Input>, kafka: &KafkaConfig, records_per_second: usize) -> anyhow::Result<Self> {
         let (shared, total) = (Arc::<Shared>::default(), input.len());
         let (input, seen) = (Arc::clone(input), Arc::clone(&shared));
-        let writer = Writer::new(kafka)?;
+        let mut kafka = kafka.clone();
+        // An Apache Kafka that was killed knows only the last batch of each producer, and answers the repetition of those before it with
+        // OUT_OF_ORDER_SEQUENCE_NUMBER; the client then takes a new epoch and writes them again (librdkafka #4953).
+        kafka.properties.set("max.in.flight.requests.per.connection", "1");
+        let writer = Writer::new(&kafka)?;
         let thread = std::thread::Builder::new()
             .name("source".to_owned())
             .spawn(move || write(&input, writer, &seen, records_per_second))?;

@@ -13,7 +13,6 @@ use tidewatch_sink::TopicKind;
 use tidewatch_topic_io::{Admin, KafkaConfig, TopicSpec};
 
 use crate::clock::Clock;
-
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::fault::{Fault, FaultKind, Need, Outcome};
