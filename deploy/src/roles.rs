@@ -1,6 +1,7 @@
 //! The roles in one process, each on a thread of its own, and the conductor that starts, watches and ends them.
 //!
-//! Order of a clean end: the producer ends or is told to; then the processor commits what there is; then the sink stores it.
+//! Order of a clean end: the producer ends or is told to; then the processor commits what there is; then the sink stores it. After a signal
+//! nobody takes long over that: what is not done is done by the next start.
 //! A role that fails ends the others the same way, and its error is the one that is told.
 
 use std::io::Write as _;
@@ -23,6 +24,9 @@ use crate::shutdown::Shutdown;
 
 /// How often the conductor looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long after a signal the sink may take for what the processor has committed: the rest is stored by the next start.
+const STORE_TIME: Duration = Duration::from_secs(3);
 
 /// How often it is said what holds event time back.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
@@ -132,12 +136,15 @@ pub(crate) fn run(
                 })
             })
             .transpose()?;
-        let mut is_interrupted = false;
+        let mut interrupted_at = None;
         loop {
             let ended = [is_ended(&produce), is_ended(&process), is_ended(&sink)];
             if shutdown.is_asked_for() {
-                is_interrupted = true;
+                let asked_at = *interrupted_at.get_or_insert_with(Instant::now);
                 stops.ask(Stop::Now, &ended);
+                if process.is_none() || asked_at.elapsed() >= STORE_TIME {
+                    stops.sink.request(Stop::Now);
+                }
             } else if drain {
                 stops.ask(Stop::Drain, &ended);
             }
@@ -147,7 +154,7 @@ pub(crate) fn run(
             }
             live.show(&statuses(&ended, [produces, process.is_some(), sink.is_some()], progresses, started));
             if ended.iter().all(|&ended| ended)
-                && (drain || is_interrupted || process.is_none() && sink.is_none() || failed)
+                && (drain || interrupted_at.is_some() || process.is_none() && sink.is_none() || failed)
             {
                 break;
             }
@@ -166,7 +173,7 @@ pub(crate) fn run(
             processed: join(process)?,
             delivered: join(sink)?,
             elapsed: started.elapsed(),
-            is_interrupted,
+            is_interrupted: interrupted_at.is_some(),
         };
         Ok(outcome)
     })
@@ -249,7 +256,7 @@ impl Stops {
             self.process.request(stop);
         }
         if produce && process {
-            // What was committed is stored, also after an interruption.
+            // What was committed is stored, if there is time for it also after an interruption.
             self.sink.request(Stop::Drain);
         }
     }

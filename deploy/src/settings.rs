@@ -308,13 +308,15 @@ impl Settings {
         let replication = self.topic_creation.replication;
         let mut spec =
             TopicSpec { replication, compacted, retention_ms, ..TopicSpec::new(name, self.topic_creation.partitions) };
-        // Their records wrap an input's, which may itself be as large as its topic allows.
-        if [&self.topics.late, &self.topics.dead_letters].contains(&&name.to_owned()) {
-            spec.properties.insert("max.message.bytes".into(), WRAPPED_BYTES_MAX.to_string());
+        // Some wrap an input's record, which may itself be as large as its topic allows; the state of an entity grows with its ids.
+        if [&self.topics.late, &self.topics.dead_letters, &self.topics.state].contains(&&name.to_owned()) {
+            spec.properties.insert("max.message.bytes".into(), LARGE_BYTES_MAX.to_string());
         }
-        // A record for each transaction and partition: without small segments compaction would have nothing to work on for days.
-        if name == self.topics.ledger {
-            spec.properties.insert("segment.bytes".into(), LEDGER_SEGMENT_BYTES.to_string());
+        // The newest segment is not compacted, and a restart reads all there is: with Kafka's usual gigabyte that would be far more
+        // than the state.
+        if compacted {
+            let bytes = if name == self.topics.ledger { LEDGER_SEGMENT_BYTES } else { STATE_SEGMENT_BYTES };
+            spec.properties.insert("segment.bytes".into(), bytes.to_string());
         }
         spec
     }
@@ -323,8 +325,11 @@ impl Settings {
 /// Segments of the ledger topic, in bytes: some hundred thousand records, which a restart reads in well under a second.
 const LEDGER_SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 
-/// Largest record of the late and dead-letter topics, in bytes: that of Kafka's usual input topics, many times over.
-const WRAPPED_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Segments of the state topic, in bytes: some hundred thousand entities of small state.
+const STATE_SEGMENT_BYTES: u32 = 32 * 1024 * 1024;
+
+/// Largest record of the late, dead-letter and state topics, in bytes: that of Kafka's usual input topics, many times over.
+const LARGE_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 fn invalid(problem: impl ToString) -> SettingsError {
     SettingsError::Invalid(problem.to_string())

@@ -13,6 +13,7 @@ use tidewatch_sink::transactional::INTENDED_HEADER;
 use tidewatch_topic_io::{Batch, Committed, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
 use crate::decode::{Decoded, EventDecoder, Taken};
+use crate::inputs::InputTopic;
 use crate::ledger::Account;
 use crate::progress::WorkerProgress;
 use crate::restore::{Beginning, IdleAdvance, ledger_key, state_key};
@@ -25,6 +26,9 @@ const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// State that one of the last transactions writes, in bytes.
 const LAST_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+
+/// A batch that was made smaller grows by one part in so many with each commit.
+const BATCH_GROWTH: usize = 8;
 
 /// A partition in which no event was scored for the time-out. It is silent once all that it held then is read, and still none was:
 /// what is written meanwhile, and is no event, does not put that off.
@@ -45,7 +49,7 @@ pub(crate) struct Input {
     /// Effects of earlier offsets are committed already.
     write_from: i64,
     rounds: Rounds,
-    partitions: i32,
+    topic: InputTopic,
     touched: bool,
     /// When the last event came that was scored: what else comes closes no window.
     heard_at: Instant,
@@ -61,13 +65,13 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn new(stream: usize, engine: Engine, begin: Beginning, partitions: i32, account: Account) -> Self {
+    pub(crate) fn new(stream: usize, engine: Engine, begin: Beginning, topic: InputTopic, account: Account) -> Self {
         let mut input = Self {
             stream,
             engine,
             next: begin.read_from,
             write_from: begin.write_from,
-            partitions,
+            topic,
             touched: false,
             heard_at: Instant::now(),
             silent: None,
@@ -101,7 +105,8 @@ impl Input {
     fn idle_time(&self, timeout_ms: i64) -> Option<i64> {
         let silence_ms = i64::try_from(self.heard_at.elapsed().as_millis()).unwrap_or(i64::MAX);
         let time = self.engine.watermark().after_silence(silence_ms)?;
-        (silence_ms >= timeout_ms && !self.is_replaying() && self.engine.is_due(time)).then_some(time)
+        let may_decide = !self.is_replaying() && !self.rounds.is_full();
+        (silence_ms >= timeout_ms && may_decide && self.engine.is_due(time)).then_some(time)
     }
 
     /// Lets event time go on, and takes note of it.
@@ -160,6 +165,9 @@ pub(crate) struct Cycle<'a> {
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
     pub(crate) progress: &'a WorkerProgress,
     in_transaction: bool,
+    /// Records that this cycle has taken, and that one may take.
+    taken: usize,
+    batch_max: usize,
     pace: Pace,
     /// The commit that was not answered, if the last was not.
     in_doubt: Option<Intended>,
@@ -184,6 +192,8 @@ impl<'a> Cycle<'a> {
             inputs: HashMap::new(),
             progress,
             in_transaction: false,
+            taken: 0,
+            batch_max: config.settings.batch_max,
             pace: Pace::new(config.snapshot_bytes_per_second(), config.commit_interval()),
             in_doubt: None,
             read_at: Instant::now(),
@@ -204,14 +214,14 @@ impl<'a> Cycle<'a> {
         let deadline = started + interval.min(self.config.commit_interval());
         // First of all, so that state is on its way while events are taken in, and the commit does not wait for it.
         let has_more_state = self.write_snapshots(last)?;
-        let mut taken = 0;
-        while taken < self.config.settings.batch_max && !last {
+        self.taken = 0;
+        while self.taken < self.batch_max && !last {
             let left = deadline.saturating_duration_since(Instant::now());
-            let batch = reader.read(self.config.settings.batch_max - taken, left)?;
+            let batch = reader.read(self.batch_max - self.taken, left)?;
             if !batch.is_empty() {
                 self.progress.step();
             }
-            taken += batch.len();
+            self.taken += batch.len();
             self.take(&batch)?;
             if Instant::now() >= deadline {
                 break;
@@ -219,10 +229,11 @@ impl<'a> Cycle<'a> {
         }
         self.advance_idle(reader)?;
         if !self.in_transaction {
-            return Ok(taken > 0);
+            return Ok(self.taken > 0);
         }
         let processed = Instant::now();
         let counts = self.commit(reader)?;
+        self.batch_max = (self.batch_max + self.batch_max.div_ceil(BATCH_GROWTH)).min(self.config.settings.batch_max);
         metrics::cycle_committed(&counts, processed - started, processed.elapsed());
         self.progress.add_committed(&counts);
         Ok(!last || has_more_state)
@@ -236,6 +247,10 @@ impl<'a> Cycle<'a> {
         // What was not handed over when it failed is of it, too.
         self.effects.clear();
         self.changes.clear();
+        // What takes longer than a transaction may last, because the outputs are slow, would do so again.
+        if self.taken > 0 {
+            self.batch_max = (self.taken / 2).max(1);
+        }
         self.in_transaction = false;
         self.outputs.abort()
     }
@@ -510,11 +525,10 @@ impl<'a> Cycle<'a> {
         let mut bytes_left = if last { LAST_SNAPSHOT_BYTES } else { self.pace.take() };
         let mut is_open = inputs.values().any(|input| input.engine.open_round_offset().is_some());
         for ((topic, partition), input) in inputs {
-            let is_urgent = input.rounds.is_urgent();
             loop {
                 if input.engine.open_round_offset().is_none() {
-                    let is_due = is_urgent || !is_open && (last || input.rounds.is_due(self.config.snapshot_every()));
-                    if !is_due || !input.rounds.has_news(input.next) || input.is_replaying() {
+                    let is_due = last || input.rounds.is_due(self.config.snapshot_every());
+                    if is_open || !is_due || !input.rounds.has_news(input.next) || input.is_replaying() {
                         break;
                     }
                     input.engine.open_round(input.next);
@@ -523,8 +537,7 @@ impl<'a> Cycle<'a> {
                 }
                 self.begin()?;
                 let offset = input.engine.open_round_offset();
-                let bytes = if is_urgent { usize::MAX } else { bytes_left };
-                let is_complete = input.engine.write_round(bytes, &mut self.changes);
+                let is_complete = input.engine.write_round(bytes_left, &mut self.changes);
                 let name = &self.streams[input.stream].config.name;
                 for (place, state) in self.changes.drain(..) {
                     bytes_left = bytes_left.saturating_sub(state.as_ref().map_or(0, |state| state.payload.len()));
@@ -546,7 +559,7 @@ impl<'a> Cycle<'a> {
         let touched = || self.inputs.iter().filter(|(_, input)| input.touched);
         let intended = |((topic, partition), input): (&(Arc<str>, i32), &Input)| {
             let committed =
-                Committed { offset: input.next, metadata: input.rounds.note(input.partitions).to_metadata() };
+                Committed { offset: input.next, metadata: input.rounds.note(input.topic.clone()).to_metadata() };
             ((topic.as_ref().to_owned(), *partition), committed)
         };
         let intended = Intended { offsets: touched().map(intended).collect(), ledgers };

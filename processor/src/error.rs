@@ -84,10 +84,19 @@ pub enum ProcessorError {
         /// The first that is there.
         to: i64,
     },
-    /// An input ends before where the group has come to.
+    /// An input is another topic of the same name.
     #[error(
-        "input `{topic}` partition {partition} ends at offset {end}, the group has come to {committed}: the topic was deleted and made \
-         again, or cut; set `processor.group_id` to a new name to start anew"
+        "input `{topic}` was deleted and made again: what is in it now is not what the group has read; set `processor.group_id` to a new \
+         name to start anew"
+    )]
+    InputRecreated {
+        /// The topic.
+        topic: String,
+    },
+    /// An input does not hold what the group has read of it.
+    #[error(
+        "input `{topic}` partition {partition} was deleted and made again, or cut, after the group had come to offset {committed} of it; it \
+         ends at {end} now: set `processor.group_id` to a new name to start anew"
     )]
     InputReplaced {
         /// The input topic.

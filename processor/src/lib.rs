@@ -7,11 +7,13 @@
 //! became of each input record is in the `ledger`, which commits with it. Workers share nothing; the `supervisor` starts them,
 //! watches them and ends them.
 
+mod aside;
 pub mod config;
 mod cycle;
 pub mod decode;
 mod drain;
 mod error;
+mod inputs;
 mod ledger;
 pub mod metrics;
 mod orphans;

@@ -151,7 +151,7 @@ pub(crate) fn stalled(worker: usize, times: u32, waited: Duration) {
     );
 }
 
-/// A worker has its clients, and its transactional id is its own; the group comes next.
+/// A worker has its clients; it joins the group now, and waits for its transactional id meanwhile.
 pub(crate) fn clients_made(worker: usize, took: Duration) {
     tracing::info!(worker, took_ms = took.as_millis(), "clients made");
 }

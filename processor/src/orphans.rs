@@ -6,12 +6,13 @@
 //! partitions joins the group as a guest, which makes it rebalance, and leaves. The guest reads and commits nothing.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidewatch_topic_io::{Admin, GroupOptions, GroupReader, KafkaError, StartAt};
 
 use crate::ProcessorConfig;
+use crate::aside::Aside;
 use crate::config::millis;
 use crate::supervisor::spawn;
 use crate::{ProcessorError, metrics};
@@ -25,42 +26,33 @@ type Places = BTreeSet<(String, i32)>;
 /// Looks for them every `stall_timeout`; only where membership is static.
 pub(crate) struct Watch {
     config: Arc<ProcessorConfig>,
-    looked_at: Instant,
     /// Those of the last look.
     before: Places,
-    question: Option<mpsc::Receiver<Places>>,
+    question: Aside<Places>,
 }
 
 impl Watch {
     pub(crate) fn new(config: &Arc<ProcessorConfig>) -> Self {
-        Self { config: Arc::clone(config), looked_at: Instant::now(), before: Places::new(), question: None }
+        Self { config: Arc::clone(config), before: Places::new(), question: Aside::new() }
     }
 
     /// Takes a step: to be called often, and waits for nothing.
     pub(crate) fn step(&mut self) -> Result<(), ProcessorError> {
-        if let Some(question) = &self.question {
-            match question.try_recv() {
-                Err(mpsc::TryRecvError::Empty) => return Ok(()),
-                found => self.take(found.unwrap_or_default())?,
-            }
-        }
         let settings = &self.config.settings;
-        if settings.static_membership && self.looked_at.elapsed() >= millis(settings.stall_timeout) {
-            self.looked_at = Instant::now();
-            let (answer, question) = mpsc::channel();
-            let config = Arc::clone(&self.config);
-            spawn("orphans", move || {
-                // A group or a broker that does not answer is asked again; nobody may listen any more.
-                let _ = answer.send(orphans(&config).unwrap_or_default());
-            })?;
-            self.question = Some(question);
+        if !settings.static_membership {
+            return Ok(());
         }
-        Ok(())
+        let config = Arc::clone(&self.config);
+        // A group or a broker that does not answer is asked again.
+        let ask = move || orphans(&config, &Admin::connect(&config.kafka).ok()?).ok();
+        match self.question.step("orphans", millis(settings.stall_timeout), ask)? {
+            Some(found) => self.take(found),
+            None => Ok(()),
+        }
     }
 
     /// What has no owner at one look may just be on its way; at two in a row, it has to be done something about.
     fn take(&mut self, found: Places) -> Result<(), ProcessorError> {
-        self.question = None;
         let stay: Vec<_> = found.intersection(&self.before).cloned().collect();
         let Some((topic, partition)) = stay.first() else {
             self.before = found;
@@ -78,9 +70,8 @@ impl Watch {
     }
 }
 
-/// The partitions with input to process that no member of the group owns.
-fn orphans(config: &ProcessorConfig) -> Result<Places, KafkaError> {
-    let admin = Admin::connect(&config.kafka)?;
+/// The partitions with input to process that no member of the group owns while the group is at rest.
+pub(crate) fn orphans(config: &ProcessorConfig, admin: &Admin) -> Result<Places, KafkaError> {
     let topics: Vec<&str> = config.streams.iter().map(|stream| stream.topic.as_str()).collect();
     let Some(mut orphans) = admin.unowned(&config.settings.group_id, &topics)? else { return Ok(Places::new()) };
     if !orphans.is_empty() {

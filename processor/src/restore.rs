@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
-use ahash::AHashMap;
+use indexmap::IndexMap;
 use tidewatch_processor_core::state::{Slots, StateKey};
 use tidewatch_processor_core::{Engine, StreamConfig};
-use tidewatch_schemas::record::Ledger;
+use tidewatch_schemas::record::{Ledger, State};
 use tidewatch_schemas::{Record, entity, wire};
 use tidewatch_topic_io::{Admin, PartitionReader, StartAt};
 
+use crate::inputs::InputTopic;
 use crate::progress::WorkerProgress;
 use crate::{ProcessorConfig, ProcessorError, metrics};
 
@@ -27,15 +28,15 @@ use crate::{ProcessorConfig, ProcessorError, metrics};
 const READ_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_millis(100);
 
-/// What the metadata of a committed offset says: `snapshot=4711;partitions=6;idle=4720@1736121600000`.
+/// What the metadata of a committed offset says: `snapshot=4711;partitions=6;topic=sM5qhaYeRSWbY6pHkbBM_w;idle=4720@1736121600000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitNote {
     /// Input offset of the last snapshot; or, before the first one, of the first record ever taken in.
     pub(crate) read_from: i64,
     /// Whether there is a snapshot.
     pub(crate) is_snapshot: bool,
-    /// Partitions that the input topic had.
-    pub(crate) partitions: i32,
+    /// The input topic; without an id in what was written before there was one.
+    pub(crate) topic: InputTopic,
     /// What the clock decided since the snapshot.
     pub(crate) idle: Vec<IdleAdvance>,
 }
@@ -53,7 +54,10 @@ pub(crate) struct IdleAdvance {
 impl CommitNote {
     pub(crate) fn to_metadata(&self) -> String {
         let what = if self.is_snapshot { "snapshot" } else { "start" };
-        let mut text = format!("{what}={};partitions={}", self.read_from, self.partitions);
+        let mut text = format!("{what}={};partitions={}", self.read_from, self.topic.partitions);
+        if let Some(id) = &self.topic.id {
+            text.push_str(&format!(";topic={id}"));
+        }
         for (at, IdleAdvance { offset, time }) in self.idle.iter().enumerate() {
             let lead = if at == 0 { ";idle=" } else { "," };
             text.push_str(&format!("{lead}{offset}@{time}"));
@@ -63,7 +67,9 @@ impl CommitNote {
 
     pub(crate) fn parse(metadata: &str) -> Option<Self> {
         let (metadata, idle) = metadata.split_once(";idle=").unwrap_or((metadata, ""));
-        let (what, partitions) = metadata.split_once(";partitions=")?;
+        let (what, topic) = metadata.split_once(";partitions=")?;
+        let (partitions, id) =
+            topic.split_once(";topic=").map_or((topic, None), |(count, id)| (count, Some(id.into())));
         let (what, read_from) = what.split_once('=')?;
         let is_snapshot = match what {
             "snapshot" => true,
@@ -75,7 +81,8 @@ impl CommitNote {
             Some(IdleAdvance { offset: offset.parse().ok()?, time: time.parse().ok()? })
         };
         let idle = idle.split(',').filter(|text| !text.is_empty()).map(advance).collect::<Option<_>>()?;
-        Some(Self { read_from: read_from.parse().ok()?, is_snapshot, partitions: partitions.parse().ok()?, idle })
+        let topic = InputTopic { partitions: partitions.parse().ok()?, id };
+        Some(Self { read_from: read_from.parse().ok()?, is_snapshot, topic, idle })
     }
 }
 
@@ -216,8 +223,8 @@ struct Saved {
     ledger_key: String,
     bytes: Vec<u8>,
     own: [Option<Span>; 2],
-    /// By entity as it is written in the key.
-    entities: AHashMap<Box<[u8]>, [Option<Span>; 2]>,
+    /// By entity as it is written in the key; in the order in which they came, which is that of the bytes.
+    entities: IndexMap<Box<[u8]>, [Option<Span>; 2], ahash::RandomState>,
     ledger: Option<Span>,
 }
 
@@ -240,7 +247,7 @@ impl Saved {
             ledger_key: entity::join(&[group, stream, &partition.to_string()]).into_owned(),
             bytes: Vec::new(),
             own: [None; 2],
-            entities: AHashMap::new(),
+            entities: IndexMap::default(),
             ledger: None,
         }
     }
@@ -276,19 +283,19 @@ impl Saved {
             let (topic, partition) = (topic.to_owned(), *partition);
             ProcessorError::StateRecord { topic, partition, offset, problem }
         };
-        let own = self.slots(&self.own).map_err(broken)?;
         // Without a snapshot the input is read again from the first record that was ever taken in.
         let round = begin.is_snapshot.then_some(begin.read_from);
+        let own = self.slots(&self.own, round).map_err(broken)?;
         let mut is_broken = false;
         let entities = self.entities.values().map_while(|spans| {
-            let slots = self.slots(spans);
+            let slots = self.slots(spans, round);
             is_broken |= slots.is_err();
             slots.ok()
         });
         let engine = Engine::restore(config.clone(), *partition, round, own, entities);
         if is_broken {
             // The first of them, whatever the map's order.
-            let unread = self.entities.values().filter_map(|spans| self.slots(spans).err()).min();
+            let unread = self.entities.values().filter_map(|spans| self.slots(spans, round).err()).min();
             return Err(broken(unread.unwrap_or_default()));
         }
         Ok(engine?)
@@ -300,7 +307,15 @@ impl Saved {
         self.ledger.map(|span| self.read(span)).transpose().map_err(broken)
     }
 
-    fn slots(&self, spans: &[Option<Span>; 2]) -> Result<Slots, Unread> {
+    /// What counts as of a round is in one of the two: where it is the later, the other is left out.
+    fn slots(&self, spans: &[Option<Span>; 2], round: Option<i64>) -> Result<Slots, Unread> {
+        if let (&[Some(first), Some(second)], Some(round)) = (spans, round) {
+            let later: State = self.read(if second.offset > first.offset { second } else { first })?;
+            if later.input_offset <= round {
+                let later = Some(later);
+                return Ok(if second.offset > first.offset { [None, later] } else { [later, None] });
+            }
+        }
         let [first, second] = spans.map(|span| span.map(|span| self.read(span)).transpose());
         Ok([first?, second?])
     }
@@ -372,8 +387,15 @@ mod tests {
     fn the_note_of_a_commit_is_read_back_and_nothing_else_is() {
         let idle: Vec<IdleAdvance> = (0..3).map(|n| IdleAdvance { offset: 42 + n, time: 1_000 * n }).collect();
         for (is_snapshot, idle) in [(false, vec![]), (true, vec![]), (true, idle[..1].to_vec()), (true, idle)] {
-            let note = CommitNote { read_from: 42, is_snapshot, partitions: 6, idle };
-            assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
+            for id in [None, Some("sM5qhaYeRSWbY6pHkbBM_w".into())] {
+                let note = CommitNote {
+                    read_from: 42,
+                    is_snapshot,
+                    topic: InputTopic { partitions: 6, id },
+                    idle: idle.clone(),
+                };
+                assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
+            }
         }
         let others = [
             "",

@@ -6,9 +6,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::inputs::InputTopic;
 use crate::restore::{Beginning, CommitNote, IdleAdvance};
 
-/// Decisions of the clock that the metadata of an offset may name; a round is written at once before there are more.
+/// Decisions of the clock that the metadata of an offset may name. At half of that a round is due; the clock waits for it before there are
+/// more.
 const IDLE_ADVANCES_MAX: usize = 64;
 
 /// The rounds of one input partition.
@@ -33,11 +35,11 @@ impl Rounds {
 
     /// Whether it is time for the next one.
     pub(crate) fn is_due(&self, every: Duration) -> bool {
-        self.began_at.elapsed() >= every
+        self.began_at.elapsed() >= every || self.idle.len() >= IDLE_ADVANCES_MAX / 2
     }
 
-    /// Whether one has to be written at any pace.
-    pub(crate) fn is_urgent(&self) -> bool {
+    /// Whether the clock may decide no more before one is complete.
+    pub(crate) fn is_full(&self) -> bool {
         self.idle.len() >= IDLE_ADVANCES_MAX
     }
 
@@ -72,9 +74,9 @@ impl Rounds {
     }
 
     /// What the metadata of a committed offset says.
-    pub(crate) fn note(&self, partitions: i32) -> CommitNote {
+    pub(crate) fn note(&self, topic: InputTopic) -> CommitNote {
         let Self { complete, is_snapshot, ref idle, .. } = *self;
-        CommitNote { read_from: complete, is_snapshot, partitions, idle: idle.clone() }
+        CommitNote { read_from: complete, is_snapshot, topic, idle: idle.clone() }
     }
 }
 
@@ -116,11 +118,12 @@ mod tests {
         rounds.begin();
         // At the same offset, but after it began: the round does not hold it.
         rounds.note_idle(advance(12, 3_000));
-        let note = rounds.note(4);
+        let topic = InputTopic { partitions: 4, id: None };
+        let note = rounds.note(topic.clone());
         assert_eq!((note.read_from, note.is_snapshot, note.idle.len()), (10, false, 2));
         rounds.complete(12);
         let idle = vec![advance(12, 3_000)];
-        assert_eq!(rounds.note(4), CommitNote { read_from: 12, is_snapshot: true, partitions: 4, idle });
+        assert_eq!(rounds.note(topic.clone()), CommitNote { read_from: 12, is_snapshot: true, topic, idle });
         assert!(!rounds.has_news(12));
     }
 }

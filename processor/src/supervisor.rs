@@ -13,9 +13,8 @@ use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::Admin;
 
 use crate::config::millis;
-use crate::orphans::Watch;
 use crate::progress::{Recoveries, WorkerProgress};
-use crate::{Counts, ProcessorConfig, ProcessorError, Progress, drain, metrics, worker};
+use crate::{Counts, ProcessorConfig, ProcessorError, Progress, drain, inputs, metrics, orphans, worker};
 
 /// How often the workers are looked at, and their figures told.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -76,7 +75,9 @@ struct Supervised {
     /// Its steps when they last changed, or when a stall was last told, and when that was.
     steps: u64,
     since: Instant,
+    /// Stalls since the last commit, and the commits up to it: clients that were made anew take steps, and may come no further.
     stalls: u32,
+    commits: u64,
     /// Asks whether there is input that it does not read.
     question: Option<mpsc::Receiver<bool>>,
 }
@@ -84,7 +85,7 @@ struct Supervised {
 /// Runs the processor until it is told to stop: blocking, on the caller's thread.
 ///
 /// [`Stop::Drain`] ends it once all input of the group is committed, [`Stop::Now`] after the cycle at hand; both write a snapshot and
-/// leave the group. An end that is asked for by `Now` takes `shutdown_grace` and two seconds at most: what is not settled by then is
+/// leave the group, unless membership is static. An end that is asked for by `Now` takes `shutdown_grace` and two seconds at most: what is not settled by then is
 /// given up, as after a crash.
 ///
 /// # Errors
@@ -119,7 +120,7 @@ fn start(
     let work = move || worker::run(&config, number, &of_worker, &its_orders);
     let handle = spawn(&format!("worker-{number}"), work)?;
     let handle = Some(handle);
-    Ok(Supervised { progress, orders, handle, steps: 0, since: Instant::now(), stalls: 0, question: None })
+    Ok(Supervised { progress, orders, handle, steps: 0, since: Instant::now(), stalls: 0, commits: 0, question: None })
 }
 
 pub(crate) fn spawn<T: Send + 'static>(
@@ -141,7 +142,7 @@ fn supervise(
     let mut failed = None;
     let mut over_at = None;
     let mut drain = None;
-    let mut orphans = Watch::new(config);
+    let (mut orphans, mut inputs) = (orphans::Watch::new(config), inputs::Watch::new(config));
     loop {
         for worker in &mut *workers {
             if let Some(Err(error)) = worker.result() {
@@ -165,7 +166,9 @@ fn supervise(
             drain = Some(start_drain(config, workers)?);
         }
         if over_at.is_none() {
-            orphans.step()?;
+            if let Err(error) = orphans.step().and_then(|()| inputs.step()) {
+                failed.get_or_insert(error);
+            }
             for (number, worker) in workers.iter_mut().enumerate() {
                 if let Err(error) = worker.watch(config, number) {
                     failed.get_or_insert(error);
@@ -207,7 +210,11 @@ impl Supervised {
         }
         let steps = self.progress.steps();
         if steps != self.steps {
-            (self.steps, self.since, self.stalls, self.question) = (steps, Instant::now(), 0, None);
+            (self.steps, self.since, self.question) = (steps, Instant::now(), None);
+            let commits = self.progress.transactions();
+            if commits != self.commits {
+                (self.commits, self.stalls) = (commits, 0);
+            }
             self.orders.take_renewal();
             return Ok(());
         }
@@ -248,10 +255,9 @@ fn has_input(config: &ProcessorConfig, progress: &WorkerProgress) -> bool {
         let admin = Admin::connect(&config.kafka)?;
         let owned = progress.read_to();
         if owned.is_empty() {
-            // A member without partitions has nothing to do; who is no member would have, if there is any.
-            let topics: Vec<&str> = config.streams.iter().map(|stream| stream.topic.as_str()).collect();
-            let lags = admin.lag(&config.settings.group_id, &topics)?;
-            return Ok(!progress.is_member() && lags.iter().any(|lag| lag.lag > 0));
+            // A member without partitions has nothing to do. Who is none waits for the others, a dead one of them for a session time-out,
+            // unless the group is at rest.
+            return Ok(!progress.is_member() && !orphans::orphans(config, &admin)?.is_empty());
         }
         for stream in &config.streams {
             for at in admin.offsets(&stream.topic)? {
@@ -266,4 +272,60 @@ fn has_input(config: &ProcessorConfig, progress: &WorkerProgress) -> bool {
     };
     let answer: Result<bool, ProcessorError> = asked();
     answer.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewatch_broker::{Broker, BrokerConfig};
+    use tidewatch_processor_core::StreamSettings;
+    use tidewatch_processor_core::config::Span;
+    use tidewatch_schemas::catalogue::Topics;
+    use tidewatch_topic_io::{KafkaConfig, Outgoing, TopicSpec, Writer};
+
+    use super::*;
+    use crate::ProcessorSettings;
+
+    /// A stream with a record that nobody reads.
+    fn unread(kafka: &KafkaConfig) -> Arc<ProcessorConfig> {
+        Admin::connect(kafka).unwrap().ensure_topics(&[TopicSpec::new("calls", 1)]).unwrap();
+        let mut writer = Writer::new(kafka).unwrap();
+        writer.send(Outgoing::new("calls", b"e", b"{}")).unwrap();
+        writer.flush(Duration::from_secs(30)).unwrap();
+        let stream: StreamSettings = serde_json::from_value(serde_json::json!({
+            "name": "calls", "topic": "calls", "format": "json", "entity": ["e"], "event_time": "at",
+            "window": { "tumbling": "1m" }, "measure": [{ "name": "m", "field": "m" }],
+        }))
+        .unwrap();
+        let settings = ProcessorSettings { stall_timeout: Span::from_millis(1), ..ProcessorSettings::default() };
+        let (streams, topics) = (vec![stream.validate().unwrap()], Topics::default());
+        Arc::new(ProcessorConfig { kafka: kafka.clone(), streams, topics, settings })
+    }
+
+    #[test]
+    fn clients_that_are_made_anew_and_never_commit_are_given_up() {
+        let broker = Broker::start(tidewatch_test_brokers::embedded_config(BrokerConfig::in_memory())).unwrap();
+        let config = unread(&KafkaConfig::at(&broker.bootstrap_servers()));
+        let (progress, orders) = (Arc::new(WorkerProgress::default()), Arc::new(Orders::default()));
+        let handle = Some(spawn("test", || Ok(())).unwrap());
+        let since = Instant::now();
+        let mut worker =
+            Supervised { progress, orders, handle, steps: 0, since, stalls: 0, commits: 0, question: None };
+        let mut renewals = 0;
+        let error = loop {
+            if let Err(error) = worker.watch(&config, 0) {
+                break error;
+            }
+            if worker.orders.take_renewal() {
+                renewals += 1;
+                assert!(renewals < 10, "the worker is never given up");
+                // Its state is read back; a commit is made after the second time only.
+                worker.progress.step();
+                if renewals == 2 {
+                    worker.progress.add_committed(&Counts::default());
+                }
+            }
+        };
+        assert!(matches!(error, ProcessorError::Stalled { worker: 0, times: STALLS_MAX, .. }), "{error:?}");
+        assert_eq!(renewals, 4, "two, a commit, two more, and the third is the last");
+    }
 }

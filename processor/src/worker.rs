@@ -1,6 +1,9 @@
 //! A worker: one member of the group with its consumer, its producer, and the engines of its partitions, on a thread of its own. It
 //! runs cycles, and goes on from the committed offsets when one fails.
 //!
+//! Transactional calls are made on this thread, all but the first, which may take long: there is nothing that it could do meanwhile, as
+//! the next cycle must not begin before the last is committed. Records are fetched, and heartbeats sent, by the clients' own threads.
+//!
 //! No transaction is open while the group is served: a cycle ends with a commit or an error, and only then the group has its word. So
 //! a partition that is *revoked* has nothing open (all that was taken of it is committed) and is handed over at once; one that is
 //! *lost* is dropped, and a commit that did not know of it yet is refused by the broker, by the generation of the group that goes
@@ -10,7 +13,7 @@
 //!
 //! | what happened | the transaction | what is done |
 //! |---|---|---|
-//! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it, seek to the committed offsets, restore the engines; the group does not notice |
+//! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it, seek to the committed offsets, restore the engines, and take half as many records at once, so that outputs that are slow are caught up with; the group does not notice |
 //! | the commit was not answered in time | unknown | *settle*: replace the producer. Its new epoch fences what is still on its way, and the coordinator ends the transaction one way or the other before it answers. If the committed offsets, with their metadata, are those that were meant, it happened, and the worker goes on as if it had been answered; else as after an abort |
 //! | fenced: the broker gave the transaction up at its time-out, or another process uses the id | not committed | *settle*, as above; the third time within two `transaction_timeout`s is another process, and ends the processor |
 //! | a fatal error of a client, no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
@@ -18,7 +21,7 @@
 //!
 //! Whatever fails ten times in a row without a transaction in between ends the processor.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +37,7 @@ use crate::config::{OnLostInput, Start, millis};
 use crate::cycle::{Cycle, Input, Stream};
 use crate::decode::EventDecoder;
 use crate::error::Recovery;
+use crate::inputs::{self, InputTopics};
 use crate::ledger::Account;
 use crate::progress::{Recoveries, WorkerProgress};
 use crate::restore::{self, Beginning, CommitNote, Restored, Wanted};
@@ -163,7 +167,7 @@ struct Worker<'a> {
     orders: &'a Orders,
     cycle: Cycle<'a>,
     reader: GroupReader,
-    partitions: HashMap<Arc<str>, i32>,
+    topics: InputTopics,
     looked_at: Instant,
     floors: &'a mut Floors,
 }
@@ -179,7 +183,7 @@ impl<'a> Worker<'a> {
         let began = Instant::now();
         let streams = open_streams(config)?;
         let admin = Admin::connect(&config.kafka)?;
-        let partitions = check_topics(config, &admin)?;
+        let topics = check_topics(config, &admin)?;
         let [letter_bytes_max, late_bytes_max] =
             admin.batch_bytes_max([&config.topics.dead_letters, &config.topics.late])?;
         let batch_bytes_max = letter_bytes_max.into_iter().chain(late_bytes_max).min();
@@ -207,7 +211,7 @@ impl<'a> Worker<'a> {
         let cycle = Cycle::new(config, streams, outputs, progress);
         metrics::clients_made(number, began.elapsed());
         let looked_at = Instant::now();
-        Ok(Self { number, orders, cycle, reader, partitions, looked_at, floors })
+        Ok(Self { number, orders, cycle, reader, topics, looked_at, floors })
     }
 
     fn work(&mut self, failures: &mut Failures) -> Result<(), ProcessorError> {
@@ -264,8 +268,9 @@ impl<'a> Worker<'a> {
         if let Some(intended) = intended {
             let places: Vec<_> = intended.offsets.iter().map(|(place, _)| place.clone()).collect();
             let found = self.reader.committed(&places)?;
-            let is_committed =
-                intended.offsets.iter().map(|(_, meant)| Some(meant)).eq(found.iter().map(Option::as_ref));
+            // Of a cycle that wrote state and nothing else, the offsets say nothing: what it wrote is written again.
+            let is_committed = !intended.offsets.is_empty()
+                && intended.offsets.iter().map(|(_, meant)| Some(meant)).eq(found.iter().map(Option::as_ref));
             metrics::commit_settled(self.number, is_committed);
             if is_committed {
                 progress.add_recovery(&Recoveries { confirmed: 1, ..Recoveries::default() });
@@ -302,15 +307,16 @@ impl<'a> Worker<'a> {
             return Ok(());
         };
         let place = (topic.clone(), *partition);
-        if !self.partitions.contains_key(topic.as_str()) {
+        if !self.topics.contains_key(topic.as_str()) {
             return Ok(());
         }
         let (low, high) = self.reader.watermarks(topic, *partition)?;
-        if *offset > high {
+        // It was not there when it was read. Where it is now, something else has been written in its place meanwhile.
+        if *offset >= low {
             let (topic, partition) = place;
             return Err(ProcessorError::InputReplaced { topic, partition, committed: *offset, end: high });
         }
-        if *offset < low && self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
+        if self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
             let (topic, partition) = place;
             return Err(ProcessorError::InputLost { topic, partition, from: *offset, to: low - 1 });
         }
@@ -373,7 +379,7 @@ impl<'a> Worker<'a> {
 
     /// Partitions that were not there at the start have been added.
     fn check_partitions(&self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
-        let known = |at: &Assigned| self.partitions.get(at.topic.as_str()).copied().unwrap_or(i32::MAX);
+        let known = |at: &Assigned| self.topics.get(at.topic.as_str()).map_or(i32::MAX, |topic| topic.partitions);
         let Some(added) = assigned.iter().find(|at| at.partition >= known(at)) else { return Ok(()) };
         let (topic, then) = (added.topic.clone(), known(added));
         let now = Admin::connect(&self.cycle.config.kafka)?.partitions(&topic)?;
@@ -402,10 +408,17 @@ impl<'a> Worker<'a> {
             let Some(stream) = self.cycle.streams.iter().position(|stream| stream.config.topic == at.topic) else {
                 continue;
             };
-            let now = self.partitions[at.topic.as_str()];
+            let now = &self.topics[at.topic.as_str()];
             let note = at.committed.as_ref().and_then(|committed| CommitNote::parse(&committed.metadata));
-            if let Some(then) = note.as_ref().map(|note| note.partitions).filter(|&then| then != now) {
-                return Err(ProcessorError::PartitionsChanged { topic: at.topic.clone(), now, then });
+            if let Some(then) = note.as_ref().map(|note| &note.topic) {
+                let topic = at.topic.clone();
+                if now.is_other(then) {
+                    return Err(ProcessorError::InputRecreated { topic });
+                }
+                if now.partitions != then.partitions {
+                    let (now, then) = (now.partitions, then.partitions);
+                    return Err(ProcessorError::PartitionsChanged { topic, now, then });
+                }
             }
             let committed = at.committed.as_ref().map(|committed| committed.offset);
             if committed.is_none() {
@@ -426,10 +439,10 @@ impl<'a> Worker<'a> {
             let idle = note.map(|note| note.idle).unwrap_or_default();
             let begin = Beginning { read_from, is_snapshot, write_from, idle };
             wanted.push(Wanted { config: self.cycle.streams[stream].config.clone(), partition: at.partition, begin });
-            places.push((at, stream, now));
+            places.push((at, stream, now.clone()));
         }
         let restored = restore::restore(config, &wanted, self.cycle.progress)?;
-        for ((Wanted { config: declared, begin, .. }, Restored { engine, ledger }), (at, stream, partitions)) in
+        for ((Wanted { config: declared, begin, .. }, Restored { engine, ledger }), (at, stream, topic)) in
             wanted.into_iter().zip(restored).zip(places)
         {
             let committed = at.committed.as_ref().map(|committed| committed.offset);
@@ -438,7 +451,7 @@ impl<'a> Worker<'a> {
             if account.residue() != 0 {
                 metrics::ledger_broken(account.committed());
             }
-            let mut input = Input::new(stream, engine, begin, partitions, account);
+            let mut input = Input::new(stream, engine, begin, topic, account);
             input.skip_to(at.start_offset);
             self.cycle.inputs.insert((at.topic.as_str().into(), at.partition), input);
         }
@@ -460,15 +473,12 @@ fn start_at(committed: Option<&Committed>, start: Start, floor: Option<i64>) -> 
     }
 }
 
-/// Checks that inputs and outputs are there, and gives the inputs' numbers of partitions.
-fn check_topics(config: &ProcessorConfig, admin: &Admin) -> Result<HashMap<Arc<str>, i32>, ProcessorError> {
-    let mut partitions: HashMap<Arc<str>, i32> = HashMap::new();
-    for stream in &config.streams {
-        partitions.insert(stream.topic.as_str().into(), admin.partitions(&stream.topic)?);
-    }
+/// Checks that inputs and outputs are there, and gives the inputs.
+fn check_topics(config: &ProcessorConfig, admin: &Admin) -> Result<InputTopics, ProcessorError> {
+    let topics = inputs::find(config, admin)?;
     let check_width = |what: &'static str, topic: &str| {
         let found = admin.partitions(topic)?;
-        let mut inputs = config.streams.iter().map(|stream| (&stream.topic, partitions[stream.topic.as_str()]));
+        let mut inputs = config.streams.iter().map(|stream| (&stream.topic, topics[stream.topic.as_str()].partitions));
         match inputs.find(|&(_, wanted)| wanted > found) {
             None => Ok(()),
             Some((input, wanted)) => {
@@ -483,5 +493,5 @@ fn check_topics(config: &ProcessorConfig, admin: &Admin) -> Result<HashMap<Arc<s
         admin.partitions(output)?;
     }
     check_width("ledger", &t.ledger)?;
-    Ok(partitions)
+    Ok(topics)
 }

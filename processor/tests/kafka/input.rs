@@ -10,6 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidewatch_processor::{OnLostInput, ProcessorConfig, ProcessorError, Progress};
+use tidewatch_processor_core::config::Span;
 use tidewatch_sink::StopSignal;
 use tidewatch_topic_io::{GroupOptions, GroupReader, KafkaConfig, OffsetCommit, StartAt};
 
@@ -18,6 +19,8 @@ use crate::{PARTITIONS, create, drain, last_ledgers, processor, publish, reading
 tidewatch_test_brokers::on_both_brokers!(
     input_that_retention_removed_is_an_error_or_skipped,
     a_topic_that_was_made_again_is_refused,
+    a_topic_that_is_made_again_while_it_is_read_is_refused,
+    offsets_of_another_topic_of_the_name_are_refused,
     an_input_that_ends_before_the_committed_offset_is_refused,
     partitions_that_are_added_while_it_runs_are_refused,
 );
@@ -93,6 +96,15 @@ fn a_topic_that_was_made_again_is_refused(bootstrap_servers: &str) {
     publish(kafka, input, &readings(3_000));
     let config = processor(kafka, input, "only");
     drain(&config);
+    make_again(kafka, input);
+    publish(kafka, input, &readings(30));
+    // The broker has forgotten the group's offsets with the topic; the state is there.
+    let text = refused(&config).to_string();
+    assert!(text.contains("the input was deleted and made again") && text.contains("`processor.group_id`"), "{text}");
+}
+
+/// Deletes a topic and creates one of its name.
+fn make_again(kafka: &KafkaConfig, input: &str) {
     wait(admin(kafka).delete_topics(&[input], &AdminOptions::new())).unwrap();
     // It takes a moment until every part of the broker knows.
     let is_there = || tidewatch_topic_io::Admin::connect(kafka).unwrap().partitions(input).is_ok();
@@ -100,10 +112,51 @@ fn a_topic_that_was_made_again_is_refused(bootstrap_servers: &str) {
         thread::yield_now();
     }
     create(kafka, &[input]);
-    publish(kafka, input, &readings(30));
-    // The broker has forgotten the group's offsets with the topic; the state is there.
+}
+
+fn a_topic_that_is_made_again_while_it_is_read_is_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "made-again-live";
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(300));
+    let mut config = processor(kafka, input, "only");
+    config.settings.stall_timeout = Span::from_millis(500);
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    let error = thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&config, &progress, &stop));
+        while progress.counts().read < 300 {
+            assert!(!run.is_finished());
+            thread::yield_now();
+        }
+        make_again(kafka, input);
+        // There is more in it than was read of the one before.
+        publish(kafka, input, &readings(3_000));
+        run.join().unwrap().unwrap_err()
+    });
+    assert!(error.to_string().contains("was deleted and made again"), "{error}");
     let text = refused(&config).to_string();
-    assert!(text.contains("the input was deleted and made again") && text.contains("`processor.group_id`"), "{text}");
+    assert!(text.contains("was deleted and made again") && text.contains("`processor.group_id`"), "{text}");
+}
+
+/// Commits an offset for each partition, as a member of the processor's group that is gone.
+fn commit(kafka: &KafkaConfig, config: &ProcessorConfig, input: &str, offset: i64, metadata: &str) {
+    let mut reader = GroupReader::new(kafka, &config.settings.group_id, &[input], GroupOptions::default()).unwrap();
+    while reader.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap().is_empty() {
+        reader.read(1, Duration::from_millis(50)).unwrap();
+    }
+    let commit = |partition| OffsetCommit { topic: input, partition, offset, metadata };
+    reader.commit(&(0..PARTITIONS).map(commit).collect::<Vec<_>>()).unwrap();
+}
+
+fn offsets_of_another_topic_of_the_name_are_refused(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "another";
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(300));
+    let config = processor(kafka, input, "only");
+    commit(kafka, &config, input, 10, "start=0;partitions=3;topic=sM5qhaYeRSWbY6pHkbBM_w");
+    let error = refused(&config);
+    assert!(matches!(&error, ProcessorError::InputRecreated { topic } if topic == input), "{error:?}");
 }
 
 fn an_input_that_ends_before_the_committed_offset_is_refused(bootstrap_servers: &str) {
@@ -112,20 +165,17 @@ fn an_input_that_ends_before_the_committed_offset_is_refused(bootstrap_servers: 
     create(kafka, &[input]);
     publish(kafka, input, &readings(30));
     let config = processor(kafka, input, "only");
-    let mut reader = GroupReader::new(kafka, &config.settings.group_id, &[input], GroupOptions::default()).unwrap();
-    while reader.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap().is_empty() {
-        reader.read(1, Duration::from_millis(50)).unwrap();
-    }
-    let commit = |partition| OffsetCommit { topic: input, partition, offset: 1_000, metadata: "start=0;partitions=3" };
-    reader.commit(&(0..PARTITIONS).map(commit).collect::<Vec<_>>()).unwrap();
-    drop(reader);
+    commit(kafka, &config, input, 1_000, "start=0;partitions=3");
     let error = refused(&config);
     assert!(
         matches!(&error, ProcessorError::InputReplaced { topic, committed: 1_000, .. } if topic == input),
         "{error:?}"
     );
     let text = error.to_string();
-    assert!(text.contains("the group has come to 1000") && text.contains("`processor.group_id`"), "{text}");
+    assert!(
+        text.contains("the group had come to offset 1000 of it") && text.contains("`processor.group_id`"),
+        "{text}"
+    );
 }
 
 fn partitions_that_are_added_while_it_runs_are_refused(bootstrap_servers: &str) {

@@ -52,6 +52,12 @@ impl Scene {
         self.broker.faults().add(FaultRule { api: Some(api), ..FaultRule::new(Fault::Delay(Duration::ZERO)) })
     }
 
+    /// Whether there is a snapshot as of each committed offset.
+    fn is_saved(&self, admin: &Admin) -> bool {
+        let committed = admin.committed(&self.config.settings.group_id, INPUT).unwrap();
+        committed.iter().flatten().all(|at| at.metadata.starts_with(&format!("snapshot={};", at.offset)))
+    }
+
     fn befallen(&self, id: RuleId) -> u64 {
         self.broker.faults().befallen()[&id]
     }
@@ -130,29 +136,54 @@ fn a_producer_that_is_fenced_once_is_replaced() {
     Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidProducerEpoch), undone, 0);
 }
 
+/// One reading of each of many rooms, after the first half of the input.
+fn crowd() -> Vec<Reading> {
+    let at = 1_700_000_000_000 + HALF as i64 * 1_500;
+    (0..600).map(|room| Reading { room: format!("crowd-{room}"), at, celsius: 20.0 }).collect()
+}
+
+#[test]
+fn state_whose_commit_never_arrived_is_written_again() {
+    let mut scene = Scene::new();
+    publish(&scene.kafka, INPUT, &crowd());
+    let published = HALF as u64 + crowd().len() as u64;
+    scene.readings += crowd().len() as u64;
+    // All is read long before the state of so many rooms is written: its transactions hold nothing else.
+    scene.config.settings.snapshot_every = Span::from_millis(50);
+    scene.config.settings.snapshot_kib_per_second = 32;
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    let admin = Admin::connect(&scene.kafka).unwrap();
+    let summary = thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        while progress.counts().read < published && !run.is_finished() {
+            thread::yield_now();
+        }
+        let lost = scene.once(ApiKey::EndTxn, Fault::DropRequest);
+        while (scene.befallen(lost) == 0 || !scene.is_saved(&admin)) && !run.is_finished() {
+            thread::yield_now();
+        }
+        stop.request(Stop::Now);
+        run.join().unwrap().unwrap()
+    });
+    assert_eq!(summary.recoveries, Recoveries { undone: 1, ..Recoveries::default() });
+    publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
+    drain(&scene.config);
+    scene.assert_same_as_undisturbed();
+}
+
 #[test]
 fn what_was_still_to_be_written_when_a_cycle_failed_is_written_once() {
     let mut scene = Scene::new();
-    // One reading of each of many rooms: the next reading of a later window closes all theirs, far more than the queue holds.
-    let crowd = (0..600).map(|room| Reading {
-        room: format!("crowd-{room}"),
-        at: 1_700_000_000_000 + HALF as i64 * 1_500,
-        celsius: 20.0,
-    });
-    let crowd: Vec<Reading> = crowd.collect();
-    publish(&scene.kafka, INPUT, &crowd);
-    scene.readings += crowd.len() as u64;
+    // The next reading of a later window closes the windows of all these rooms, far more than the queue holds.
+    publish(&scene.kafka, INPUT, &crowd());
+    scene.readings += crowd().len() as u64;
     scene.config.kafka.properties.set("queue.buffering.max.messages", "20");
     // What is read again after a failure clears the effects, so nothing must be: the snapshot has to be as of what is committed.
     scene.config.settings.snapshot_every = Span::from_millis(50);
     let admin = Admin::connect(&scene.kafka).unwrap();
-    let is_saved = || {
-        let committed = admin.committed(&scene.config.settings.group_id, INPUT).unwrap();
-        committed.iter().flatten().all(|at| at.metadata.starts_with(&format!("snapshot={};", at.offset)))
-    };
     let fenced = Fault::Error(ResponseError::InvalidProducerEpoch);
     let summary = scene.run(|| {
-        while !is_saved() {
+        while !scene.is_saved(&admin) {
             thread::yield_now();
         }
         scene.once(ApiKey::Produce, fenced);
@@ -233,6 +264,24 @@ fn a_worker_that_hangs_for_good_ends_the_processor() {
     let error = error.unwrap_err();
     assert!(matches!(error, ProcessorError::Stalled { worker: 0, times: 3, .. }), "{error:?}");
     assert!(error.to_string().starts_with("worker 0 has made no progress for 0.7 s though there is input"), "{error}");
+}
+
+#[test]
+fn outputs_slower_than_a_batch_in_the_time_of_a_transaction_are_caught_up_with() {
+    let mut scene = Scene::new();
+    scene.config.settings.batch_max = READINGS as usize;
+    scene.config.settings.commit_interval = Span::from_millis(2_000);
+    for (name, value) in [("batch.num.messages", "10"), ("max.in.flight.requests.per.connection", "1")] {
+        scene.config.kafka.properties.set(name, value);
+    }
+    let slow = FaultRule {
+        api: Some(ApiKey::Produce),
+        client_id: Some(DISTURBED.into()),
+        ..FaultRule::new(Fault::DelayReply(Duration::from_millis(150)))
+    };
+    let summary = scene.run(|| _ = scene.broker.faults().add(slow)).unwrap();
+    assert_ne!(summary.recoveries, Recoveries::default());
+    scene.assert_same_as_undisturbed();
 }
 
 #[test]

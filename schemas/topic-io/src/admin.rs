@@ -26,6 +26,7 @@ use crate::context::{ConsumerEvents, ProducerEvents};
 use crate::error::{KafkaError, retry_passing};
 use crate::oauth::Tokens;
 use crate::reader::{Committed, GroupMetadata, PartitionReader, committed_offsets, open_consumer};
+use crate::topic_id;
 use crate::writer::{Producer, open, poll};
 
 /// A topic that is to exist.
@@ -220,6 +221,17 @@ impl Admin {
         }
     }
 
+    /// The id of a topic, which one of the same name that is made again does not have; `None` where the cluster gives none.
+    ///
+    /// # Errors
+    /// As [`partitions`](Self::partitions).
+    pub fn topic_id(&self, topic: &str) -> Result<Option<String>, KafkaError> {
+        topic_id::ask(self.client.client(), topic, REQUEST_TIMEOUT).map_err(|code| match code {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic => KafkaError::UnknownTopic { topic: topic.to_owned() },
+            code => KafkaError::of_code("asking for a topic's id", code),
+        })
+    }
+
     /// The largest batch of records that each of these topics takes, in bytes as it is compressed (`max.message.bytes`). `None` where the
     /// cluster does not say: that is a right of its own (`DescribeConfigs`), which a writer need not have.
     ///
@@ -338,22 +350,23 @@ impl Admin {
         Ok(found.elements().into_iter().zip(committed_metadata(&found)).map(committed).collect())
     }
 
-    /// The partitions of some topics that no member of a group owns. `None` while the group itself is settling who owns what, and for a
-    /// group without members.
+    /// The partitions of some topics that no member of a group owns: all, of a group without members. `None` while the group itself is
+    /// settling who owns what.
     ///
     /// # Errors
     /// As [`lag`](Self::lag).
     pub fn unowned(&self, group: &str, topics: &[&str]) -> Result<Option<BTreeSet<(String, i32)>>, KafkaError> {
         let found = self.consumer_of(group)?.fetch_group_list(Some(group), REQUEST_TIMEOUT);
         let found = found.map_err(|error| KafkaError::client("asking for a group's members", &error))?;
-        let Some(found) = found.groups().iter().find(|found| found.name() == group && found.state() == "Stable") else {
+        let found = found.groups().iter().find(|found| found.name() == group);
+        if found.is_some_and(|found| !["Stable", "Empty", "Dead"].contains(&found.state())) {
             return Ok(None);
-        };
+        }
         let mut unowned = BTreeSet::new();
         for topic in topics {
             unowned.extend((0..self.partitions(topic)?).map(|partition| (String::from(*topic), partition)));
         }
-        for member in found.members() {
+        for member in found.into_iter().flat_map(|found| found.members()) {
             // Whose assignment cannot be read may own any.
             let Some(owned) = assignment(member.assignment().unwrap_or_default()) else { return Ok(None) };
             unowned.retain(|place| !owned.contains(place));

@@ -1,4 +1,4 @@
-//! Reading in batches, straight from librdkafka: all of Tidewatch's unsafe code but one call.
+//! Reading in batches, straight from librdkafka.
 //!
 //! Why: `rd_kafka_consume_batch_queue` costs 0.48 CPU seconds per million messages, rdkafka's message-by-message poll 0.74.
 //! The safe face is `BatchQueue`, which owns a native queue that partitions are forwarded to, and [`Batch`], whose

@@ -1,7 +1,8 @@
 //! The one way Tidewatch talks to Kafka: connection and security settings, a batched reader, writers, topics and lag.
 //!
 //! Every call here blocks and belongs on a thread of its own, never in async code. Invariants: an error has one
-//! [`Disposition`]; every queue is bounded by a setting; secrets are never shown; unsafe code is in [`batch`], and one call in `writer`.
+//! [`Disposition`]; every queue is bounded by a setting; secrets are never shown; unsafe code is in [`batch`] and
+//! `topic_id`, and one call in `writer`.
 //!
 //! | to | use |
 //! |---|---|
@@ -20,6 +21,7 @@ pub mod metrics;
 mod oauth;
 pub mod partitioner;
 pub mod reader;
+mod topic_id;
 pub mod transaction;
 pub mod writer;
 

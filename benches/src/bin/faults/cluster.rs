@@ -84,6 +84,10 @@ impl Cluster {
         Ok(())
     }
 
+    pub(crate) fn is_kafka(&self) -> bool {
+        matches!(self, Self::Kafka { .. })
+    }
+
     /// The process group of an Apache Kafka; the embedded broker has none of its own.
     pub(crate) fn processes(&self) -> Option<Pid> {
         let Self::Kafka { server, .. } = self else { return None };

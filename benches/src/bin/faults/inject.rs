@@ -50,11 +50,13 @@ pub(crate) fn inject(fault: Fault, stage: &mut Stage, mut dice: Dice) -> anyhow:
         Fault::Zombie => stop_and_go_on(stage, victim, SESSION_TIMEOUT * 2)?,
         Fault::TransactionTimeout => {
             let between = TRANSACTION_TIMEOUT + (SESSION_TIMEOUT - TRANSACTION_TIMEOUT) / 2;
-            stop_and_go_on(stage, victim, between)?
+            // Its end is on its way, and does not arrive.
+            let is_open = transaction_end(stage, victim, RequestFault::DropRequest)?;
+            stop_and_go_on(stage, victim, between)? && is_open
         }
         Fault::SlowDetector => slow_detector(stage, victim)?,
         Fault::Clock(seconds) => clock_off(stage, victim, seconds, &mut dice)?,
-        Fault::Terminate => terminate(stage, victim)?,
+        Fault::Terminate => terminate(stage, victim, &mut dice)?,
         Fault::Twin => twin(stage, victim, &mut dice)?,
         Fault::RebalanceInTransaction => rebalance_in_transaction(stage, &mut dice)?,
         Fault::JoinStorm => join_storm(stage, &mut dice)?,
@@ -67,10 +69,12 @@ pub(crate) fn inject(fault: Fault, stage: &mut Stage, mut dice: Dice) -> anyhow:
             stop_and_go_on(stage, sink, SESSION_TIMEOUT * 2)?
         }
         Fault::BrokerKill => {
+            settle_input(stage)?;
             stage.cluster.kill();
             broker_returns(stage, &mut dice)?
         }
         Fault::BrokerRestart => {
+            settle_input(stage)?;
             stage.cluster.stop();
             broker_returns(stage, &mut dice)?
         }
@@ -95,6 +99,13 @@ pub(crate) fn inject(fault: Fault, stage: &mut Stage, mut dice: Dice) -> anyhow:
         Fault::InputExpired => tamper::expire_input(stage, &mut dice)?,
     };
     Ok(struck.into())
+}
+
+/// Has the input answered for before an Apache Kafka ends. When it is back it goes by the timestamps of a producer's records for how long
+/// that one has been silent, and those of the input are older than `producer.id.expiration.ms` by far: it knows nothing of who wrote them,
+/// and takes a batch whose answer was lost a second time. Whoever has a transaction open is not forgotten.
+fn settle_input(stage: &mut Stage) -> anyhow::Result<()> {
+    if stage.cluster.is_kafka() { stage.quiesce_source() } else { Ok(()) }
 }
 
 fn kill_all(stage: &mut Stage) -> anyhow::Result<bool> {
@@ -187,12 +198,22 @@ fn clock_off(stage: &mut Stage, victim: MemberId, seconds: i64, dice: &mut Dice)
     Ok(stage.fleet.kill(victim)? && is_up)
 }
 
-fn terminate(stage: &mut Stage, victim: MemberId) -> anyhow::Result<bool> {
+/// Waits until one is about to end a transaction, which this befalls.
+fn transaction_end(stage: &mut Stage, victim: MemberId, fault: RequestFault) -> anyhow::Result<bool> {
+    let client_id = stage.fleet.client_id(victim).to_owned();
+    let (id, struck) = strike(stage, rule(Some(ApiKey::EndTxn), &client_id, fault), 1)?;
+    stage.cluster.faults()?.remove(id);
+    Ok(struck)
+}
+
+/// SIGTERM while the end of a transaction is under way.
+fn terminate(stage: &mut Stage, victim: MemberId, dice: &mut Dice) -> anyhow::Result<bool> {
+    let is_open = transaction_end(stage, victim, RequestFault::Delay(dice.millis(200, 1_500)))?;
     let Some((status, took)) = stage.fleet.terminate(victim, stage.patience)? else { return Ok(false) };
     let name = stage.fleet.client_id(victim);
     anyhow::ensure!(took <= SHUTDOWN_MAX, "{name} took {took:?} to end after SIGTERM, longer than {SHUTDOWN_MAX:?}");
     check_shutdown(name, status)?;
-    Ok(true)
+    Ok(is_open)
 }
 
 /// Holds a process that was asked to end to its word.

@@ -147,6 +147,15 @@ pub(crate) struct Source {
     thread: Option<JoinHandle<anyhow::Result<()>>>,
     shared: Arc<Shared>,
     total: usize,
+    flow: Option<Flow>,
+}
+
+/// What is released little by little.
+struct Flow {
+    from: usize,
+    until: usize,
+    began: Instant,
+    time: Duration,
 }
 
 #[derive(Default)]
@@ -162,21 +171,40 @@ impl Source {
     pub(crate) fn start(input: &Arc<Input>, kafka: &KafkaConfig, records_per_second: usize) -> anyhow::Result<Self> {
         let (shared, total) = (Arc::<Shared>::default(), input.len());
         let (input, seen) = (Arc::clone(input), Arc::clone(&shared));
-        let mut kafka = kafka.clone();
-        // An Apache Kafka that was killed knows only the last batch of each producer, and answers the repetition of those before it with
-        // OUT_OF_ORDER_SEQUENCE_NUMBER; the client then takes a new epoch and writes them again (librdkafka #4953).
-        kafka.properties.set("max.in.flight.requests.per.connection", "1");
-        let writer = Writer::new(&kafka)?;
+        let writer = Writer::new(kafka)?;
         let thread = std::thread::Builder::new()
             .name("source".to_owned())
             .spawn(move || write(&input, writer, &seen, records_per_second))?;
-        Ok(Self { thread: Some(thread), shared, total })
+        Ok(Self { thread: Some(thread), shared, total, flow: None })
     }
 
     /// Lets it write up to this share of the input.
     pub(crate) fn release(&self, share: f64) {
-        let until = (self.total as f64 * share.clamp(0.0, 1.0)).round() as usize;
-        self.shared.released.fetch_max(until, Ordering::Relaxed);
+        self.shared.released.fetch_max(self.records(share), Ordering::Relaxed);
+    }
+
+    /// Lets it write up to this share of the input in the course of a time, as [`flow`](Self::flow) is called.
+    pub(crate) fn release_over(&mut self, share: f64, time: Duration) {
+        let from = self.shared.released.load(Ordering::Relaxed);
+        self.flow = Some(Flow { from, until: self.records(share), began: Instant::now(), time });
+    }
+
+    /// Releases what is due by now.
+    pub(crate) fn flow(&self) {
+        if let Some(Flow { from, until, began, time }) = self.flow {
+            let part = (began.elapsed().as_secs_f64() / time.as_secs_f64()).min(1.0);
+            let due = from + (until.saturating_sub(from) as f64 * part) as usize;
+            self.shared.released.fetch_max(due, Ordering::Relaxed);
+        }
+    }
+
+    /// No more is released by itself.
+    pub(crate) fn hold(&mut self) {
+        self.flow = None;
+    }
+
+    fn records(&self, share: f64) -> usize {
+        (self.total as f64 * share.clamp(0.0, 1.0)).round() as usize
     }
 
     /// Records in all.

@@ -38,9 +38,12 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(args: &Args) -> Self {
-        let Args { broker, seed, events, rate, .. } = *args;
+        let Args { broker, seed, events, rate, patience, memory_mib, .. } = *args;
         let only: String = args.only.iter().map(|name| format!(" --only {name}")).collect();
-        let all = format!("--broker {} --events {events} --rate {rate}{only}", broker.name());
+        let all = format!(
+            "--broker {} --events {events} --rate {rate} --patience {patience} --memory-mib {memory_mib}{only}",
+            broker.name()
+        );
         Self { broker, seed, events, args: all, verdicts: Vec::new() }
     }
 

@@ -35,6 +35,9 @@ const LETTER_BYTES_MAX: &str = "100000";
 /// One run in so many ends by being refused to go on.
 const REFUSED_OF: u64 = 8;
 
+/// In the course of which most of a fault's share of the input is written, so that it finds the processors at work.
+const FLOW_TIME: Duration = Duration::from_secs(12);
+
 /// What all runs of a campaign share.
 pub(crate) struct Campaign {
     pub(crate) program: PathBuf,
@@ -243,13 +246,12 @@ impl Campaign {
         };
         let shares = plan.faults.len() as f64 + 1.0;
         let mut calm = Dice::new(plan.seed, "calm");
-        stage.source.release(0.3 / shares);
         say("starting");
-        stage.wait_for_progress(0).context("at the start")?;
+        stage.progress(0.3 / shares).context("at the start")?;
         phase("start", verdict);
         let dice = Dice::new(plan.seed, "injection");
         for (at, kind) in plan.faults.iter().enumerate() {
-            stage.source.release((at as f64 + 1.0) / shares);
+            stage.source.release_over((at as f64 + 0.9) / shares, FLOW_TIME);
             stage.wait(calm.millis(50, 1_200))?;
             say(kind.name);
             let part = dice.of(&format!("{at} {}", kind.name));
@@ -259,8 +261,9 @@ impl Campaign {
                 verdict.faults.push(injected);
                 return oracle::check_refused(stage, &golden.outputs, self.memory_max_mib);
             }
-            let committed = stage.standing().map_or(0, |now| now.committed);
-            let recovered = stage.wait_for_progress(committed).with_context(|| format!("after fault {}", kind.name));
+            stage.source.hold();
+            let recovered =
+                stage.progress((at as f64 + 1.0) / shares).with_context(|| format!("after fault {}", kind.name));
             injected.recovered_s = recovered.as_ref().ok().map(Duration::as_secs_f64);
             verdict.faults.push(injected);
             recovered?;

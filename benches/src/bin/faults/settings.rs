@@ -36,8 +36,12 @@ pub(crate) struct Setup {
     pub(crate) commit_interval_ms: u64,
     /// `processor.snapshot_every`, in ms.
     pub(crate) snapshot_every_ms: u64,
+    /// `processor.snapshot_kib_per_second`: with few, a round takes many transactions.
+    pub(crate) snapshot_kib_per_second: u64,
     /// `processor.batch_max`.
     pub(crate) batch_max: u64,
+    /// `processor.workers`.
+    pub(crate) workers: u64,
     /// Whether [`POLL_INTERVAL_MAX`] holds, and not the client's five minutes.
     pub(crate) has_short_poll: bool,
     /// The time-outs; those of an undisturbed run are the program's own.
@@ -60,7 +64,9 @@ impl Setup {
             is_static: dice.flip(),
             commit_interval_ms: dice.pick(&[50, 100, 300]),
             snapshot_every_ms: dice.pick(&[200, 1_000, 3_000]),
+            snapshot_kib_per_second: dice.pick(&[16, 128, 16_384]),
             batch_max: dice.pick(&[300, 1_000, 3_000]),
+            workers: dice.pick(&[1, 1, 2]),
             has_short_poll: false,
             timeouts: Timeouts::Short,
         }
@@ -73,7 +79,9 @@ impl Setup {
             is_static: false,
             commit_interval_ms: 100,
             snapshot_every_ms: 10_000,
+            snapshot_kib_per_second: 16_384,
             batch_max: 5_000,
+            workers: 1,
             has_short_poll: false,
             timeouts: Timeouts::Usual,
         }
@@ -106,11 +114,13 @@ pub(crate) fn text(setup: &Setup, role: Role, client_id: &str, instance: &str) -
             ),
         ),
     };
+    let Setup { is_static, commit_interval_ms, snapshot_every_ms, snapshot_kib_per_second, batch_max, workers, .. } =
+        *setup;
     format!(
         "[kafka]\nclient_id = \"{client_id}\"\n{properties}\n\
-         [processor]\ngroup_id = \"{GROUP}\"\ninstance = \"{instance}\"\nstatic_membership = {}\ncommit_interval = \"{}ms\"\n\
-         snapshot_every = \"{}ms\"\nbatch_max = {}\n{transaction}\n\
-         [sink]\noutput = \"{OUTPUT}\"\ngroup_id = \"{SINK_GROUP}\"\n\n[sink.roll]\nrows = 4_000\ninterval = \"1s\"\n\n{streams}",
-        setup.is_static, setup.commit_interval_ms, setup.snapshot_every_ms, setup.batch_max,
+         [processor]\ngroup_id = \"{GROUP}\"\ninstance = \"{instance}\"\nworkers = {workers}\nstatic_membership = {is_static}\n\
+         commit_interval = \"{commit_interval_ms}ms\"\nsnapshot_every = \"{snapshot_every_ms}ms\"\n\
+         snapshot_kib_per_second = {snapshot_kib_per_second}\nbatch_max = {batch_max}\n{transaction}\n\
+         [sink]\noutput = \"{OUTPUT}\"\ngroup_id = \"{SINK_GROUP}\"\n\n[sink.roll]\nrows = 4_000\ninterval = \"1s\"\n\n{streams}"
     )
 }

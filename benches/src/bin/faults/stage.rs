@@ -76,6 +76,7 @@ impl Stage {
         let began = Instant::now();
         loop {
             self.fleet.tick()?;
+            self.source.flow();
             anyhow::ensure!(!self.is_cut_short.load(Ordering::Relaxed), "cut short");
             anyhow::ensure!(!self.cluster.has_ended(), "the broker has ended by itself: a defect of the broker");
             if is_so(self)? {
@@ -96,6 +97,7 @@ impl Stage {
 
     /// Lets the source write all that it has been released, and no more.
     pub(crate) fn quiesce_source(&mut self) -> anyhow::Result<()> {
+        self.source.hold();
         let patience = self.patience;
         let is_idle = self.wait_until(patience, |stage| Ok(stage.source.is_idle()))?;
         anyhow::ensure!(is_idle, "the input is not written within {patience:?}");
@@ -110,20 +112,24 @@ impl Stage {
         Some(Standing { committed, lag: lags.iter().map(|lag| lag.lag).sum() })
     }
 
-    /// Waits until the group has gone on from here, or has nothing to do; how long that took.
+    /// Releases input up to this share, and waits until the group commits more than it has by now; how long that took.
     ///
     /// # Errors
     /// No progress for as long as the patience lasts.
-    pub(crate) fn wait_for_progress(&mut self, from: i64) -> anyhow::Result<Duration> {
+    pub(crate) fn progress(&mut self, share: f64) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        let mut looked = None;
+        let (mut from, mut looked) = (None, None);
         let patience = self.patience;
         let goes_on = self.wait_until(patience, |stage| {
             if looked.is_some_and(|at: Instant| at.elapsed() < LAG_EVERY) {
                 return Ok(false);
             }
             looked = Some(Instant::now());
-            Ok(stage.standing().is_some_and(|now| now.committed > from || now.lag == 0))
+            let Some(Standing { committed, .. }) = stage.standing() else { return Ok(false) };
+            let before = *from.get_or_insert(committed);
+            // Only now, so that there is something to commit beyond that.
+            stage.source.release(share);
+            Ok(committed > before)
         })?;
         anyhow::ensure!(goes_on, "no progress within {patience:?}, with {}", self.state_of_affairs());
         Ok(began.elapsed())

@@ -141,8 +141,21 @@ pub(crate) fn recreate_topic(stage: &mut Stage, dice: &mut Dice) -> anyhow::Resu
     let spec = TopicSpec::new(&topic, PARTITIONS);
     // Apache Kafka deletes in the background.
     stage.wait_until(FLUSH_TIMEOUT, |_| Ok(admin.ensure_topics(std::slice::from_ref(&spec)).is_ok()))?;
-    expect_refusal(stage, Role::Processor, &held, &[&topic])?;
+    if dice.flip() {
+        fill(stage, &topic)?;
+    }
+    expect_refusal(stage, Role::Processor, &held, &[&topic, "deleted and made again"])?;
     Ok(true)
+}
+
+/// Writes more to a topic than has ever been in it.
+fn fill(stage: &Stage, topic: &str) -> anyhow::Result<()> {
+    let mut writer = Writer::new(&stage.kafka)?;
+    for number in 0..stage.source.total() {
+        let partition = Some(number as i32 % PARTITIONS);
+        writer.send(Outgoing { partition, ..Outgoing::new(topic, b"filler", b"{}") })?;
+    }
+    Ok(writer.flush(FLUSH_TIMEOUT)?)
 }
 
 /// Input that was not processed is deleted, as retention does.
@@ -168,6 +181,6 @@ pub(crate) fn expire_input(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result
     let until = at.committed.unwrap_or(0) + 10;
     list.add_partition_offset(&topic, at.partition, Offset::Offset(until))?;
     ask(client(stage)?.delete_records(&list, &AdminOptions::new()))??;
-    expect_refusal(stage, Role::Processor, &held, &[&topic])?;
+    expect_refusal(stage, Role::Processor, &held, &[&topic, "removed by retention"])?;
     Ok(true)
 }

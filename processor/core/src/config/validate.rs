@@ -13,6 +13,8 @@ use crate::window::Window;
 const PANES_MAX: i64 = 10_000;
 /// Fields that name an entity.
 const ENTITY_FIELDS_MAX: usize = 32;
+/// Ids of an entity that are remembered, at most: 16 bytes each in its record, which has 16 MiB.
+const EVENT_IDS_MAX: usize = 500_000;
 /// Fields that events are chosen by.
 const ONLY_MAX: usize = 16;
 /// Measures, aggregates and horizons that one stream may declare.
@@ -178,6 +180,13 @@ impl StreamConfig {
         }
         if s.event_ids_max == 0 {
             return Err(wrong("event_ids_max", "is 0; leave `event_id` out to remember none".into()));
+        }
+        if s.event_ids_max > EVENT_IDS_MAX {
+            let count = s.event_ids_max;
+            return Err(wrong(
+                "event_ids_max",
+                format!("is {count}; an entity's state is one record, so write {EVENT_IDS_MAX} at most"),
+            ));
         }
         let memory = IdMemory { memory_ms: s.event_id_memory.as_millis(), capacity: s.event_ids_max };
         Ok(Self {

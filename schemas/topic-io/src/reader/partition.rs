@@ -137,12 +137,11 @@ impl PartitionReader {
         self.positions.iter().map(end).collect()
     }
 
-    /// For a reader of committed data: waits until every transaction that has written to these partitions of some topics is settled, or has stood
-    /// open for longer than any of ours may. A commit is answered before each of its partitions knows of it: who reads at once
-    /// could miss what it wrote.
+    /// For a reader of committed data: waits until every transaction that has written to these partitions of some topics is settled. A
+    /// commit is answered before each of its partitions knows of it: who reads at once could miss what it wrote.
     ///
     /// # Errors
-    /// No answer in time, or no such topic.
+    /// No answer in time, no such topic, or a transaction that stands open for longer than any of ours may.
     pub fn wait_until_settled(
         &self,
         admin: &Admin,
@@ -155,7 +154,11 @@ impl PartitionReader {
         for topic in topics {
             let written = admin.written_as_seen_by(&all, topic)?;
             for PartitionOffsets { partition, high, .. } in written.into_iter().filter(|at| partitions(at.partition)) {
-                while self.watermarks(topic, partition)?.1 < high && Instant::now() < deadline {
+                while self.watermarks(topic, partition)?.1 < high {
+                    if Instant::now() >= deadline {
+                        let operation = "waiting for the end of a transaction";
+                        return Err(KafkaError::TimedOut { operation, waited: SETTLE_MAX });
+                    }
                     std::thread::sleep(SETTLE_PAUSE);
                 }
             }

@@ -57,6 +57,10 @@ fn what_cannot_be_is_refused_by_name() {
         |s| s.entity.clear(),
         "stream `calls`: `entity` names no field; name those that tell whose telemetry an event is",
     );
+    check(
+        |s| s.event_ids_max = 1_000_000,
+        "stream `calls`: `event_ids_max` is 1000000; an entity's state is one record, so write 500000 at most",
+    );
     check(|s| s.measures.clear(), "stream `calls`: `measure` has 0 entries; declare 1 to 64");
     check(
         |s| s.window = WindowSettings::Hopping([span(60_000), span(7_000)]),
