@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidewatch_processor_core::state::StateChange;
-use tidewatch_processor_core::{Effects, Engine, Event, Ingested, StreamConfig};
+use tidewatch_processor_core::{Effects, Event, Ingested, StreamConfig};
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{Late, Ledger};
 use tidewatch_sink::ResultTopics;
@@ -13,11 +13,10 @@ use tidewatch_sink::transactional::INTENDED_HEADER;
 use tidewatch_topic_io::{Batch, Committed, GroupReader, KafkaError, Message, OffsetCommit, PartitionLag};
 
 use crate::decode::{Decoded, EventDecoder, Taken};
-use crate::inputs::InputTopic;
-use crate::ledger::Account;
+use crate::input::{Input, Silent};
 use crate::progress::WorkerProgress;
-use crate::restore::{Beginning, IdleAdvance, ledger_key, state_key};
-use crate::rounds::{Pace, Rounds};
+use crate::restore::{ledger_key, state_key};
+use crate::rounds::Pace;
 use crate::standing::Standing;
 use crate::{Counts, ProcessorConfig, ProcessorError, metrics};
 
@@ -30,121 +29,6 @@ const LAST_SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
 /// A batch that was made smaller grows by one part in so many with each commit.
 const BATCH_GROWTH: usize = 8;
 
-/// A partition in which no event was scored for the time-out. It is silent once all that it held then is read, and still none was:
-/// what is written meanwhile, and is no event, does not put that off.
-#[derive(Clone, Copy, Debug)]
-struct Silent {
-    /// Its end when that was noticed.
-    end: i64,
-    /// The event time that it had come to by then.
-    time: i64,
-}
-
-/// An input partition at work.
-pub(crate) struct Input {
-    pub(crate) stream: usize,
-    pub(crate) engine: Engine,
-    /// The next offset to take in.
-    next: i64,
-    /// Effects of earlier offsets are committed already.
-    write_from: i64,
-    rounds: Rounds,
-    topic: InputTopic,
-    touched: bool,
-    /// When the last event came that was scored: what else comes closes no window.
-    heard_at: Instant,
-    /// What is waited for before event time goes on by the clock.
-    silent: Option<Silent>,
-    /// The watermark when it was last looked at, and since when it has not moved.
-    watermark_seen: Option<i64>,
-    moved_at: Instant,
-    /// How many of the clock's decisions a replay has still to repeat.
-    to_repeat: usize,
-    /// What became of its records.
-    account: Account,
-}
-
-impl Input {
-    pub(crate) fn new(stream: usize, engine: Engine, begin: Beginning, topic: InputTopic, account: Account) -> Self {
-        let mut input = Self {
-            stream,
-            engine,
-            next: begin.read_from,
-            write_from: begin.write_from,
-            topic,
-            touched: false,
-            heard_at: Instant::now(),
-            silent: None,
-            watermark_seen: None,
-            moved_at: Instant::now(),
-            to_repeat: begin.idle.len(),
-            rounds: Rounds::new(begin),
-            account,
-        };
-        input.repeat_idle();
-        input
-    }
-
-    /// Repeats what the clock decided before the next offset was read; what followed is committed already.
-    fn repeat_idle(&mut self) {
-        let decided = self.rounds.idle();
-        for advance in
-            decided[decided.len() - self.to_repeat..].iter().take_while(|advance| advance.offset <= self.next)
-        {
-            let mut committed = Effects::default();
-            self.engine.advance(advance.time, &mut committed);
-            while self.engine.has_more() {
-                committed.clear();
-                self.engine.go_on(&mut committed);
-            }
-            self.to_repeat -= 1;
-        }
-    }
-
-    /// What the watermark has come to by a partition's silence, if that is longer than the time-out and anything is due by then.
-    fn idle_time(&self, timeout_ms: i64) -> Option<i64> {
-        let silence_ms = i64::try_from(self.heard_at.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let time = self.engine.watermark().after_silence(silence_ms)?;
-        let may_decide = !self.is_replaying() && !self.rounds.is_full();
-        (silence_ms >= timeout_ms && may_decide && self.engine.is_due(time)).then_some(time)
-    }
-
-    /// Lets event time go on, and takes note of it.
-    fn advance(&mut self, time: i64, effects: &mut Effects) {
-        self.engine.advance(time, effects);
-        self.rounds.note_idle(IdleAdvance { offset: self.next, time });
-        self.touched = true;
-    }
-
-    /// Counts what the engine has closed, corrected and forgotten since.
-    fn count_closed(&mut self, before: tidewatch_processor_core::engine::Counts) {
-        let now = self.engine.counts();
-        self.account.open.windows += now.windows - before.windows;
-        self.account.open.revisions += now.revisions - before.revisions;
-        self.account.open.evicted += now.evicted - before.evicted;
-        self.account.open.missed += now.missed - before.missed;
-    }
-
-    /// Takes note of when event time last moved.
-    fn look(&mut self) {
-        let watermark = self.engine.watermark().now();
-        if watermark != self.watermark_seen {
-            (self.watermark_seen, self.moved_at) = (watermark, Instant::now());
-        }
-    }
-
-    /// Leaves out offsets that are gone for good.
-    pub(crate) fn skip_to(&mut self, offset: i64) {
-        self.next = self.next.max(offset);
-        self.repeat_idle();
-    }
-
-    /// Whether earlier offsets are still being read again.
-    fn is_replaying(&self) -> bool {
-        self.next < self.write_from || self.to_repeat > 0
-    }
-}
-
 /// A stream's declaration and its decoder.
 pub(crate) struct Stream {
     pub(crate) config: Arc<StreamConfig>,
@@ -154,6 +38,8 @@ pub(crate) struct Stream {
 /// What a commit is to make of the group's offsets and of the ledgers.
 pub(crate) struct Intended {
     pub(crate) offsets: Vec<((String, i32), Committed)>,
+    /// Whether the offsets tell it from the commit before: those of a part of a state do not.
+    pub(crate) is_telling: bool,
     ledgers: Vec<Ledger>,
 }
 
@@ -536,6 +422,7 @@ impl<'a> Cycle<'a> {
                     is_open = true;
                 }
                 self.begin()?;
+                input.touched = true;
                 let offset = input.engine.open_round_offset();
                 let is_complete = input.engine.write_round(bytes_left, &mut self.changes);
                 let name = &self.streams[input.stream].config.name;
@@ -546,7 +433,6 @@ impl<'a> Cycle<'a> {
                 }
                 let Some(offset) = offset.filter(|_| is_complete) else { break };
                 metrics::snapshot_complete(topic, *partition, offset, input.rounds.complete(offset));
-                input.touched = true;
                 is_open = false;
             }
         }
@@ -562,7 +448,10 @@ impl<'a> Cycle<'a> {
                 Committed { offset: input.next, metadata: input.rounds.note(input.topic.clone()).to_metadata() };
             ((topic.as_ref().to_owned(), *partition), committed)
         };
-        let intended = Intended { offsets: touched().map(intended).collect(), ledgers };
+        let offsets: Vec<_> = touched().map(intended).collect();
+        let is_telling =
+            touched().zip(&offsets).any(|((_, input), (_, intended))| input.committed.as_ref() != Some(intended));
+        let intended = Intended { offsets, is_telling, ledgers };
         let offsets: Vec<OffsetCommit<'_>> = intended.offsets.iter().map(offset_commit).collect();
         if let Err(error) = self.outputs.commit(&offsets, reader) {
             self.in_doubt = error.needs_new_writer().then_some(intended);
@@ -575,9 +464,9 @@ impl<'a> Cycle<'a> {
     fn conclude(&mut self, intended: Intended) -> Counts {
         self.in_transaction = false;
         let mut counts = Counts::default();
-        for ledger in intended.ledgers {
-            let place = (Arc::from(ledger.topic.as_str()), ledger.partition);
-            let Some(input) = self.inputs.get_mut(&place) else { continue };
+        for (((topic, partition), committed), ledger) in intended.offsets.into_iter().zip(intended.ledgers) {
+            let Some(input) = self.inputs.get_mut(&(Arc::from(topic), partition)) else { continue };
+            input.committed = Some(committed);
             if ledger.residue() != input.account.residue() {
                 metrics::ledger_broken(&ledger);
             }

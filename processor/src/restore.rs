@@ -20,7 +20,7 @@ use tidewatch_schemas::record::{Ledger, State};
 use tidewatch_schemas::{Record, entity, wire};
 use tidewatch_topic_io::{Admin, PartitionReader, StartAt};
 
-use crate::inputs::InputTopic;
+use crate::input_topics::InputTopic;
 use crate::progress::WorkerProgress;
 use crate::{ProcessorConfig, ProcessorError, metrics};
 
@@ -307,17 +307,24 @@ impl Saved {
         self.ledger.map(|span| self.read(span)).transpose().map_err(broken)
     }
 
-    /// What counts as of a round is in one of the two: where it is the later, the other is left out.
+    /// Of two that are as of the round or before, the later counts: the other is not read.
     fn slots(&self, spans: &[Option<Span>; 2], round: Option<i64>) -> Result<Slots, Unread> {
         if let (&[Some(first), Some(second)], Some(round)) = (spans, round) {
-            let later: State = self.read(if second.offset > first.offset { second } else { first })?;
-            if later.input_offset <= round {
-                let later = Some(later);
-                return Ok(if second.offset > first.offset { [None, later] } else { [later, None] });
+            let (one, other) = (self.input_offset(first)?, self.input_offset(second)?);
+            if one.max(other) <= round {
+                return Ok(if one < other {
+                    [None, Some(self.read(second)?)]
+                } else {
+                    [Some(self.read(first)?), None]
+                });
             }
         }
         let [first, second] = spans.map(|span| span.map(|span| self.read(span)).transpose());
         Ok([first?, second?])
+    }
+
+    fn input_offset(&self, Span { offset, start, len, .. }: Span) -> Result<i64, Unread> {
+        State::input_offset_of(&self.bytes[start..start + len]).map_err(|error| (offset, error.to_string()))
     }
 
     fn read<R: Record>(&self, Span { offset, start, len, .. }: Span) -> Result<R, Unread> {

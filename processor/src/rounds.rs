@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::inputs::InputTopic;
+use crate::input_topics::InputTopic;
 use crate::restore::{Beginning, CommitNote, IdleAdvance};
 
 /// Decisions of the clock that the metadata of an offset may name. At half of that a round is due; the clock waits for it before there are

@@ -14,7 +14,7 @@ use tidewatch_topic_io::Admin;
 
 use crate::config::millis;
 use crate::progress::{Recoveries, WorkerProgress};
-use crate::{Counts, ProcessorConfig, ProcessorError, Progress, drain, inputs, metrics, orphans, worker};
+use crate::{Counts, ProcessorConfig, ProcessorError, Progress, drain, input_topics, metrics, orphans, worker};
 
 /// How often the workers are looked at, and their figures told.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -142,7 +142,7 @@ fn supervise(
     let mut failed = None;
     let mut over_at = None;
     let mut drain = None;
-    let (mut orphans, mut inputs) = (orphans::Watch::new(config), inputs::Watch::new(config));
+    let (mut orphans, mut topics) = (orphans::Watch::new(config), input_topics::Watch::new(config));
     loop {
         for worker in &mut *workers {
             if let Some(Err(error)) = worker.result() {
@@ -166,7 +166,7 @@ fn supervise(
             drain = Some(start_drain(config, workers)?);
         }
         if over_at.is_none() {
-            if let Err(error) = orphans.step().and_then(|()| inputs.step()) {
+            if let Err(error) = orphans.step().and_then(|()| topics.step()) {
                 failed.get_or_insert(error);
             }
             for (number, worker) in workers.iter_mut().enumerate() {

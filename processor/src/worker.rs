@@ -34,10 +34,11 @@ use tidewatch_topic_io::{
 };
 
 use crate::config::{OnLostInput, Start, millis};
-use crate::cycle::{Cycle, Input, Stream};
+use crate::cycle::{Cycle, Stream};
 use crate::decode::EventDecoder;
 use crate::error::Recovery;
-use crate::inputs::{self, InputTopics};
+use crate::input::Input;
+use crate::input_topics::{self, InputTopics};
 use crate::ledger::Account;
 use crate::progress::{Recoveries, WorkerProgress};
 use crate::restore::{self, Beginning, CommitNote, Restored, Wanted};
@@ -268,8 +269,9 @@ impl<'a> Worker<'a> {
         if let Some(intended) = intended {
             let places: Vec<_> = intended.offsets.iter().map(|(place, _)| place.clone()).collect();
             let found = self.reader.committed(&places)?;
-            // Of a cycle that wrote state and nothing else, the offsets say nothing: what it wrote is written again.
-            let is_committed = !intended.offsets.is_empty()
+            // Where the offsets are those of the commit before, as of a cycle that wrote state and nothing else, they say nothing: what
+            // it wrote is written again.
+            let is_committed = intended.is_telling
                 && intended.offsets.iter().map(|(_, meant)| Some(meant)).eq(found.iter().map(Option::as_ref));
             metrics::commit_settled(self.number, is_committed);
             if is_committed {
@@ -451,7 +453,7 @@ impl<'a> Worker<'a> {
             if account.residue() != 0 {
                 metrics::ledger_broken(account.committed());
             }
-            let mut input = Input::new(stream, engine, begin, topic, account);
+            let mut input = Input::new(stream, engine, begin, topic, account, at.committed.clone());
             input.skip_to(at.start_offset);
             self.cycle.inputs.insert((at.topic.as_str().into(), at.partition), input);
         }
@@ -475,7 +477,7 @@ fn start_at(committed: Option<&Committed>, start: Start, floor: Option<i64>) -> 
 
 /// Checks that inputs and outputs are there, and gives the inputs.
 fn check_topics(config: &ProcessorConfig, admin: &Admin) -> Result<InputTopics, ProcessorError> {
-    let topics = inputs::find(config, admin)?;
+    let topics = input_topics::find(config, admin)?;
     let check_width = |what: &'static str, topic: &str| {
         let found = admin.partitions(topic)?;
         let mut inputs = config.streams.iter().map(|stream| (&stream.topic, topics[stream.topic.as_str()].partitions));

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tidewatch_broker::{ApiKey, Broker, BrokerConfig, Fault, FaultRule, ResponseError, RuleId};
 use tidewatch_processor::{ProcessorConfig, ProcessorError, Progress, Recoveries, Summary};
 use tidewatch_processor_core::config::Span;
-use tidewatch_sink::{Stop, StopSignal};
+use tidewatch_schemas::record::Ledger;
+use tidewatch_sink::{ProcessingGuarantee, Stop, StopSignal};
 use tidewatch_topic_io::{Admin, KafkaConfig, KafkaError};
 
-use crate::{Reading, assert_same_results, create, drain, last_ledgers, processor, publish, readings};
+use crate::{Reading, assert_same_results, create, drain, last_ledgers, processor, publish, read, readings, records};
 
 /// A broker of a test's own, with an input that is half published.
 struct Scene {
@@ -143,6 +144,33 @@ fn crowd() -> Vec<Reading> {
 }
 
 #[test]
+fn state_alone_is_written_under_the_word_of_the_group_too() {
+    let mut scene = Scene::new();
+    publish(&scene.kafka, INPUT, &crowd());
+    scene.config.settings.snapshot_every = Span::from_millis(50);
+    scene.config.settings.snapshot_kib_per_second = 64;
+    // A member whose partitions have moved may not know it yet: the offsets that go with each transaction tell.
+    let [offsets, ends] = [ApiKey::TxnOffsetCommit, ApiKey::EndTxn].map(|api| scene.count(api));
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    let admin = Admin::connect(&scene.kafka).unwrap();
+    let published = HALF as u64 + crowd().len() as u64;
+    let (by_then, summary) = thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        while progress.counts().read < published && !run.is_finished() {
+            thread::yield_now();
+        }
+        let by_then = progress.transactions();
+        while !scene.is_saved(&admin) && !run.is_finished() {
+            thread::yield_now();
+        }
+        stop.request(Stop::Now);
+        (by_then, run.join().unwrap().unwrap())
+    });
+    assert!(summary.transactions > by_then + 3, "some transactions held nothing but state");
+    assert_eq!((scene.befallen(offsets), summary.recoveries), (scene.befallen(ends), Recoveries::default()));
+}
+
+#[test]
 fn state_whose_commit_never_arrived_is_written_again() {
     let mut scene = Scene::new();
     publish(&scene.kafka, INPUT, &crowd());
@@ -201,6 +229,38 @@ fn a_transactional_id_that_is_not_to_be_had_ends_the_start() {
     scene.broker.faults().add(FaultRule { api: Some(ApiKey::InitProducerId), client_id, ..FaultRule::new(refused) });
     let error = tidewatch_processor::run(&scene.config, &Progress::new(), &StopSignal::new()).unwrap_err();
     assert!(error.to_string().contains("transactional id \"faults.disturbed.group-0\""), "{error}");
+}
+
+#[test]
+fn at_least_once_repeats_what_a_failed_cycle_had_written_and_leaves_nothing_out() {
+    let mut scene = Scene::new();
+    scene.config.settings.processing_guarantee = ProcessingGuarantee::AtLeastOnce;
+    let mut lost = None;
+    let summary = scene.run(|| lost = Some(scene.once(ApiKey::OffsetCommit, Fault::DropRequest))).unwrap();
+    assert_eq!((scene.befallen(lost.unwrap()), summary.counts.residue()), (1, 0));
+    scene.broker.faults().clear();
+    let exactly = processor(&scene.kafka, INPUT, "undisturbed");
+    drain(&exactly);
+    let results = |config: &ProcessorConfig| {
+        let t = &config.topics;
+        [&t.metrics, &t.forecasts, &t.alerts, &t.late].map(|topic| read(&scene.kafka, topic, <[u8]>::to_vec))
+    };
+    let mut repeated = 0;
+    for (found, expected) in results(&scene.config).iter().zip(&results(&exactly)) {
+        let missing = expected.iter().find(|record| !found.contains(record));
+        assert_eq!(missing, None);
+        // No other records are among them than those that are to be there.
+        assert!(found.iter().all(|record| expected.contains(record)));
+        repeated += found.len() - expected.len();
+    }
+    assert!(repeated > 0, "the cycle that failed had written something");
+    let last = |config: &ProcessorConfig| {
+        let ledgers = records::<Ledger>(&scene.kafka, &config.topics.ledger).into_iter();
+        let last: BTreeMap<i32, Ledger> = ledgers.map(|ledger| (ledger.partition, ledger)).collect();
+        let without = |ledger| Ledger { group: String::new(), from_offset: 0, ..ledger };
+        last.into_values().map(without).collect::<Vec<_>>()
+    };
+    assert_eq!(last(&scene.config), last(&exactly));
 }
 
 #[test]

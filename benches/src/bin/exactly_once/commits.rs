@@ -19,6 +19,7 @@ use tidewatch_processor::Progress;
 use tidewatch_sink::{Stop, StopSignal};
 
 use crate::input::{Input, now_ms};
+use crate::program::Program;
 use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{Run, Stand, hardly_ever};
@@ -119,12 +120,12 @@ pub(crate) fn run(broker: BrokerKind, args: &Args) -> anyhow::Result<Report> {
     let samples = Arc::new(Samples::default());
     metrics::set_global_recorder(Arc::clone(&samples))
         .map_err(|_| anyhow::anyhow!("this process has a recorder of metrics already"))?;
-    let stand = Stand::start(broker)?;
+    let (program, stand) = (Program::find()?, Stand::start(broker)?);
     let [mut with, mut without] = [Seen::default(), Seen::default()];
     for round in 0..rounds {
         let order = if round % 2 == 0 { [true, false] } else { [false, true] };
         for has_snapshots in order {
-            let seen = measure(&stand, args, &samples, has_snapshots, round)?;
+            let seen = measure(&program, &stand, args, &samples, has_snapshots, round)?;
             say(&format!(
                 "round {} of {rounds}, {}: {} commits, p50 {:.2} ms, p99 {:.2} ms",
                 round + 1,
@@ -168,13 +169,20 @@ pub(crate) fn run(broker: BrokerKind, args: &Args) -> anyhow::Result<Report> {
     Ok(Report::new(table, figures.into()).goal(what, ratio(0.99), Goal::AtMost(RATIO_MAX)))
 }
 
-fn measure(stand: &Stand, args: &Args, samples: &Samples, has_snapshots: bool, round: usize) -> anyhow::Result<Seen> {
+fn measure(
+    program: &Program,
+    stand: &Stand,
+    args: &Args,
+    samples: &Samples,
+    has_snapshots: bool,
+    round: usize,
+) -> anyhow::Result<Seen> {
     let name = format!("commits-{}-{round}", if has_snapshots { "with" } else { "without" });
     let mut run = Run::new(&name, args.partitions, args.entities, WINDOW, &["z-score"])?;
     if !has_snapshots {
         run.settings.snapshot_every = hardly_ever();
     }
-    stand.create(&run)?;
+    program.create_topics(stand, &run)?;
     let config = run.config(&stand.kafka)?;
     let mut input = Input::new(&stand.kafka, &run, args.entities)?;
     input.all_at(now_ms())?;

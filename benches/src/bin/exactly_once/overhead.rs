@@ -119,7 +119,7 @@ fn cpu_ns_per_event(
         run.settings.processing_guarantee = guarantee;
         run.settings.commit_interval = Span::from_millis(interval_ms.into());
         run.settings.batch_max = BATCH_MAX;
-        stand.create(&run)?;
+        program.create_topics(stand, &run)?;
         let mut running = program.start(stand, &run, &["process"])?;
         running.wait_for("restored partitions=")?;
         anyhow::Ok((run, running))

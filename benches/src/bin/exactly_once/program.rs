@@ -47,6 +47,11 @@ impl Program {
         Ok(Self { path, started: std::cell::Cell::new(0) })
     }
 
+    /// Has it make the topics of a run that are not there, as it is shipped.
+    pub(crate) fn create_topics(&self, stand: &Stand, run: &Run) -> anyhow::Result<()> {
+        self.start(stand, run, &["topics", "create"])?.finish().map(drop)
+    }
+
     /// Starts it for a run, with files of its own in the stand's folder.
     pub(crate) fn start(&self, stand: &Stand, run: &Run, args: &[&str]) -> anyhow::Result<Running> {
         let number = self.started.replace(self.started.get() + 1);

@@ -77,7 +77,7 @@ pub(crate) fn run(broker: BrokerKind, args: &Args) -> anyhow::Result<Report> {
     let stand = Stand::start(broker)?;
     let mut run = Run::new("recover", partitions, entities, WINDOW, &["z-score"])?;
     run.settings.static_membership = true;
-    stand.create(&run)?;
+    program.create_topics(&stand, &run)?;
     let mut input = Input::new(&stand.kafka, &run, entities)?;
     say(&format!("an event of each of {entities} entities"));
     input.all_at(now_ms())?;

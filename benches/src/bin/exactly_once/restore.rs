@@ -189,8 +189,8 @@ fn measure(
     let of = |what: &str| Run::new(&format!("{what}-{name}"), args.partitions, entities, WINDOW, detectors.names());
     let (mut full, empty) = (of("full")?, of("empty")?);
     full.settings.snapshot_every = hardly_ever();
-    stand.create(&full)?;
-    stand.create(&empty)?;
+    program.create_topics(stand, &full)?;
+    program.create_topics(stand, &empty)?;
     let mut input = Input::new(&stand.kafka, &full, entities)?;
     for (half, windows) in [0..args.windows / 2, args.windows / 2..args.windows].into_iter().enumerate() {
         say(&format!("{name}: writing the state of {entities} entities, {} of 2", half + 1));

@@ -13,7 +13,7 @@ use tidewatch_processor::{ProcessorConfig, ProcessorSettings};
 use tidewatch_processor_core::StreamSettings;
 use tidewatch_processor_core::config::Span;
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_topic_io::{Admin, KafkaConfig, TopicSpec};
+use tidewatch_topic_io::{Admin, KafkaConfig};
 
 /// Lives as long as the stand.
 enum Server {
@@ -52,24 +52,6 @@ impl Stand {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
-
-    /// Makes the topics of a run that are not there.
-    pub(crate) fn create(&self, run: &Run) -> anyhow::Result<()> {
-        let spec = |topic: &str| TopicSpec::new(topic, run.partitions);
-        let compacted = |topic: &str| TopicSpec { compacted: true, ..spec(topic) };
-        let topics = &run.topics;
-        self.admin.ensure_topics(&[
-            spec(&run.stream.topic),
-            spec(&topics.metrics),
-            spec(&topics.forecasts),
-            spec(&topics.alerts),
-            spec(&topics.late),
-            spec(&topics.dead_letters),
-            compacted(&topics.state),
-            compacted(&topics.ledger),
-        ])?;
-        Ok(())
-    }
 }
 
 /// What a run processes, and how; its topics and its group bear its name.
@@ -82,9 +64,16 @@ pub(crate) struct Run {
     pub(crate) topics: Topics,
 }
 
+/// The width of the topics that the program creates.
+#[derive(Serialize)]
+struct TopicCreation {
+    partitions: i32,
+}
+
 /// The file that the program reads.
 #[derive(Serialize)]
 struct SettingsFile<'a> {
+    topic_creation: TopicCreation,
     processor: &'a ProcessorSettings,
     topics: &'a Topics,
     stream: [&'a StreamSettings; 1],
@@ -121,8 +110,9 @@ impl Run {
 
     /// The settings file of this run.
     pub(crate) fn text(&self) -> anyhow::Result<String> {
-        let Self { settings, topics, stream, .. } = self;
-        Ok(toml::to_string(&SettingsFile { processor: settings, topics, stream: [stream] })?)
+        let Self { settings, topics, stream, partitions, .. } = self;
+        let topic_creation = TopicCreation { partitions: *partitions };
+        Ok(toml::to_string(&SettingsFile { topic_creation, processor: settings, topics, stream: [stream] })?)
     }
 
     /// For the processor in this process.

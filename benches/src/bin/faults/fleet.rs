@@ -327,6 +327,11 @@ impl Fleet {
         of_role.map(|member| member.memory_peak_kib / 1_024).max().unwrap_or(0)
     }
 
+    /// What one has said so far.
+    pub(crate) fn log(&self, MemberId(at): MemberId) -> String {
+        read_text(&self.members[at].log)
+    }
+
     /// The logs of all members, by name.
     pub(crate) fn logs(&self) -> impl Iterator<Item = (&str, String)> {
         self.members.iter().map(|member| (member.name.as_str(), read_text(&member.log)))

@@ -116,13 +116,16 @@ fn kill_all(stage: &mut Stage) -> anyhow::Result<bool> {
     Ok(struck)
 }
 
-/// Kills it, and again while its next lives join, read their state and repeat input.
+/// Kills it, and again while its next lives join, read their state and repeat input: at least once before one has its state back.
 fn kill_in_restore(stage: &mut Stage, victim: MemberId, dice: &mut Dice) -> anyhow::Result<bool> {
-    let mut struck = stage.fleet.kill(victim)?;
+    let restores = |stage: &Stage| stage.fleet.log(victim).matches("restored partitions=").count();
+    stage.fleet.kill(victim)?;
+    let mut struck = false;
     for _ in 0..1 + dice.below(3) {
+        let before = restores(stage);
         stage.wait_until(STRIKE_WITHIN, |stage| Ok(stage.fleet.is_up(victim)))?;
         stage.wait(dice.millis(20, 1_500))?;
-        struck &= stage.fleet.kill(victim)?;
+        struck |= stage.fleet.kill(victim)? && restores(stage) == before;
     }
     Ok(struck)
 }

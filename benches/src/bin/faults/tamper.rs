@@ -37,18 +37,19 @@ type Latest = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Damages all state records of a partition, so that whichever of them are read, a restart meets one.
 pub(crate) fn state(stage: &mut Stage, dice: &mut Dice, damage: StateDamage) -> anyhow::Result<bool> {
     let topic = Topics::default().state;
-    let has_state = stage.wait_until(stage.patience, |stage| Ok(!read_latest(&stage.kafka, &topic, 0)?.is_empty()))?;
-    let held = hold_processors(stage)?;
-    let partition = dice.below(PARTITIONS.unsigned_abs().into()) as i32;
-    let latest = read_latest(&stage.kafka, &topic, partition)?;
-    if latest.is_empty() || !has_state {
-        held.into_iter().for_each(|member| stage.fleet.let_go(member));
+    // Before a round is complete, no state is read.
+    if !stage.wait_until(stage.patience, |stage| Ok(!saved_partitions(&stage.kafka)?.is_empty()))? {
         return Ok(false);
     }
+    let held = hold_processors(stage)?;
+    let partition = dice.pick(&saved_partitions(&stage.kafka)?);
+    let latest = read_latest(&stage.kafka, &topic, partition)?;
     let mut damaged = latest.clone();
     for value in damaged.values_mut() {
         let mut state: State = wire::decode(value)?;
         match damage {
+            // That an entity is gone is said by a record without a payload.
+            StateDamage::BitFlipped if state.payload.is_empty() => state.checksum ^= 1,
             StateDamage::BitFlipped => {
                 let bit = dice.below(state.payload.len() as u64 * 8) as usize;
                 state.payload[bit / 8] ^= 1 << (bit % 8);
@@ -63,10 +64,27 @@ pub(crate) fn state(stage: &mut Stage, dice: &mut Dice, damage: StateDamage) -> 
         StateDamage::BitFlipped => &["state", "damaged"],
         StateDamage::Newer => &["state", "format 100"],
     };
-    let refused = expect_refusal(stage, Role::Processor, &held, words);
-    // Those that were given another partition have worked meanwhile: the records of this one are as they were.
-    write_all(&stage.kafka, &topic, partition, &latest)?;
-    refused.map(|()| true)
+    expect_refusal(stage, Role::Processor, &held, words)?;
+    // Streams without a snapshot there have been gone on with, and have state of their own by now.
+    let held = hold_processors(stage)?;
+    let now = read_latest(&stage.kafka, &topic, partition)?;
+    let to_repair = latest.into_iter().filter(|(key, _)| now.get(key) == damaged.get(key)).collect();
+    write_all(&stage.kafka, &topic, partition, &to_repair)?;
+    held.into_iter().for_each(|member| stage.fleet.let_go(member));
+    Ok(true)
+}
+
+/// The partitions of which a committed offset names a snapshot.
+fn saved_partitions(kafka: &KafkaConfig) -> anyhow::Result<Vec<i32>> {
+    let admin = Admin::connect(kafka)?;
+    let mut saved = Vec::new();
+    for topic in crate::input::topics() {
+        let committed = admin.committed(GROUP, &topic)?;
+        let named =
+            (0..).zip(committed).filter(|(_, at)| at.as_ref().is_some_and(|at| at.metadata.starts_with("snapshot=")));
+        saved.extend(named.map(|(partition, _)| partition));
+    }
+    Ok(saved)
 }
 
 fn read_latest(kafka: &KafkaConfig, topic: &str, partition: i32) -> anyhow::Result<Latest> {
