@@ -82,6 +82,29 @@ pub(crate) enum Fault {
     InputExpired,
 }
 
+/// What a process says that starts while the broker is not to be had.
+const WITHOUT_BROKER: &[&str] = &["no broker answers", "init of transaction", "took longer than"];
+
+impl Fault {
+    /// With which words in its last line a process may end by itself because of this; its supervisor starts it again.
+    pub(crate) const fn last_words(self) -> &'static [&'static str] {
+        match self {
+            Self::BrokerKill | Self::BrokerRestart | Self::BrokerFreeze | Self::Cut | Self::Slow => WITHOUT_BROKER,
+            Self::Throttled | Self::LostReply(_) | Self::Errors(_) => WITHOUT_BROKER,
+            Self::Twin => &["is in use by another process", "was expelled from consumer group"],
+            Self::OutputTooLarge => &["is too large for topic"],
+            Self::DiskFull | Self::DiskReadOnly => &["`sink.output`"],
+            Self::ClaimDamaged | Self::ClaimTorn | Self::FileTorn | Self::FileDamaged => &["`sink.output`"],
+            Self::StateBitFlipped => &["is damaged (its checksum or content does not match)"],
+            Self::StateNewer => &["this program reads up to"],
+            Self::PartitionsAdded => &["entities have moved between partitions"],
+            Self::TopicRecreated => &["deleted and made again"],
+            Self::InputExpired => &["were removed by retention before they were read"],
+            _ => &[],
+        }
+    }
+}
+
 /// A moment in the life of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {

@@ -5,8 +5,9 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::TopicKind;
 use tidewatch_topic_io::Admin;
 
+use crate::fault::FaultKind;
 use crate::files;
-use crate::fleet::Role;
+use crate::fleet::{Exit, Role};
 use crate::inject::{SHUTDOWN_MAX, check_shutdown};
 use crate::outputs::{self, Extent, Outputs};
 use crate::settings::{OUTPUT, TRANSACTION_TIMEOUT};
@@ -76,6 +77,17 @@ pub(crate) fn check_refused(stage: &mut Stage, golden: &Outputs, memory_max_mib:
         }
     }
     check_settled(stage, golden, Extent::Prefix, memory_max_mib).map(|_| ())
+}
+
+/// No process has ended by itself but with a word on one of the faults.
+///
+/// # Errors
+/// The first that has.
+pub(crate) fn check_exits(exits: &[Exit], faults: &[&FaultKind]) -> anyhow::Result<()> {
+    let words = || faults.iter().flat_map(|kind| kind.fault.last_words());
+    let unforeseen = exits.iter().find(|exit| !words().any(|words| exit.said.contains(words)));
+    let told = |Exit { member, status, said }: &Exit| anyhow::anyhow!("{member} ended by itself ({status}): {said}");
+    unforeseen.map_or(Ok(()), |exit| Err(told(exit)))
 }
 
 /// What holds in both cases.

@@ -223,7 +223,8 @@ impl Campaign {
         let roles = [Role::Processor, Role::Sink];
         verdict.memory_peak_mib = roles.map(|role| stage.fleet.memory_peak_mib(role)).into_iter().max().unwrap_or(0);
         verdict.exits = stage.fleet.exits().to_vec();
-        outcome
+        outcome?;
+        oracle::check_exits(&verdict.exits, &plan.faults)
     }
 
     fn play(
