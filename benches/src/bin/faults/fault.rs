@@ -90,6 +90,7 @@ impl Fault {
     pub(crate) const fn last_words(self) -> &'static [&'static str] {
         match self {
             Self::BrokerKill | Self::BrokerRestart | Self::BrokerFreeze | Self::Cut | Self::Slow => WITHOUT_BROKER,
+            Self::Errors(Burst::InvalidProducerEpoch) => &["is in use by another process", "init of transaction"],
             Self::Throttled | Self::LostReply(_) | Self::Errors(_) => WITHOUT_BROKER,
             Self::Twin => &["is in use by another process", "was expelled from consumer group"],
             Self::OutputTooLarge => &["is too large for topic"],
