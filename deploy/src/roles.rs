@@ -321,7 +321,7 @@ fn process_status(progress: &tidewatch_processor::Progress, is_done: bool) -> St
     parts.extend(only_if_any.into_iter().filter(|&(number, _)| number > 0).map(|(_, text)| text));
     if !is_done {
         parts.push(match progress.restore() {
-            Some((read, total)) => format!("restoring, {} %", 100 * read.min(total) / total),
+            Some((read, total)) => format!("restoring, {} %", 100 * read / total),
             None if progress.assigned() == 0 => "joining".to_owned(),
             None => format!("{} to go", lag(progress.lag())),
         });

@@ -124,7 +124,8 @@ pub(crate) fn commit_settled(worker: usize, is_committed: bool) {
 
 /// Input that is gone, and gone on behind.
 pub(crate) fn input_lost(topic: &str, partition: i32, from: i64, to: i64, unread: i64) {
-    counter!(LOST).increment(unread.unsigned_abs());
+    let labels = [("topic", topic.to_owned()), ("partition", partition.to_string())];
+    counter!(LOST, &labels).increment(unread.unsigned_abs());
     tracing::error!(
         topic,
         partition,

@@ -3,7 +3,10 @@
 //! Each worker states its own, which no other worker touches; [`Progress`] adds them up for who looks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -158,8 +161,10 @@ impl Progress {
 
     /// How much of the state that is being read back is read, and of how much: of offsets, of all workers that are at it. `None`: none is.
     pub fn restore(&self) -> Option<(u64, u64)> {
+        // Read first, so that it is never more than the total.
+        let read_back = self.sum(|worker| worker.read_back.load(Acquire));
         let total = self.sum(|worker| worker.to_restore.load(Relaxed));
-        (total > 0).then(|| (self.sum(|worker| worker.read_back.load(Relaxed)), total))
+        (total > 0).then_some((read_back, total))
     }
 
     /// Input partitions that are assigned and restored.
@@ -304,7 +309,7 @@ impl WorkerProgress {
     /// So much more of it is read.
     pub(crate) fn add_read_back(&self, offsets: i64) {
         if offsets > 0 {
-            self.read_back.fetch_add(offsets.unsigned_abs(), Relaxed);
+            self.read_back.fetch_add(offsets.unsigned_abs(), Release);
             self.step();
         }
     }

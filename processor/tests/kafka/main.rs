@@ -7,9 +7,10 @@ mod recovery;
 mod workers;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tidewatch_processor::{Counts, ProcessorConfig, ProcessorSettings, Progress};
 use tidewatch_processor_core::config::Span;
 use tidewatch_processor_core::{StreamConfig, StreamSettings};
@@ -119,6 +120,12 @@ fn publish(kafka: &KafkaConfig, topic: &str, readings: &[Reading]) {
         writer.send(record).unwrap();
     }
     writer.flush(Duration::from_secs(30)).unwrap();
+}
+
+/// What the processors of all tests in this process count.
+fn metrics() -> &'static PrometheusHandle {
+    static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| PrometheusBuilder::new().install_recorder().unwrap());
+    &METRICS
 }
 
 /// Runs until all input is committed.

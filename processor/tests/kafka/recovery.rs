@@ -10,9 +10,11 @@ use tidewatch_processor::{ProcessorConfig, ProcessorError, Progress, Recoveries,
 use tidewatch_processor_core::config::Span;
 use tidewatch_schemas::record::Ledger;
 use tidewatch_sink::{ProcessingGuarantee, Stop, StopSignal};
-use tidewatch_topic_io::{Admin, KafkaConfig, KafkaError};
+use tidewatch_topic_io::{Admin, GroupOptions, GroupReader, KafkaConfig, KafkaError, StartAt};
 
-use crate::{Reading, assert_same_results, create, drain, last_ledgers, processor, publish, read, readings, records};
+use crate::{
+    PARTITIONS, Reading, assert_same_results, create, drain, last_ledgers, processor, publish, read, readings, records,
+};
 
 /// A broker of a test's own, with an input that is half published.
 struct Scene {
@@ -317,6 +319,83 @@ fn what_fails_again_and_again_ends_the_processor_with_its_error() {
     scene.broker.faults().clear();
     drain(&scene.config);
     scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn partitions_that_a_dead_member_has_left_without_an_owner_are_given_one() {
+    let mut scene = Scene::new();
+    publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
+    scene.config.settings.static_membership = true;
+    scene.config.settings.stall_timeout = Span::from_millis(1_500);
+    let group = scene.config.settings.group_id.clone();
+    let kafka = KafkaConfig { client_id: "neighbour".into(), ..scene.kafka.clone() };
+    let neighbour = || {
+        let options = GroupOptions { instance_id: Some("neighbour".into()), ..GroupOptions::default() };
+        GroupReader::new(&kafka, &group, &[INPUT], options).unwrap()
+    };
+    let serve = |member: &mut GroupReader| {
+        member.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap();
+        thread::sleep(Duration::from_millis(10));
+    };
+    let mut before = neighbour();
+    while before.positions().len() < PARTITIONS as usize {
+        serve(&mut before);
+    }
+    // It gives up what the processor is to have, and dies before it says so: the second step of the rebalance never comes.
+    let unsaid = FaultRule {
+        api: Some(ApiKey::JoinGroup),
+        client_id: Some("neighbour".to_owned()),
+        skip: 1,
+        ..FaultRule::new(Fault::DropRequest)
+    };
+    let unsaid = scene.broker.faults().add(unsaid);
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    let admin = Admin::connect(&scene.kafka).unwrap();
+    let unowned = || admin.unowned(&group, &[INPUT]).unwrap().unwrap_or_default();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        while scene.befallen(unsaid) == 0 && !run.is_finished() {
+            serve(&mut before);
+        }
+        drop(before);
+        scene.broker.faults().clear();
+        let mut after = neighbour();
+        while !after.is_member() && !run.is_finished() {
+            serve(&mut after);
+        }
+        let left = unowned();
+        assert!(!left.is_empty(), "the rebalance has come to its end");
+        let lag = || admin.lag(&group, &[INPUT]).unwrap();
+        while lag().iter().any(|at| at.lag > 0 && left.contains(&(at.topic.clone(), at.partition)))
+            && !run.is_finished()
+        {
+            serve(&mut after);
+        }
+        stop.request(Stop::Now);
+        run.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_restore_tells_how_far_it_has_come() {
+    let scene = Scene::new();
+    scene.run(|| {}).unwrap();
+    let slow = Fault::Delay(Duration::from_millis(300));
+    scene.broker.faults().add(FaultRule { api: Some(ApiKey::Fetch), ..FaultRule::new(slow) });
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    stop.request(Stop::Drain);
+    let told = thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let mut told = Vec::new();
+        while !run.is_finished() {
+            told.extend(progress.restore());
+            thread::yield_now();
+        }
+        run.join().unwrap().unwrap();
+        told
+    });
+    assert!(told.iter().all(|(read, total)| read <= total) && told.is_sorted(), "{told:?}");
+    assert!(told.len() > 1 && progress.restore().is_none());
 }
 
 #[test]
