@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidewatch_processor_core::StreamConfig;
 use tidewatch_processor_core::config::Span;
 use tidewatch_schemas::catalogue::Topics;
+use tidewatch_schemas::entity;
 use tidewatch_sink::ProcessingGuarantee;
 use tidewatch_topic_io::KafkaConfig;
 
@@ -121,8 +122,9 @@ impl ProcessorSettings {
             );
             return wrong("transaction_timeout", &problem);
         }
-        // A cycle that waits for slow outputs is over, one way or the other, before the group takes its member for hung: records wait
-        // for so long as a transaction may last, and the commit's two questions for half of that each.
+        // A cycle that waits for slow outputs is over before the group takes its member for hung: its records, offsets and end are waited
+        // for half a transaction's time each, as is an abort. Where the outcome is not known, the settling takes as long as it takes: a
+        // member that was taken for hung over that restores what it is given again, and no more comes of it.
         if transaction.saturating_mul(3) > kafka.max_poll_interval() {
             let problem = format!(
                 "= {:?} is more than a third of kafka.properties.\"max.poll.interval.ms\" = {:?}: a member that waits for its \
@@ -173,10 +175,14 @@ pub struct ProcessorConfig {
 }
 
 impl ProcessorConfig {
-    /// Of a worker; also its name in the group where membership is static. The first one's is as if it were alone.
+    /// Of a worker, and like no other group's, instance's or worker's, whatever their names.
     pub(crate) fn transactional_id(&self, worker: usize) -> String {
-        let first = format!("{}-{}", self.settings.group_id, self.settings.instance);
-        if worker == 0 { first } else { format!("{first}-{worker}") }
+        entity::join(&[&self.settings.group_id, &self.settings.instance, &worker.to_string()]).into_owned()
+    }
+
+    /// A worker's name in its group where membership is static.
+    pub(crate) fn group_instance_id(&self, worker: usize) -> String {
+        format!("{}-{worker}", self.settings.instance)
     }
 
     /// Threads of one worker's restore: all cores, where workers come back together.
@@ -234,6 +240,8 @@ pub(crate) fn millis(span: Span) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn check_refused(settings: &ProcessorSettings, properties: &[(&str, &str)], expected: &str) {
@@ -260,13 +268,30 @@ mod tests {
     }
 
     #[test]
-    fn workers_have_ids_of_their_own_and_the_first_that_of_a_single_one() {
-        let (kafka, topics) = (KafkaConfig::default(), Topics::default());
+    fn every_worker_has_ids_of_its_own() {
+        let config = |group: &str, instance: &str| {
+            let settings = ProcessorSettings {
+                group_id: group.into(),
+                instance: instance.into(),
+                workers: 3,
+                ..ProcessorSettings::default()
+            };
+            ProcessorConfig { kafka: KafkaConfig::default(), streams: Vec::new(), topics: Topics::default(), settings }
+        };
+        assert_eq!(config("tidewatch", "0").transactional_id(2), "tidewatch/0/2");
+        let configs = [("a", "b-1"), ("a-b", "1"), ("a/b", "1"), ("a", "b/1"), ("a", "b"), ("a", "b-1-0")];
+        let configs = configs.map(|(group, instance)| config(group, instance));
+        let workers = || configs.iter().flat_map(|config| (0..3).map(move |worker| (config, worker)));
+        let ids: BTreeSet<_> = workers().map(|(config, worker)| config.transactional_id(worker)).collect();
+        assert_eq!(ids.len(), 18, "{ids:?}");
+        let members = workers().map(|(config, worker)| (&config.settings.group_id, config.group_instance_id(worker)));
+        assert_eq!(members.collect::<BTreeSet<_>>().len(), 18);
+    }
+
+    #[test]
+    fn no_worker_is_without_work() {
         let settings = ProcessorSettings { workers: 3, ..ProcessorSettings::default() };
-        let config = ProcessorConfig { kafka, streams: Vec::new(), topics, settings };
-        let ids = [0, 1, 2].map(|worker| config.transactional_id(worker));
-        assert_eq!(ids, ["tidewatch-0", "tidewatch-0-1", "tidewatch-0-2"]);
-        check_refused(&ProcessorSettings { workers: 0, ..config.settings.clone() }, &[], "processor.workers is 0");
-        check_refused(&ProcessorSettings { prefetch_kib: 2, ..config.settings }, &[], "processor.prefetch_kib is 2");
+        check_refused(&ProcessorSettings { workers: 0, ..settings.clone() }, &[], "processor.workers is 0");
+        check_refused(&ProcessorSettings { prefetch_kib: 2, ..settings }, &[], "processor.prefetch_kib is 2");
     }
 }

@@ -55,10 +55,11 @@ pub enum ProcessorError {
         /// What the ledger topic holds of the group.
         found: String,
     },
-    /// Retention has removed input before it was read.
+    /// Retention has removed input before it was read, or before a snapshot held what it had led to.
     #[error(
-        "input `{topic}` partition {partition}: offsets {from} to {to} were removed by retention before they were read; raise the topic's \
-         retention, and set `processor.on_lost_input = \"skip\"` to go on behind them"
+        "input `{topic}` partition {partition}: offsets {from} to {to} were removed by retention {}; raise the topic's retention, and set \
+         `processor.on_lost_input = \"skip\"` to go on behind them",
+        if *unread > 0 { "before they were read" } else { "before a snapshot held what they had led to: the state would lack it" }
     )]
     InputLost {
         /// The input topic.
@@ -69,6 +70,8 @@ pub enum ProcessorError {
         from: i64,
         /// The last.
         to: i64,
+        /// How many of them were never read; the others only lack in the state.
+        unread: i64,
     },
     /// As [`InputLost`](Self::InputLost), and gone on behind.
     #[error(
@@ -214,7 +217,7 @@ impl ProcessorError {
             // A record that did not arrive voids its transaction, whatever the reason.
             Self::Kafka(KafkaError::Delivery { .. }) => Recovery::Abort,
             // What does not fit is written off before it comes here; what still does not would not fit the next time.
-            Self::Kafka(KafkaError::RecordTooLarge { .. }) => Recovery::End,
+            Self::Kafka(KafkaError::RecordTooLarge { .. } | KafkaError::RecordRefused { .. }) => Recovery::End,
             Self::Outrun { .. } => Recovery::Abort,
             // A broker that has been there may come back.
             Self::Kafka(KafkaError::Unreachable { .. }) | Self::Stalled { .. } => Recovery::Rebuild,

@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewatch_topic_io::Admin;
 
 use crate::aside::Aside;
-use crate::config::millis;
 use crate::{ProcessorConfig, ProcessorError};
 
 /// An input topic as it was found.
@@ -44,7 +44,10 @@ pub(crate) fn find(config: &ProcessorConfig, admin: &Admin) -> Result<InputTopic
     Ok(found)
 }
 
-/// Looks at them every `stall_timeout`.
+/// How often they are looked at while the processor runs: for so long, a topic that was made again may be read on in.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Looks at them again and again.
 pub(crate) struct Watch {
     config: Arc<ProcessorConfig>,
     first: Option<InputTopics>,
@@ -64,7 +67,7 @@ impl Watch {
         let config = Arc::clone(&self.config);
         // One that is not there just now is the workers' to find.
         let ask = move || find(&config, &Admin::connect(&config.kafka).ok()?).ok();
-        let Some(found) = self.question.step("inputs", millis(self.config.settings.stall_timeout), ask)? else {
+        let Some(found) = self.question.step("inputs", LOOK_EVERY, ask)? else {
             return Ok(());
         };
         let Some(first) = &self.first else {

@@ -132,7 +132,7 @@ pub(crate) fn input_lost(topic: &str, partition: i32, from: i64, to: i64, unread
         from,
         to,
         unread,
-        "input was removed by retention; going on behind it (on_lost_input)"
+        "input was removed by retention; going on behind it, with a state that lacks it (on_lost_input)"
     );
 }
 

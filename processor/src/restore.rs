@@ -8,8 +8,10 @@
 //! settled, by as many threads as there are cores for this worker.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
@@ -18,7 +20,7 @@ use tidewatch_processor_core::state::{Slots, StateKey};
 use tidewatch_processor_core::{Engine, StreamConfig};
 use tidewatch_schemas::record::{Ledger, State};
 use tidewatch_schemas::{Record, entity, wire};
-use tidewatch_topic_io::{Admin, PartitionReader, StartAt};
+use tidewatch_topic_io::{Admin, KafkaError, PartitionReader, StartAt};
 
 use crate::input_topics::InputTopic;
 use crate::progress::WorkerProgress;
@@ -27,6 +29,8 @@ use crate::{ProcessorConfig, ProcessorError, metrics};
 /// Records of one read of the state and ledger topics, and how long it may wait.
 const READ_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_millis(100);
+/// How often the group is told that this is still a member.
+const STAY_EVERY: Duration = Duration::from_millis(500);
 
 /// What the metadata of a committed offset says: `snapshot=4711;partitions=6;topic=sM5qhaYeRSWbY6pHkbBM_w;idle=4720@1736121600000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,11 +116,35 @@ pub(crate) struct Restored {
     pub(crate) ledger: Option<Ledger>,
 }
 
-/// Brings partitions back, in their order: each thread reads some partitions of the two topics and makes the engines of them.
+/// Brings partitions back, in their order. `stay` is called meanwhile, now and then: a large state, or a transaction that is waited for,
+/// may take longer than a member of the group may be silent.
 ///
 /// # Errors
-/// The first by partition, so that what is complained of does not hang on which thread was first.
+/// The first by partition, so that what is complained of does not hang on which thread was first; or that of `stay`.
 pub(crate) fn restore(
+    config: &ProcessorConfig,
+    wanted: &[Wanted],
+    progress: &WorkerProgress,
+    mut stay: impl FnMut() -> Result<(), KafkaError>,
+) -> Result<Vec<Restored>, ProcessorError> {
+    thread::scope(|scope| {
+        let (end, ended) = mpsc::channel::<Infallible>();
+        let work = scope.spawn(move || {
+            let _end = end;
+            restore_all(config, wanted, progress)
+        });
+        let mut stays = Ok(());
+        // Nothing is ever sent: the channel is closed at the end.
+        while stays.is_ok() && ended.recv_timeout(STAY_EVERY) == Err(RecvTimeoutError::Timeout) {
+            stays = stay();
+        }
+        let restored = work.join().unwrap_or_else(|panic| resume_unwind(panic));
+        stays.map_err(ProcessorError::from).and(restored)
+    })
+}
+
+/// Each thread reads some partitions of the two topics and makes the engines of them.
+fn restore_all(
     config: &ProcessorConfig,
     wanted: &[Wanted],
     progress: &WorkerProgress,

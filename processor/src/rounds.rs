@@ -126,4 +126,17 @@ mod tests {
         assert_eq!(rounds.note(topic.clone()), CommitNote { read_from: 12, is_snapshot: true, topic, idle });
         assert!(!rounds.has_news(12));
     }
+
+    #[test]
+    fn the_longest_note_fits_in_what_a_broker_keeps_with_an_offset() {
+        let begin = Beginning { read_from: i64::MAX, is_snapshot: true, write_from: i64::MAX, idle: vec![] };
+        let mut rounds = Rounds::new(begin);
+        for offset in 0..IDLE_ADVANCES_MAX as i64 {
+            rounds.note_idle(IdleAdvance { offset: i64::MAX - offset, time: i64::MIN });
+        }
+        let topic = InputTopic { partitions: i32::MAX, id: Some("sM5qhaYeRSWbY6pHkbBM_w".into()) };
+        let metadata = rounds.note(topic).to_metadata();
+        // `offset.metadata.max.bytes`, by default.
+        assert!(metadata.len() <= 4_096, "{}", metadata.len());
+    }
 }

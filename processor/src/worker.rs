@@ -198,7 +198,7 @@ impl<'a> Worker<'a> {
         let names: Vec<&str> = streams.iter().map(|stream| stream.config.topic.as_str()).collect();
         let group_options = GroupOptions {
             read_committed: true,
-            instance_id: config.settings.static_membership.then(|| id.clone()),
+            instance_id: config.settings.static_membership.then(|| config.group_instance_id(number)),
             prefetch_kbytes_total: config.settings.prefetch_kib / config.settings.workers as u32,
             ..GroupOptions::default()
         };
@@ -241,11 +241,15 @@ impl<'a> Worker<'a> {
                 self.look();
             }
         }
-        let deadline = self.orders.deadline();
-        self.cycle.outputs.set_deadline(deadline);
-        // All of a large state may take longer than anybody waits for an end: what is not written is read again.
-        let has_time = || deadline.is_none_or(|deadline| Instant::now() + LAST_COMMIT_TIME < deadline);
-        while self.cycle.run_once(&mut self.reader, true)? && has_time() {}
+        // All of a large state may take longer than anybody waits for an end: what is not written is read again. A deadline may come later
+        // than the order to end, which a drain gives without one.
+        let has_time = || self.orders.deadline().is_none_or(|deadline| Instant::now() + LAST_COMMIT_TIME < deadline);
+        loop {
+            self.cycle.outputs.set_deadline(self.orders.deadline());
+            if !self.cycle.run_once(&mut self.reader, true)? || !has_time() {
+                break;
+            }
+        }
         self.look();
         Ok(())
     }
@@ -318,14 +322,15 @@ impl<'a> Worker<'a> {
             let (topic, partition) = place;
             return Err(ProcessorError::InputReplaced { topic, partition, committed: *offset, end: high });
         }
-        if self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
-            let (topic, partition) = place;
-            return Err(ProcessorError::InputLost { topic, partition, from: *offset, to: low - 1 });
-        }
         // What is read a second time, to come back to the state that there was, was not lost before it was read.
         let committed = self.reader.committed(std::slice::from_ref(&place))?;
         let committed = committed.into_iter().next().flatten().map_or(*offset, |committed| committed.offset);
-        metrics::input_lost(topic, *partition, *offset, low - 1, (low - committed.max(*offset)).max(0));
+        let (from, to, unread) = (*offset, low - 1, (low - committed.max(*offset)).max(0));
+        if self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
+            let (topic, partition) = place;
+            return Err(ProcessorError::InputLost { topic, partition, from, to, unread });
+        }
+        metrics::input_lost(topic, *partition, from, to, unread);
         self.floors.insert(place.clone(), low);
         Err(ProcessorError::InputSkipped { topic: place.0, partition: place.1, from: *offset, to: low })
     }
@@ -443,7 +448,7 @@ impl<'a> Worker<'a> {
             wanted.push(Wanted { config: self.cycle.streams[stream].config.clone(), partition: at.partition, begin });
             places.push((at, stream, now.clone()));
         }
-        let restored = restore::restore(config, &wanted, self.cycle.progress)?;
+        let restored = restore::restore(config, &wanted, self.cycle.progress, || self.reader.stay())?;
         for ((Wanted { config: declared, begin, .. }, Restored { engine, ledger }), (at, stream, topic)) in
             wanted.into_iter().zip(restored).zip(places)
         {

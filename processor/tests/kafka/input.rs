@@ -11,13 +11,15 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidewatch_processor::{OnLostInput, ProcessorConfig, ProcessorError, Progress};
 use tidewatch_processor_core::config::Span;
-use tidewatch_sink::StopSignal;
-use tidewatch_topic_io::{GroupOptions, GroupReader, KafkaConfig, OffsetCommit, StartAt};
+use tidewatch_sink::{Stop, StopSignal};
+use tidewatch_topic_io::{Admin, GroupOptions, GroupReader, KafkaConfig, OffsetCommit, StartAt, TopicSpec};
 
-use crate::{PARTITIONS, create, drain, last_ledgers, processor, publish, readings};
+use crate::{PARTITIONS, Reading, create, drain, last_ledgers, processor, publish, readings};
 
 tidewatch_test_brokers::on_both_brokers!(
     input_that_retention_removed_is_an_error_or_skipped,
+    input_that_only_the_state_needs_again_is_not_silently_left_out,
+    a_result_that_its_topic_refuses_ends_with_the_setting_to_change,
     a_topic_that_was_made_again_is_refused,
     a_topic_that_is_made_again_while_it_is_read_is_refused,
     offsets_of_another_topic_of_the_name_are_refused,
@@ -84,6 +86,61 @@ fn input_that_retention_removed_is_an_error_or_skipped(bootstrap_servers: &str) 
     // The state is behind the gap by now: nothing is skipped again.
     config.settings.on_lost_input = OnLostInput::Fail;
     assert_eq!(drain(&config).read, 0);
+}
+
+fn input_that_only_the_state_needs_again_is_not_silently_left_out(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "needed-again";
+    create(kafka, &[input]);
+    publish(kafka, input, &readings(3_000));
+    let mut config = processor(kafka, input, "only");
+    // No snapshot is written: it ends as by a crash, with all that was read committed.
+    config.settings.snapshot_every = Span::from_millis(3_600_000);
+    config.settings.shutdown_grace = Span::from_millis(1);
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&config, &progress, &stop));
+        while last_committed(kafka, &config) < 3_000 && !run.is_finished() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        stop.request(Stop::Now);
+        run.join().unwrap().unwrap();
+    });
+    let mut removed = TopicPartitionList::new();
+    removed.add_partition_offset(input, 1, Offset::Offset(10)).unwrap();
+    wait(admin(kafka).delete_records(&removed, &AdminOptions::new())).unwrap();
+    let error = refused(&config).to_string();
+    let expected = "partition 1: offsets 0 to 9 were removed by retention before a snapshot held what they had led to";
+    assert!(error.contains(expected), "{error}");
+}
+
+fn last_committed(kafka: &KafkaConfig, config: &ProcessorConfig) -> i64 {
+    let committed = Admin::connect(kafka).unwrap().committed(&config.settings.group_id, &config.streams[0].topic);
+    committed.unwrap().iter().flatten().map(|at| at.offset).sum()
+}
+
+fn a_result_that_its_topic_refuses_ends_with_the_setting_to_change(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "ahead";
+    create(kafka, &[input]);
+    // An hour ahead is Kafka's own bound; the brokers of the tests take any time.
+    let mut narrow = TopicSpec::new("ahead.only.metrics", PARTITIONS);
+    narrow.properties.insert("message.timestamp.after.max.ms".into(), "3600000".into());
+    Admin::connect(kafka).unwrap().ensure_topics(&[narrow]).unwrap();
+    let mut config = processor(kafka, input, "only");
+    let ahead = 1_000_000_000_000;
+    let readings: Vec<_> = readings(3_000).into_iter().map(|at| Reading { at: at.at + ahead, ..at }).collect();
+    publish(kafka, input, &readings);
+    let error = refused(&config);
+    assert_eq!(
+        error.to_string(),
+        "topic \"ahead.only.metrics\" refuses a record (InvalidRecord (Broker: Broker failed to validate record)): records are of their \
+         events' time, so set the topic's message.timestamp.before.max.ms and message.timestamp.after.max.ms to 9223372036854775807"
+    );
+    // Nothing is lost: with a topic that takes it, all is there.
+    config.topics.metrics = "ahead.wide.metrics".into();
+    create(kafka, &[&config.topics.metrics]);
+    assert_eq!(drain(&config).read, 3_000);
 }
 
 /// The last ledger records where offsets are missing: intervals join over them, and nothing is unexplained.

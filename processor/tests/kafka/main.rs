@@ -4,6 +4,8 @@
 
 mod input;
 mod recovery;
+mod restore;
+mod scene;
 mod workers;
 
 use std::collections::BTreeMap;

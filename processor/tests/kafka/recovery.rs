@@ -5,112 +5,15 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use tidewatch_broker::{ApiKey, Broker, BrokerConfig, Fault, FaultRule, ResponseError, RuleId};
-use tidewatch_processor::{ProcessorConfig, ProcessorError, Progress, Recoveries, Summary};
+use tidewatch_broker::{ApiKey, Fault, FaultRule, ResponseError};
+use tidewatch_processor::{ProcessorConfig, ProcessorError, Progress, Recoveries};
 use tidewatch_processor_core::config::Span;
 use tidewatch_schemas::record::Ledger;
 use tidewatch_sink::{ProcessingGuarantee, Stop, StopSignal};
-use tidewatch_topic_io::{Admin, GroupOptions, GroupReader, KafkaConfig, KafkaError, StartAt};
+use tidewatch_topic_io::{Admin, KafkaError};
 
-use crate::{
-    PARTITIONS, Reading, assert_same_results, create, drain, last_ledgers, processor, publish, read, readings, records,
-};
-
-/// A broker of a test's own, with an input that is half published.
-struct Scene {
-    broker: Broker,
-    kafka: KafkaConfig,
-    config: ProcessorConfig,
-    /// Readings of the input, when it is whole.
-    readings: u64,
-}
-
-const INPUT: &str = "faults";
-const READINGS: i64 = 6_000;
-const HALF: usize = 3_000;
-/// The processor's `client.id`: who writes the input has another.
-const DISTURBED: &str = "disturbed";
-
-impl Scene {
-    fn new() -> Self {
-        let broker = Broker::start(tidewatch_test_brokers::embedded_config(BrokerConfig::in_memory())).unwrap();
-        let kafka = KafkaConfig::at(&broker.bootstrap_servers());
-        create(&kafka, &[INPUT]);
-        publish(&kafka, INPUT, &readings(READINGS)[..HALF]);
-        let mut config = processor(&kafka, INPUT, "disturbed");
-        config.kafka.client_id = DISTURBED.into();
-        config.settings.batch_max = 200;
-        config.settings.transaction_timeout = Span::from_millis(3_000);
-        Self { broker, kafka, config, readings: READINGS as u64 }
-    }
-
-    /// A rule that strikes the processor once.
-    fn once(&self, api: ApiKey, fault: Fault) -> RuleId {
-        let client_id = Some(DISTURBED.to_owned());
-        self.broker.faults().add(FaultRule { api: Some(api), client_id, times: Some(1), ..FaultRule::new(fault) })
-    }
-
-    /// Counts the requests of an API from now on.
-    fn count(&self, api: ApiKey) -> RuleId {
-        self.broker.faults().add(FaultRule { api: Some(api), ..FaultRule::new(Fault::Delay(Duration::ZERO)) })
-    }
-
-    /// Records of the input that are committed.
-    fn committed(&self, admin: &Admin) -> i64 {
-        let committed = admin.committed(&self.config.settings.group_id, INPUT).unwrap();
-        committed.iter().flatten().map(|at| at.offset).sum()
-    }
-
-    /// Whether there is a snapshot as of each committed offset.
-    fn is_saved(&self, admin: &Admin) -> bool {
-        let committed = admin.committed(&self.config.settings.group_id, INPUT).unwrap();
-        committed.iter().flatten().all(|at| at.metadata.starts_with(&format!("snapshot={};", at.offset)))
-    }
-
-    fn befallen(&self, id: RuleId) -> u64 {
-        self.broker.faults().befallen()[&id]
-    }
-
-    /// Runs until the first half is committed, has the fault put in force, publishes the second half and drains.
-    fn run(&self, disturb: impl FnOnce()) -> Result<Summary, ProcessorError> {
-        let (progress, stop) = (Progress::new(), StopSignal::new());
-        let before = self.readings - (READINGS as u64 - HALF as u64);
-        thread::scope(|scope| {
-            let run = scope.spawn(|| tidewatch_processor::run(&self.config, &progress, &stop));
-            while progress.counts().read < before && !run.is_finished() {
-                thread::yield_now();
-            }
-            disturb();
-            publish(&self.kafka, INPUT, &readings(READINGS)[HALF..]);
-            stop.request(Stop::Drain);
-            run.join().unwrap()
-        })
-    }
-
-    fn assert_same_as_undisturbed(&self) {
-        self.broker.faults().clear();
-        let undisturbed = processor(&self.kafka, INPUT, "undisturbed");
-        assert_eq!(drain(&undisturbed).read, self.readings);
-        assert_same_results(&self.kafka, &self.config, &undisturbed);
-        assert_eq!(last_ledgers(&self.kafka, &self.config), last_ledgers(&self.kafka, &undisturbed));
-    }
-
-    /// One fault, what it takes to get over it, and how often the group is joined for it.
-    fn check(api: ApiKey, fault: Fault, expected: Recoveries, joins: u64) {
-        let scene = Self::new();
-        let mut rules = BTreeMap::new();
-        let summary = scene.run(|| {
-            rules.insert("fault", scene.once(api, fault));
-            rules.insert("joins", scene.count(ApiKey::JoinGroup));
-        });
-        let summary = summary.unwrap();
-        assert_eq!(scene.befallen(rules["fault"]), 1, "{api:?} {fault:?}");
-        assert_eq!(summary.recoveries, expected, "{api:?} {fault:?}");
-        assert_eq!(scene.befallen(rules["joins"]), joins, "{api:?} {fault:?}");
-        assert_eq!((summary.counts.read, summary.counts.residue()), (READINGS as u64, 0));
-        scene.assert_same_as_undisturbed();
-    }
-}
+use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene};
+use crate::{Reading, drain, processor, publish, read, readings, records};
 
 #[test]
 fn a_commit_whose_answer_is_lost_is_confirmed_by_the_committed_offset() {
@@ -236,7 +139,7 @@ fn a_transactional_id_that_is_not_to_be_had_ends_the_start() {
     let client_id = Some(DISTURBED.to_owned());
     scene.broker.faults().add(FaultRule { api: Some(ApiKey::InitProducerId), client_id, ..FaultRule::new(refused) });
     let error = tidewatch_processor::run(&scene.config, &Progress::new(), &StopSignal::new()).unwrap_err();
-    assert!(error.to_string().contains("transactional id \"faults.disturbed.group-0\""), "{error}");
+    assert!(error.to_string().contains("transactional id \"faults.disturbed.group/0/0\""), "{error}");
 }
 
 #[test]
@@ -300,7 +203,7 @@ fn a_producer_that_is_fenced_again_and_again_ends_the_processor() {
     let error = error.unwrap_err();
     assert!(matches!(error, ProcessorError::Fenced { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.starts_with("transactional id `faults.disturbed.group-0` is in use by another process"), "{text}");
+    assert!(text.starts_with("transactional id `faults.disturbed.group/0/0` is in use by another process"), "{text}");
     assert!(text.contains("`processor.instance`"), "{text}");
     scene.broker.faults().clear();
     drain(&scene.config);
@@ -322,80 +225,29 @@ fn what_fails_again_and_again_ends_the_processor_with_its_error() {
 }
 
 #[test]
-fn partitions_that_a_dead_member_has_left_without_an_owner_are_given_one() {
-    let mut scene = Scene::new();
-    publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
-    scene.config.settings.static_membership = true;
-    scene.config.settings.stall_timeout = Span::from_millis(1_500);
-    let group = scene.config.settings.group_id.clone();
-    let kafka = KafkaConfig { client_id: "neighbour".into(), ..scene.kafka.clone() };
-    let neighbour = || {
-        let options = GroupOptions { instance_id: Some("neighbour".into()), ..GroupOptions::default() };
-        GroupReader::new(&kafka, &group, &[INPUT], options).unwrap()
-    };
-    let serve = |member: &mut GroupReader| {
-        member.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap();
-        thread::sleep(Duration::from_millis(10));
-    };
-    let mut before = neighbour();
-    while before.positions().len() < PARTITIONS as usize {
-        serve(&mut before);
-    }
-    // It gives up what the processor is to have, and dies before it says so: the second step of the rebalance never comes.
-    let unsaid = FaultRule {
-        api: Some(ApiKey::JoinGroup),
-        client_id: Some("neighbour".to_owned()),
-        skip: 1,
-        ..FaultRule::new(Fault::DropRequest)
-    };
-    let unsaid = scene.broker.faults().add(unsaid);
-    let (progress, stop) = (Progress::new(), StopSignal::new());
-    let admin = Admin::connect(&scene.kafka).unwrap();
-    let unowned = || admin.unowned(&group, &[INPUT]).unwrap().unwrap_or_default();
-    thread::scope(|scope| {
-        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
-        while scene.befallen(unsaid) == 0 && !run.is_finished() {
-            serve(&mut before);
-        }
-        drop(before);
-        scene.broker.faults().clear();
-        let mut after = neighbour();
-        while !after.is_member() && !run.is_finished() {
-            serve(&mut after);
-        }
-        let left = unowned();
-        assert!(!left.is_empty(), "the rebalance has come to its end");
-        let lag = || admin.lag(&group, &[INPUT]).unwrap();
-        while lag().iter().any(|at| at.lag > 0 && left.contains(&(at.topic.clone(), at.partition)))
-            && !run.is_finished()
-        {
-            serve(&mut after);
-        }
-        stop.request(Stop::Now);
-        run.join().unwrap().unwrap();
-    });
-}
-
-#[test]
-fn a_restore_tells_how_far_it_has_come() {
+fn a_broker_that_is_away_for_longer_than_a_producer_waits_is_waited_for() {
     let scene = Scene::new();
-    scene.run(|| {}).unwrap();
-    let slow = Fault::Delay(Duration::from_millis(300));
-    scene.broker.faults().add(FaultRule { api: Some(ApiKey::Fetch), ..FaultRule::new(slow) });
     let (progress, stop) = (Progress::new(), StopSignal::new());
-    stop.request(Stop::Drain);
-    let told = thread::scope(|scope| {
+    let summary = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
-        let mut told = Vec::new();
-        while !run.is_finished() {
-            told.extend(progress.restore());
+        while progress.transactions() == 0 && !run.is_finished() {
             thread::yield_now();
         }
-        run.join().unwrap().unwrap();
-        told
+        // The commit is not answered, and who would settle it is not let in.
+        for api in [ApiKey::EndTxn, ApiKey::InitProducerId] {
+            let client_id = Some(DISTURBED.to_owned());
+            scene.broker.faults().add(FaultRule { api: Some(api), client_id, ..FaultRule::new(Fault::DropRequest) });
+        }
+        publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
+        while progress.recoveries().rebuilt == 0 && !run.is_finished() {
+            thread::yield_now();
+        }
+        scene.broker.faults().clear();
+        stop.request(Stop::Drain);
+        run.join().unwrap().unwrap()
     });
-    assert!(told.iter().all(|(read, total)| read <= total) && told.is_sorted(), "{told:?}");
-    assert!(told.len() > 1 && progress.restore().is_none());
+    assert!(summary.recoveries.rebuilt > 0 && summary.counts.residue() == 0, "{summary:?}");
+    scene.assert_same_as_undisturbed();
 }
 
 #[test]

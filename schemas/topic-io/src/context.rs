@@ -151,6 +151,9 @@ pub(crate) fn delivery_error(error: &ClientError, topic: &str, partition: i32, s
             resource: format!("{topic:?}"),
             reason: code.to_string(),
         },
+        Code::InvalidTimestamp | Code::InvalidRecord | Code::PolicyViolation => {
+            KafkaError::RecordRefused { topic, reason: code.to_string() }
+        }
         code => KafkaError::Delivery { topic, partition, code, reason: code.to_string() },
     }
 }

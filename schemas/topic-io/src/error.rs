@@ -140,6 +140,18 @@ pub enum KafkaError {
         /// Key and value together.
         size: usize,
     },
+    /// A topic does not take one record, and will not the next time.
+    #[error(
+        "topic {topic:?} refuses a record ({reason}): records are of their events' time, so set the topic's \
+         message.timestamp.before.max.ms and message.timestamp.after.max.ms to {}",
+        i64::MAX
+    )]
+    RecordRefused {
+        /// The topic.
+        topic: String,
+        /// What the broker said: not more than that it cannot be validated, whatever of it (librdkafka 2.12).
+        reason: String,
+    },
     /// A record was handed over and did not arrive.
     #[error("a record for {topic}[{partition}] was not delivered: {reason}")]
     Delivery {
@@ -201,7 +213,7 @@ impl KafkaError {
             }
             Self::NotAuthorized { .. } | Self::PartitionCount { .. } | Self::NotCreated { .. } => Disposition::Fatal,
             Self::OffsetOutOfRange { .. } | Self::Expelled { .. } => Disposition::Fatal,
-            Self::RecordTooLarge { .. } => Disposition::DeadLetter,
+            Self::RecordTooLarge { .. } | Self::RecordRefused { .. } => Disposition::DeadLetter,
             Self::TimedOut { .. } => Disposition::Retry,
             Self::Delivery { code, .. } => of_code(*code),
             Self::Client { code, .. } => code.map_or(Disposition::Fatal, of_code),
@@ -244,6 +256,8 @@ fn of_code(code: RDKafkaErrorCode) -> Disposition {
         Code::IllegalGeneration | Code::UnknownMemberId | Code::RebalanceInProgress | Code::AssignmentLost => {
             Disposition::AbortCycle
         }
+        // A partition is not where a question wants it to be: it comes or goes just now.
+        Code::State => Disposition::AbortCycle,
         code if is_passing(code) => Disposition::Retry,
         _ => Disposition::Fatal,
     }
@@ -318,6 +332,7 @@ mod tests {
             (Code::NotEnoughReplicas, Disposition::Retry),
             (Code::MessageSizeTooLarge, Disposition::DeadLetter),
             (Code::RebalanceInProgress, Disposition::AbortCycle),
+            (Code::State, Disposition::AbortCycle),
             (Code::TopicAuthorizationFailed, Disposition::Fatal),
             (Code::FencedInstanceId, Disposition::Fatal),
         ] {

@@ -77,6 +77,7 @@ pub struct TransactionalWriter {
     /// `None` while it is opened in the background, and after a reopening that failed.
     producer: Option<Producer>,
     opening: Option<Opening>,
+    has_opened: bool,
     open: bool,
     /// When everything must be over.
     deadline: Option<Instant>,
@@ -106,20 +107,22 @@ impl TransactionalWriter {
         let (config, transactional_id) = (config.clone(), transactional_id.to_owned());
         let opening = Opening::begin(&config, &transactional_id, &options)?;
         let opening = Some(opening);
-        Ok(Self { config, transactional_id, options, producer: None, opening, open: false, deadline: None })
+        let (producer, has_opened, open, deadline) = (None, false, false, None);
+        Ok(Self { config, transactional_id, options, producer, opening, has_opened, open, deadline })
     }
 
     /// Waits for an opening in the background.
     fn wait_until_open(&mut self) -> Result<(), KafkaError> {
         if let Some(opening) = self.opening.take() {
             self.producer = Some(opening.wait()?);
+            self.has_opened = true;
         }
         Ok(())
     }
 
-    /// Whether the id is this writer's; not while it is opened in the background.
+    /// Whether the id was this writer's at some time, whatever has become of it since; not while it is opened in the background.
     pub fn has_opened(&self) -> bool {
-        self.producer.is_some()
+        self.has_opened
     }
 
     /// From now on nothing is waited for beyond this moment, whatever `operation_timeout` allows, but an abort, which has a second.

@@ -186,7 +186,7 @@ impl GroupReader {
     /// # Errors
     /// No answer in time.
     pub fn rewind(&mut self, offsets: &[(&str, i32, i64)]) -> Result<(), KafkaError> {
-        let failed = |error| KafkaError::client("going back to a position", &error);
+        let failed = |error| self.failed_to_go_back(&error);
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (topic, partition, offset) in offsets {
             if self.positions.get(topic, *partition).is_some() {
@@ -420,7 +420,15 @@ impl GroupReader {
         metrics::record_rerouted();
         self.queue.forward(topic, partition);
         let sought = self.consumer.seek(topic, partition, Offset::Offset(position), self.options.request_timeout);
-        sought.map_err(|error| KafkaError::client("going back to a position", &error))
+        sought.map_err(|error| self.failed_to_go_back(&error))
+    }
+
+    /// A client that was expelled says only that it cannot.
+    fn failed_to_go_back(&self, error: &ClientError) -> KafkaError {
+        match self.consumer.client().fatal_error() {
+            Some((_, reason)) => self.expelled(reason),
+            None => KafkaError::client("going back to a position", error),
+        }
     }
 
     /// An error of the client: passing trouble it handles itself, the rest ends the reader.
