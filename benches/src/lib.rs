@@ -7,6 +7,8 @@
 
 pub mod figures;
 
+use std::process::ExitCode;
+
 /// Which broker an instrument works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum BrokerKind {
@@ -23,6 +25,18 @@ impl BrokerKind {
         match self {
             Self::Embedded => "embedded",
             Self::Kafka => "kafka",
+        }
+    }
+}
+
+/// How an instrument ends: an error is one line.
+#[must_use]
+pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -71,7 +71,12 @@ fn what_cannot_be_is_told() {
     let list = faults(&["--list"]);
     let names = String::from_utf8(list.stdout).unwrap();
     assert!(list.status.success() && names.contains("late-end-txn") && names.lines().count() > 30, "{names}");
-    let wrong = faults(&["--only", "kil"]);
-    let said = String::from_utf8(wrong.stderr).unwrap();
-    assert_eq!((wrong.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    program::build();
+    for (args, what) in [(["--only", "kil"], "kil"), (["--events", "0"], "--events is 0"), (["--jobs", "0"], "--jobs")]
+    {
+        let wrong = faults(&args);
+        let said = String::from_utf8(wrong.stderr).unwrap();
+        assert_eq!((wrong.status.code(), said.lines().count(), wrong.stdout.len()), (Some(1), 1, 0), "{said}");
+        assert!(said.starts_with("error: ") && said.contains(what), "{said}");
+    }
 }

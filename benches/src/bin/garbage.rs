@@ -6,6 +6,7 @@
 //! The process's CPU time of the same span, the broker's included, says how much of a difference is work and how much is waiting.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -160,8 +161,11 @@ fn round(kafka: &KafkaConfig, input: &str, round: usize, records: u64) -> anyhow
     })
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    tidewatch_benches::exit_code(measure(&Args::parse()))
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.rounds > 0 && args.records >= 100_000, "--rounds is above 0, --records at least 100000");
     if cfg!(debug_assertions) {
         eprintln!("a debug build: its figures are worth nothing");

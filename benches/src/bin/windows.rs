@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -276,8 +277,11 @@ fn keys(entities: u64) -> Vec<String> {
     (0..entities).map(|n| format!("service-{n}")).collect()
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    tidewatch_benches::exit_code(measure(&Args::parse()))
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.rounds > 0 && args.events > 0, "--rounds and --events are above 0");
     if let Some([kind, entities]) = args.bytes_of.as_deref() {
         let kind = &kinds()[usize::try_from(*kind)?];

@@ -9,6 +9,7 @@ mod report;
 mod subject;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -49,16 +50,19 @@ const LONG_RECORD_BYTES: u64 = 1_000;
 /// Starts of which the median counts.
 const STARTS: usize = 3;
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    tidewatch_benches::exit_code(measure(&Args::parse()))
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
     let program = subject::build()?;
-    let mut report = Report::new(&args);
+    let mut report = Report::new(args);
     say("starting both");
     let mut subjects = [Subject::embedded(&program)?, Subject::apache()?];
-    rounds(&args, &mut subjects, &mut report)?;
-    memory(&args, &subjects, &mut report)?;
+    rounds(args, &mut subjects, &mut report)?;
+    memory(args, &subjects, &mut report)?;
     drop(subjects);
-    starts(&args, [Subject::embedded(&program)?, Subject::apache()?], &mut report)?;
+    starts(args, [Subject::embedded(&program)?, Subject::apache()?], &mut report)?;
     print!("\n{}", report.table());
     if let Some(file) = &args.json {
         std::fs::write(file, report.json()).with_context(|| format!("cannot write {}", file.display()))?;

@@ -15,6 +15,7 @@ mod restore;
 mod stand;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -63,8 +64,11 @@ enum Instrument {
     Commits(commits::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    tidewatch_benches::exit_code(measure(&Args::parse()))
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("a debug build: its figures are worth nothing");
     }

@@ -65,6 +65,8 @@ pub(crate) struct Exit {
     pub(crate) status: String,
     /// The last line that it said.
     pub(crate) said: String,
+    /// How many of the run's faults had begun by then.
+    pub(crate) begun: usize,
 }
 
 /// The processes of a run.
@@ -76,6 +78,8 @@ pub(crate) struct Fleet {
     members: Vec<Member>,
     memory_at: Instant,
     exits: Vec<Exit>,
+    /// Faults that have begun.
+    begun: usize,
 }
 
 impl Fleet {
@@ -88,7 +92,13 @@ impl Fleet {
             members: Vec::new(),
             memory_at: Instant::now(),
             exits: Vec::new(),
+            begun: 0,
         }
+    }
+
+    /// The next of the run's faults begins.
+    pub(crate) fn fault_begins(&mut self) {
+        self.begun += 1;
     }
 
     /// Starts a process and keeps it up. Its clients' id is its name; processors of one instance fence each other.
@@ -155,6 +165,7 @@ impl Fleet {
                 member: member.name.clone(),
                 status: status.to_string(),
                 said: last_line(&member.log),
+                begun: self.begun,
             });
             member.restarts += 1;
             anyhow::ensure!(

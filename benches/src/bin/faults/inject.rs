@@ -297,9 +297,14 @@ fn freeze(stage: &mut Stage) -> anyhow::Result<bool> {
     waited.map(|()| true)
 }
 
+/// The longest cut of all requests.
+const CUT_MAX: Duration = Duration::from_secs(60);
+
 fn cut(stage: &mut Stage, dice: &mut Dice) -> anyhow::Result<bool> {
     let id = stage.cluster.faults()?.add(rule(None, "", RequestFault::Disconnect));
-    stage.wait(dice.millis(5_000, 60_000))?;
+    // Half of the time for as long as an outage is taken to last; else for less, so that it meets each time-out on its way.
+    let time = if dice.flip() { CUT_MAX } else { dice.millis(5_000, CUT_MAX.as_millis() as u64) };
+    stage.wait(time)?;
     let struck = befallen(stage, id)? > 0;
     stage.cluster.faults()?.remove(id);
     Ok(struck)

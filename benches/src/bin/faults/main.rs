@@ -83,7 +83,7 @@ struct Args {
     #[arg(long, default_value_t = 60)]
     patience: u64,
     /// What a process may take of memory, in MiB; a tenth more is let pass
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 192)]
     memory_mib: u64,
     /// Write the table and every run to this file as JSON, too
     #[arg(long, value_name = "FILE")]
@@ -95,12 +95,9 @@ struct Args {
 
 fn main() -> ExitCode {
     match campaign(&Args::parse()) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        // What has failed is told already.
+        Ok(failed) if failed > 0 => ExitCode::FAILURE,
+        outcome => tidewatch_benches::exit_code(outcome.map(drop)),
     }
 }
 
@@ -121,10 +118,16 @@ fn campaign(args: &Args) -> anyhow::Result<usize> {
         }
         return Ok(0);
     }
-    anyhow::ensure!(
-        args.runs > 0 && args.rate > 0 && args.patience > 0 && (1..=64).contains(&args.jobs),
-        "--runs, --rate and --patience are above 0, --jobs is 1 to 64"
-    );
+    for (option, value) in [
+        ("runs", args.runs),
+        ("events", args.events),
+        ("rate", args.rate as u64),
+        ("patience", args.patience),
+        ("memory-mib", args.memory_mib),
+    ] {
+        anyhow::ensure!(value > 0, "--{option} is 0: write at least 1");
+    }
+    anyhow::ensure!((1..=64).contains(&args.jobs), "--jobs is {}: write 1 to 64", args.jobs);
     let campaign = Campaign {
         program: program()?,
         broker: args.broker,
@@ -162,7 +165,9 @@ fn campaign(args: &Args) -> anyhow::Result<usize> {
     work.live.end();
     let report = work.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     // What there is is told, whatever has ended it.
-    print!("\n{}", report.table(&campaign.faults));
+    if !report.is_empty() {
+        print!("\n{}", report.table(&campaign.faults));
+    }
     outcome?;
     anyhow::ensure!(
         !campaign.is_cut_short.load(Ordering::Relaxed),

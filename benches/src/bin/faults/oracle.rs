@@ -79,15 +79,19 @@ pub(crate) fn check_refused(stage: &mut Stage, golden: &Outputs, memory_max_mib:
     check_settled(stage, golden, Extent::Prefix, memory_max_mib).map(|_| ())
 }
 
-/// No process has ended by itself but with a word on one of the faults.
+/// No process has ended by itself but with a word on the fault that was in force, or on the one before, which may have been at work still.
 ///
 /// # Errors
 /// The first that has.
 pub(crate) fn check_exits(exits: &[Exit], faults: &[&FaultKind]) -> anyhow::Result<()> {
-    let words = || faults.iter().flat_map(|kind| kind.fault.last_words());
-    let unforeseen = exits.iter().find(|exit| !words().any(|words| exit.said.contains(words)));
-    let told = |Exit { member, status, said }: &Exit| anyhow::anyhow!("{member} ended by itself ({status}): {said}");
-    unforeseen.map_or(Ok(()), |exit| Err(told(exit)))
+    let is_foreseen = |exit: &&Exit| {
+        let at_work = faults.iter().take(exit.begun).rev().take(2);
+        at_work.flat_map(|kind| kind.fault.last_words()).any(|words| exit.said.contains(words))
+    };
+    match exits.iter().find(|exit| !is_foreseen(exit)) {
+        Some(Exit { member, status, said, .. }) => Err(anyhow::anyhow!("{member} ended by itself ({status}): {said}")),
+        None => Ok(()),
+    }
 }
 
 /// What holds in both cases.
@@ -152,6 +156,20 @@ mod tests {
             (Err(error), Some(part)) if error.to_string().contains(part) => {}
             (said, _) => panic!("{balance}: {said:?}, not {expected:?}"),
         }
+    }
+
+    #[test]
+    fn who_ends_by_itself_has_a_word_on_a_fault_that_is_at_work() {
+        let all = crate::fault::of(tidewatch_benches::BrokerKind::Embedded, &[]).unwrap();
+        let named = |name: &str| all.iter().copied().find(|kind| kind.name == name).unwrap();
+        let faults = [named("cut"), named("kill"), named("kill-sink")];
+        let said = "error: no broker answers at 127.0.0.1:1";
+        let exit = |begun| Exit { member: "p0".into(), status: "exit status: 1".into(), said: said.into(), begun };
+        for (begun, is_foreseen) in [(0, false), (1, true), (2, true), (3, false)] {
+            assert_eq!(check_exits(&[exit(begun)], &faults).is_ok(), is_foreseen, "{begun}");
+        }
+        let other = Exit { said: "error: something else".into(), ..exit(1) };
+        assert!(check_exits(&[exit(1), other], &faults).unwrap_err().to_string().contains("something else"));
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Report {
         format!("cargo run --release -p tidewatch-benches --bin faults -- {} --runs 1 --seed {seed}", self.args)
     }
 
+    /// Whether no run has come to its end.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.verdicts.is_empty()
+    }
+
     /// Runs that did not end as they have to.
     pub(crate) fn failed(&self) -> usize {
         self.verdicts.iter().filter(|verdict| verdict.failure.is_some()).count()

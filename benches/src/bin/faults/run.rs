@@ -256,6 +256,7 @@ impl Campaign {
             stage.wait(calm.millis(50, 1_200))?;
             say(kind.name);
             let part = dice.of(&format!("{at} {}", kind.name));
+            stage.fleet.fault_begins();
             let struck = inject::inject(kind.fault, stage, part).with_context(|| format!("fault {}", kind.name))?;
             let mut injected = Injected { name: kind.name, struck: struck == Struck::Yes, recovered_s: None };
             if kind.outcome == Outcome::Refused && struck == Struck::Yes {
