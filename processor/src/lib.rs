@@ -13,6 +13,7 @@ mod cycle;
 pub mod decode;
 mod drain;
 mod error;
+mod failures;
 mod input;
 mod input_topics;
 mod ledger;

@@ -19,24 +19,23 @@
 //! | a fatal error of a client, no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
 //! | anything else: settings, rights, state or ledger that do not fit, lost input | as it is | *end* with the error |
 //!
-//! Whatever fails ten times in a row without a transaction in between ends the processor.
+//! Whatever fails ten times in a row without a transaction in between ends the processor; a broker that does not answer is waited for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tidewatch_sink::transactional::ValueFraming;
 use tidewatch_sink::{CycleWriter, ResultTopics};
 use tidewatch_topic_io::{
     Admin, Assigned, Committed, GroupEvent, GroupOptions, GroupReader, KafkaError, StartAt, TransactionOptions,
-    TransactionOutcome,
 };
 
 use crate::config::{OnLostInput, Start, millis};
 use crate::cycle::{Cycle, Stream};
 use crate::decode::EventDecoder;
 use crate::error::Recovery;
+use crate::failures::Failures;
 use crate::input::Input;
 use crate::input_topics::{self, InputTopics};
 use crate::ledger::Account;
@@ -45,12 +44,6 @@ use crate::restore::{self, Beginning, CommitNote, Restored, Wanted};
 use crate::supervisor::Orders;
 use crate::{ProcessorConfig, ProcessorError, metrics};
 
-/// Cycles that may fail in a row before the processor gives up.
-const FAILURES_MAX: u32 = 10;
-/// Pause after a failed cycle, times the failures in a row before it.
-const BACKOFF: Duration = Duration::from_millis(200);
-/// Times that a producer may be fenced within two time-outs of a transaction: the broker gives no three transactions up in that time.
-const FENCED_MAX: usize = 3;
 /// How often lag and other standing figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -109,55 +102,6 @@ pub(crate) fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, Proc
     crate::config::check_streams(&config.streams, &config.topics)?;
     let open = |config: &Arc<_>| Ok(Stream { decoder: EventDecoder::new(config)?, config: config.clone() });
     config.streams.iter().map(open).collect()
-}
-
-/// What has failed lately, and whether that is too much.
-struct Failures {
-    worker: usize,
-    transaction_timeout: Duration,
-    in_a_row: u32,
-    /// Transactions when the last failure came.
-    transactions: u64,
-    fenced: VecDeque<Instant>,
-}
-
-impl Failures {
-    fn new(config: &ProcessorConfig, worker: usize) -> Self {
-        let transaction_timeout = millis(config.settings.transaction_timeout);
-        Self { worker, transaction_timeout, in_a_row: 0, transactions: 0, fenced: VecDeque::new() }
-    }
-
-    /// Takes note of a failure and pauses, longer with each in a row.
-    fn add(
-        &mut self,
-        recovery: Recovery,
-        error: ProcessorError,
-        progress: &WorkerProgress,
-    ) -> Result<(), ProcessorError> {
-        metrics::cycle_failed(self.worker, recovery, &error);
-        let transactions = progress.transactions();
-        let has_worked = transactions > std::mem::replace(&mut self.transactions, transactions);
-        self.in_a_row = if has_worked { 1 } else { self.in_a_row + 1 };
-        if let ProcessorError::Kafka(KafkaError::Transaction {
-            outcome: TransactionOutcome::Fenced,
-            transactional_id,
-            reason,
-            ..
-        }) = &error
-        {
-            self.fenced.push_back(Instant::now());
-            self.fenced.retain(|at| at.elapsed() < self.transaction_timeout * 2);
-            if self.fenced.len() >= FENCED_MAX {
-                let (transactional_id, reason) = (transactional_id.clone(), reason.clone());
-                return Err(ProcessorError::Fenced { transactional_id, reason });
-            }
-        }
-        if self.in_a_row >= FAILURES_MAX {
-            return Err(error);
-        }
-        thread::sleep(BACKOFF * (self.in_a_row - 1));
-        Ok(())
-    }
 }
 
 /// No reading of these partitions begins before: there is nothing any more, or it began there with nothing committed.

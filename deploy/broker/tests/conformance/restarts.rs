@@ -218,6 +218,8 @@ fn nothing_is_lost_or_doubled_while_clients_work(subject: &Subject) {
     let is_over = AtomicBool::new(false);
     let written = AtomicUsize::new(0);
     thread::scope(|scope| {
+        // The scope waits for the clients, also when an assertion here fails.
+        let _over = Over(&is_over);
         let idempotent = scope.spawn(|| write_plain(subject, &plain, &is_over, &written));
         let transactional = scope.spawn(|| write_transactions(subject, &committed, &is_over));
         let reading = scope.spawn(|| read_in_a_group(subject, &plain, &is_over, &written));
@@ -240,6 +242,15 @@ fn nothing_is_lost_or_doubled_while_clients_work(subject: &Subject) {
         assert_same(&expected, &committed_values(subject, &committed, 0));
         assert_eq!(reading.join().unwrap(), acknowledged.values().map(Vec::len).sum::<usize>());
     });
+}
+
+/// Tells the clients to end when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn assert_same(expected: &Vec<String>, seen: &Vec<String>) {
