@@ -15,8 +15,8 @@ use tidewatch_topic_io::{Batch, Committed, GroupReader, KafkaError, Message, Off
 use crate::decode::{Decoded, EventDecoder, Taken};
 use crate::input::{Input, Silent};
 use crate::progress::WorkerProgress;
-use crate::restore::{ledger_key, state_key};
 use crate::rounds::Pace;
+use crate::saved::{ledger_key, state_key};
 use crate::standing::Standing;
 use crate::{Counts, ProcessorConfig, ProcessorError, metrics};
 

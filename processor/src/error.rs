@@ -221,6 +221,9 @@ impl ProcessorError {
             Self::Outrun { .. } => Recovery::Abort,
             // A broker that has been there may come back.
             Self::Kafka(KafkaError::Unreachable { .. }) | Self::Stalled { .. } => Recovery::Rebuild,
+            // A static member may be expelled by itself, if a join of its own is still on its way when it joins again: seen over restarts of an
+            // Apache Kafka.
+            Self::Kafka(KafkaError::Expelled { .. }) => Recovery::Rebuild,
             // The client does not read on in a partition, nor seek, once it has asked for an offset that is not there.
             Self::InputSkipped { .. } => Recovery::Rebuild,
             Self::Kafka(error) => match error.disposition() {

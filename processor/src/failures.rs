@@ -15,7 +15,8 @@ use crate::{ProcessorConfig, ProcessorError, metrics};
 const FAILURES_MAX: u32 = 10;
 /// Pause after a failed cycle, times the failures in a row before it.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// Times that a producer may be fenced within two time-outs of a transaction: the broker gives no three transactions up in that time.
+/// Times that a producer may be fenced, or a static member expelled, within two time-outs of a transaction. Once may be nobody
+/// else's doing: the broker gave a transaction up, or a member has joined twice.
 const FENCED_MAX: usize = 3;
 
 /// A worker's failures.
@@ -57,18 +58,24 @@ impl Failures {
         }
         let has_worked = transactions > mem::replace(&mut self.transactions, transactions);
         self.in_a_row = if has_worked { 1 } else { self.in_a_row + 1 };
-        if let ProcessorError::Kafka(KafkaError::Transaction {
-            outcome: TransactionOutcome::Fenced,
-            transactional_id,
-            reason,
-            ..
-        }) = &error
-        {
+        let of_another = match &error {
+            ProcessorError::Kafka(KafkaError::Transaction {
+                outcome: TransactionOutcome::Fenced,
+                transactional_id,
+                reason,
+                ..
+            }) => {
+                let (transactional_id, reason) = (transactional_id.clone(), reason.clone());
+                Some(ProcessorError::Fenced { transactional_id, reason })
+            }
+            ProcessorError::Kafka(error @ KafkaError::Expelled { .. }) => Some(ProcessorError::Kafka(error.clone())),
+            _ => None,
+        };
+        if let Some(of_another) = of_another {
             self.fenced.push_back(Instant::now());
             self.fenced.retain(|at| at.elapsed() < self.transaction_timeout * 2);
             if self.fenced.len() >= FENCED_MAX {
-                let (transactional_id, reason) = (transactional_id.clone(), reason.clone());
-                return Err(ProcessorError::Fenced { transactional_id, reason });
+                return Err(of_another);
             }
         }
         if self.in_a_row >= FAILURES_MAX { Err(error) } else { Ok(BACKOFF * (self.in_a_row - 1)) }
@@ -118,5 +125,8 @@ mod tests {
         }
         let error = failures.count(failed(TransactionOutcome::Fenced), 3).unwrap_err();
         assert!(matches!(error, ProcessorError::Fenced { .. }), "{error:?}");
+        let expelled = KafkaError::Expelled { group: "g".into(), reason: "r".into() };
+        let error = failures.count(ProcessorError::Kafka(expelled), 4).unwrap_err();
+        assert!(matches!(error, ProcessorError::Kafka(KafkaError::Expelled { .. })), "{error:?}");
     }
 }

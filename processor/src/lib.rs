@@ -22,6 +22,7 @@ mod orphans;
 pub mod progress;
 mod restore;
 mod rounds;
+mod saved;
 pub mod standing;
 mod supervisor;
 mod worker;

@@ -15,15 +15,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
-use indexmap::IndexMap;
-use tidewatch_processor_core::state::{Slots, StateKey};
 use tidewatch_processor_core::{Engine, StreamConfig};
-use tidewatch_schemas::record::{Ledger, State};
-use tidewatch_schemas::{Record, entity, wire};
+use tidewatch_schemas::record::Ledger;
 use tidewatch_topic_io::{Admin, KafkaError, PartitionReader, StartAt};
 
 use crate::input_topics::InputTopic;
 use crate::progress::WorkerProgress;
+use crate::saved::Saved;
 use crate::{ProcessorConfig, ProcessorError, metrics};
 
 /// Records of one read of the state and ledger topics, and how long it may wait.
@@ -243,180 +241,9 @@ fn sum<T: AsRef<str>>(offsets: impl IntoIterator<Item = (T, i32, i64)>) -> i64 {
     offsets.into_iter().map(|(.., offset)| offset).sum()
 }
 
-/// The latest records of one of the wanted, as bytes: those that are replaced are never decoded, and one that cannot be read counts
-/// for as long as it is the last of its key, so that the answer does not hang on what compaction has come to.
-struct Saved {
-    /// The keys of the partition's own state and of its ledger.
-    own_key: String,
-    ledger_key: String,
-    bytes: Vec<u8>,
-    own: [Option<Span>; 2],
-    /// By entity as it is written in the key; in the order in which they came, which is that of the bytes.
-    entities: IndexMap<Box<[u8]>, [Option<Span>; 2], ahash::RandomState>,
-    ledger: Option<Span>,
-}
-
-/// Where a record is in [`Saved::bytes`].
-#[derive(Clone, Copy)]
-struct Span {
-    /// The record's offset in its topic.
-    offset: i64,
-    start: usize,
-    len: usize,
-    /// Bytes from `start` on that are this place's: those of the longest record that was there.
-    room: usize,
-}
-
-impl Saved {
-    fn new(group: &str, Wanted { config, partition, .. }: &Wanted) -> Self {
-        let stream = config.name.as_str();
-        Self {
-            own_key: entity::join(&[group, stream]).into_owned(),
-            ledger_key: entity::join(&[group, stream, &partition.to_string()]).into_owned(),
-            bytes: Vec::new(),
-            own: [None; 2],
-            entities: IndexMap::default(),
-            ledger: None,
-        }
-    }
-
-    /// Takes a record of the partition in; false: it is of another group or stream.
-    fn take(&mut self, is_state: bool, key: &[u8], offset: i64, value: Option<&[u8]>) -> bool {
-        let Self { own_key, ledger_key, bytes, own, entities, ledger } = self;
-        if !is_state {
-            if key == ledger_key.as_bytes() {
-                put(bytes, ledger, offset, value);
-            }
-            return key == ledger_key.as_bytes();
-        }
-        let Some(rest) = key.strip_prefix(own_key.as_bytes()) else { return false };
-        let (rest, slot) = rest.strip_suffix(SLOT_1.as_bytes()).map_or((rest, 0), |rest| (rest, 1));
-        match rest.split_first() {
-            None => put(bytes, &mut own[slot], offset, value),
-            Some((b'/', entity)) => match entities.get_mut(entity) {
-                Some(slots) => put(bytes, &mut slots[slot], offset, value),
-                None if value.is_some() => {
-                    let slots = entities.entry(entity.into()).or_default();
-                    put(bytes, &mut slots[slot], offset, value);
-                }
-                None => {}
-            },
-            Some(_) => return false,
-        }
-        true
-    }
-
-    fn engine(self, topic: &str, Wanted { config, partition, begin }: &Wanted) -> Result<Engine, ProcessorError> {
-        let broken = |(offset, problem)| {
-            let (topic, partition) = (topic.to_owned(), *partition);
-            ProcessorError::StateRecord { topic, partition, offset, problem }
-        };
-        // Without a snapshot the input is read again from the first record that was ever taken in.
-        let round = begin.is_snapshot.then_some(begin.read_from);
-        let own = self.slots(&self.own, round).map_err(broken)?;
-        let mut is_broken = false;
-        let entities = self.entities.values().map_while(|spans| {
-            let slots = self.slots(spans, round);
-            is_broken |= slots.is_err();
-            slots.ok()
-        });
-        let engine = Engine::restore(config.clone(), *partition, round, own, entities);
-        if is_broken {
-            // The first of them, whatever the map's order.
-            let unread = self.entities.values().filter_map(|spans| self.slots(spans, round).err()).min();
-            return Err(broken(unread.unwrap_or_default()));
-        }
-        Ok(engine?)
-    }
-
-    fn ledger(&self, topic: &str, partition: i32) -> Result<Option<Ledger>, ProcessorError> {
-        let broken =
-            |(offset, problem)| ProcessorError::LedgerRecord { topic: topic.into(), partition, offset, problem };
-        self.ledger.map(|span| self.read(span)).transpose().map_err(broken)
-    }
-
-    /// Of two that are as of the round or before, the later counts: the other is not read.
-    fn slots(&self, spans: &[Option<Span>; 2], round: Option<i64>) -> Result<Slots, Unread> {
-        if let (&[Some(first), Some(second)], Some(round)) = (spans, round) {
-            let (one, other) = (self.input_offset(first)?, self.input_offset(second)?);
-            if one.max(other) <= round {
-                return Ok(if one < other {
-                    [None, Some(self.read(second)?)]
-                } else {
-                    [Some(self.read(first)?), None]
-                });
-            }
-        }
-        let [first, second] = spans.map(|span| span.map(|span| self.read(span)).transpose());
-        Ok([first?, second?])
-    }
-
-    fn input_offset(&self, Span { offset, start, len, .. }: Span) -> Result<i64, Unread> {
-        State::input_offset_of(&self.bytes[start..start + len]).map_err(|error| (offset, error.to_string()))
-    }
-
-    fn read<R: Record>(&self, Span { offset, start, len, .. }: Span) -> Result<R, Unread> {
-        wire::decode(&self.bytes[start..start + len]).map_err(|error| (offset, error.to_string()))
-    }
-}
-
-/// A record that cannot be read: its offset, and what is wrong with it.
-type Unread = (i64, String);
-
-/// Puts a record where the one before it was, if it has room there: however often a place is written, its last record is kept.
-fn put(bytes: &mut Vec<u8>, place: &mut Option<Span>, offset: i64, value: Option<&[u8]>) {
-    *place = value.map(|value| {
-        let len = value.len();
-        match *place {
-            Some(Span { start, room, .. }) if room >= len => {
-                bytes[start..start + len].copy_from_slice(value);
-                Span { offset, start, len, room }
-            }
-            _ => {
-                let start = bytes.len();
-                bytes.extend_from_slice(value);
-                Span { offset, start, len, room: len }
-            }
-        }
-    });
-}
-
-/// What replaces what in the state topic: two slots for each entity, and for the partition's own state, which has no entity. The group
-/// comes first: each has a state of its own.
-pub(crate) fn state_key(group_id: &str, stream: &str, place: &StateKey) -> String {
-    let mut key = entity::join(&[group_id, stream]).into_owned();
-    if let Some(entity) = &place.entity {
-        key.push('/');
-        key.push_str(entity);
-    }
-    if place.slot == 1 {
-        key.push_str(SLOT_1);
-    }
-    key
-}
-
-/// The end of the key of what is in the second slot. In the names before it a `%` is written `%25`, so that it ends no other key.
-const SLOT_1: &str = "%1";
-
-/// The key of a partition's last ledger record.
-pub(crate) fn ledger_key(ledger: &Ledger) -> String {
-    entity::join(&[&ledger.group, &ledger.stream, &ledger.partition.to_string()]).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_place_has_a_key_of_its_own() {
-        let entities = [None, Some("a/b"), Some("a/b%251"), Some("a%2F%251"), Some("")];
-        let places = entities
-            .into_iter()
-            .flat_map(|entity| [0, 1].map(|slot| StateKey { entity: entity.map(Into::into), slot }));
-        let keys: BTreeSet<String> = places.map(|place| state_key("g/h", "s%1", &place)).collect();
-        assert_eq!(keys.len(), 2 * entities.len());
-        assert!(keys.contains("g%2Fh/s%251/a/b%1") && keys.contains("g%2Fh/s%251%1"), "{keys:?}");
-    }
 
     #[test]
     fn the_note_of_a_commit_is_read_back_and_nothing_else_is() {

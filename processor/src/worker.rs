@@ -16,7 +16,7 @@
 //! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it, seek to the committed offsets, restore the engines, and take half as many records at once, so that outputs that are slow are caught up with; the group does not notice |
 //! | the commit was not answered in time | unknown | *settle*: replace the producer. Its new epoch fences what is still on its way, and the coordinator ends the transaction one way or the other before it answers. If the committed offsets, with their metadata, are those that were meant, it happened, and the worker goes on as if it had been answered; else as after an abort |
 //! | fenced: the broker gave the transaction up at its time-out, or another process uses the id | not committed | *settle*, as above; the third time within two `transaction_timeout`s is another process, and ends the processor |
-//! | a fatal error of a client, no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
+//! | a fatal error of a client, an expelled static member (the third time, it is another process, too), no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
 //! | anything else: settings, rights, state or ledger that do not fit, lost input | as it is | *end* with the error |
 //!
 //! Whatever fails ten times in a row without a transaction in between ends the processor; a broker that does not answer is waited for.
