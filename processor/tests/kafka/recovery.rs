@@ -10,7 +10,7 @@ use tidewatch_processor::{ProcessorConfig, ProcessorError, Progress, Recoveries}
 use tidewatch_processor_core::config::Span;
 use tidewatch_schemas::record::Ledger;
 use tidewatch_sink::{ProcessingGuarantee, Stop, StopSignal};
-use tidewatch_topic_io::{Admin, KafkaError};
+use tidewatch_topic_io::{Admin, KafkaConfig, KafkaError, Outgoing, TransactionOptions, TransactionalWriter};
 
 use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene};
 use crate::{Reading, drain, processor, publish, read, readings, records};
@@ -108,6 +108,41 @@ fn state_whose_commit_never_arrived_is_written_again() {
     publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
     drain(&scene.config);
     scene.assert_same_as_undisturbed();
+}
+
+#[test]
+fn records_whose_answer_is_lost_are_written_again_and_none_is_taken_for_a_duplicate() {
+    let scene = Scene::new();
+    let mut kafka = KafkaConfig { client_id: DISTURBED.into(), ..scene.kafka.clone() };
+    // Shorter than a commit waits, so that the record waits to be sent again when its transaction is aborted.
+    kafka.properties.set("socket.timeout.ms", "1000");
+    kafka.properties.set("retry.backoff.ms", "1000");
+    kafka.properties.set("retry.backoff.max.ms", "1000");
+    let options = TransactionOptions { operation_timeout: Duration::from_secs(2), ..TransactionOptions::default() };
+    let mut writer = TransactionalWriter::new(&kafka, "lost-answer", options).unwrap();
+    let topic = scene.config.topics.late.clone();
+    let mut write = |value: &[u8]| {
+        writer.begin().unwrap();
+        writer.send(Outgoing { partition: Some(0), ..Outgoing::new(&topic, b"k", value) }).unwrap();
+        match writer.commit_records() {
+            Ok(()) => true,
+            Err(_) => {
+                if writer.abort().is_err() {
+                    writer.reopen().unwrap();
+                }
+                false
+            }
+        }
+    };
+    // On a partition's first batch, and on a later one.
+    let mut expected = Vec::new();
+    for value in [b"a", b"b", b"c"] {
+        scene.once(ApiKey::Produce, Fault::DropReply);
+        while !write(value) {}
+        expected.push(value.to_vec());
+    }
+    let found: Vec<_> = read(&scene.kafka, &topic, <[u8]>::to_vec).into_iter().map(|(_, _, value, _)| value).collect();
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -236,6 +236,14 @@ impl TransactionalWriter {
         }
         let producer = self.producer()?;
         producer.context().set_discarding(true);
+        // A record that waits to be sent again is thrown away by an abort, though the broker may have it: the next record of the partition gets
+        // its number in the sequence, is answered as its duplicate, and lost (librdkafka 2.12). A new epoch begins a new sequence. Where
+        // all has to be over soon, nothing is written after this.
+        if producer.in_flight_count() > 0 && self.deadline.is_none() {
+            self.reopen()?;
+            metrics::aborted();
+            return Ok(());
+        }
         let mut wait = Wait::new(self.timeout().max(ABORT_TIME_MIN));
         // The abort throws away what is still queued (only it may: a purge of ours would leave a gap in the sequence of
         // records and void the next transaction too), then waits for reports that only `poll` serves. So give it a
