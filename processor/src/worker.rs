@@ -13,7 +13,7 @@
 //!
 //! | what happened | the transaction | what is done |
 //! |---|---|---|
-//! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it, seek to the committed offsets, restore the engines, and take half as many records at once, so that outputs that are slow are caught up with; the group does not notice |
+//! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it (where records of it are not acknowledged, by a new producer's epoch), seek to the committed offsets, restore the engines, and take half as many records at once, so that outputs that are slow are caught up with; the group does not notice |
 //! | the commit was not answered in time | unknown | *settle*: replace the producer. Its new epoch fences what is still on its way, and the coordinator ends the transaction one way or the other before it answers. If the committed offsets, with their metadata, are those that were meant, it happened, and the worker goes on as if it had been answered; else as after an abort |
 //! | fenced: the broker gave the transaction up at its time-out, or another process uses the id | not committed | *settle*, as above; the third time within two `transaction_timeout`s is another process, and ends the processor |
 //! | a fatal error of a client, an expelled static member (the third time, it is another process, too), no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
@@ -163,7 +163,9 @@ impl<'a> Worker<'a> {
         loop {
             let Err(error) = self.cycles() else { return Ok(()) };
             let Err(error) = self.recover(error, failures) else { continue };
-            if let Err(error) = self.cycle.abort() {
+            // Where new clients are made, theirs is the epoch that ends the transaction.
+            let is_rebuilt = error.recovery() == Recovery::Rebuild && !self.orders.is_stopping();
+            if !is_rebuilt && let Err(error) = self.cycle.abort() {
                 tracing::warn!(%error, "abort failed; the next producer's epoch fences the transaction");
             }
             return Err(error);

@@ -87,7 +87,7 @@ pub(crate) struct ProducerEvents {
     pub(crate) events: ClientEvents,
     failed: AtomicU64,
     first_failure: Mutex<Option<KafkaError>>,
-    /// Set while records are thrown away on purpose, by an abort.
+    /// Set when records are thrown away on purpose, by an abort.
     discarding: AtomicBool,
 }
 
@@ -116,8 +116,8 @@ impl ProducerEvents {
         *lock(&self.first_failure) = None;
     }
 
-    pub(crate) fn set_discarding(&self, discarding: bool) {
-        self.discarding.store(discarding, Ordering::Relaxed);
+    pub(crate) fn set_discarding(&self) {
+        self.discarding.store(true, Ordering::Relaxed);
     }
 }
 

@@ -24,15 +24,12 @@ use crate::writer::{Outgoing, Producer, enqueue, partitions, producer, settle};
 /// Between two tries of an operation that the client says may be tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long an abort is left to throw away what is queued before its reports are served.
-const DISCARD_PAUSE: Duration = Duration::from_millis(20);
-
 /// What an init may take at least: the coordinator first settles what was open, and a cluster that has just started has to find it.
 const INIT_TIME_MIN: Duration = Duration::from_secs(15);
 /// Between two looks whether an init is given up.
 const INIT_LOOK: Duration = Duration::from_millis(200);
 
-/// What an abort may take when no time is left.
+/// What an abort, or the init in its place, may take when no time is left.
 const ABORT_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// How long transactions and their operations may take.
@@ -53,6 +50,12 @@ impl Default for TransactionOptions {
             operation_timeout: Duration::from_secs(30),
             batch_bytes_max: None,
         }
+    }
+}
+
+impl TransactionOptions {
+    fn init_timeout(&self) -> Duration {
+        self.operation_timeout.max(INIT_TIME_MIN)
     }
 }
 
@@ -125,7 +128,8 @@ impl TransactionalWriter {
         self.has_opened
     }
 
-    /// From now on nothing is waited for beyond this moment, whatever `operation_timeout` allows, but an abort, which has a second.
+    /// From now on nothing is waited for beyond this moment, whatever `operation_timeout` allows, but what ends a transaction, which
+    /// has a second.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
     }
@@ -144,7 +148,12 @@ impl TransactionalWriter {
         // The old one ends first, so that it does not work against the new one.
         (self.opening, self.producer) = (None, None);
         self.open = false;
-        self.producer = Some(open(&self.config, &self.transactional_id, &self.options, &AtomicBool::new(false))?);
+        let timeout = match self.deadline {
+            Some(_) => self.timeout().max(ABORT_TIME_MIN),
+            None => self.options.init_timeout(),
+        };
+        let is_given_up = AtomicBool::new(false);
+        self.producer = Some(open(&self.config, &self.transactional_id, &self.options, timeout, &is_given_up)?);
         Ok(())
     }
 
@@ -235,35 +244,22 @@ impl TransactionalWriter {
             return Ok(());
         }
         let producer = self.producer()?;
-        producer.context().set_discarding(true);
-        // A record that waits to be sent again is thrown away by an abort, though the broker may have it: the next record of the partition gets
-        // its number in the sequence, is answered as its duplicate, and lost (librdkafka 2.12). A new epoch begins a new sequence. Where
-        // all has to be over soon, nothing is written after this.
-        if producer.in_flight_count() > 0 && self.deadline.is_none() {
+        producer.poll(Duration::ZERO);
+        // A record that waits to be sent again is thrown away by an abort, though the broker may have it: the next record of the partition
+        // gets its number in the sequence, is answered as its duplicate, and lost (librdkafka 2.12). A new epoch begins a new sequence.
+        if producer.in_flight_count() > 0 {
+            producer.context().set_discarding();
             self.reopen()?;
-            metrics::aborted();
-            return Ok(());
-        }
-        let mut wait = Wait::new(self.timeout().max(ABORT_TIME_MIN));
-        // The abort throws away what is still queued (only it may: a purge of ours would leave a gap in the sequence of
-        // records and void the next transaction too), then waits for reports that only `poll` serves. So give it a
-        // moment, serve them, and ask again.
-        let mut aborted = Ok(());
-        let mut unserved = producer.in_flight_count() > 0;
-        while !wait.remaining().is_zero() {
-            aborted = producer.abort_transaction(if unserved { DISCARD_PAUSE } else { wait.remaining() });
-            while producer.in_flight_count() > 0 && !wait.remaining().is_zero() {
-                producer.poll(Duration::from_millis(1));
+        } else {
+            let mut wait = Wait::new(self.timeout().max(ABORT_TIME_MIN));
+            while let Err(error) = producer.abort_transaction(wait.remaining()) {
+                if !wait.again(&error, producer) {
+                    return Err(self.failure("abort", &error));
+                }
             }
-            match &aborted {
-                Err(error) if unserved || wait.again(error, producer) => unserved = false,
-                _ => break,
-            }
+            producer.context().forget_failures();
+            self.open = false;
         }
-        producer.context().set_discarding(false);
-        producer.context().forget_failures();
-        aborted.map_err(|error| self.failure("abort", &error))?;
-        self.open = false;
         metrics::aborted();
         Ok(())
     }
@@ -327,10 +323,14 @@ impl Opening {
         let is_given_up = Arc::new(AtomicBool::new(false));
         let (config, id, options) = (config.clone(), transactional_id.to_owned(), *options);
         let asked = Arc::clone(&is_given_up);
-        let thread =
-            thread::Builder::new().name("open".into()).spawn(move || open(&config, &id, &options, &asked)).map_err(
-                |error| KafkaError::Client { operation: "starting a thread", code: None, reason: error.to_string() },
-            )?;
+        let thread = thread::Builder::new()
+            .name("open".into())
+            .spawn(move || open(&config, &id, &options, options.init_timeout(), &asked))
+            .map_err(|error| KafkaError::Client {
+                operation: "starting a thread",
+                code: None,
+                reason: error.to_string(),
+            })?;
         Ok(Self { thread: Some(thread), is_given_up })
     }
 
@@ -354,6 +354,7 @@ fn open(
     config: &KafkaConfig,
     transactional_id: &str,
     options: &TransactionOptions,
+    timeout: Duration,
     is_given_up: &AtomicBool,
 ) -> Result<Producer, KafkaError> {
     let timeout_ms = options.transaction_timeout.as_millis().to_string();
@@ -361,7 +362,7 @@ fn open(
     let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
     more.extend(options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
     let producer = producer(config, Some(transactional_id), &more)?;
-    let mut wait = Wait::new(options.operation_timeout.max(INIT_TIME_MIN));
+    let mut wait = Wait::new(timeout);
     // The client goes on where it was when it is asked again.
     while let Err(error) = producer.init_transactions(wait.remaining().min(INIT_LOOK)) {
         producer.poll(Duration::ZERO); // the reason of a failed connection comes as an event
