@@ -51,7 +51,7 @@ pub(crate) struct Cycle<'a> {
     pub(crate) inputs: HashMap<(Arc<str>, i32), Input>,
     pub(crate) progress: &'a WorkerProgress,
     in_transaction: bool,
-    /// Records that this cycle has taken, and that one may take.
+    /// Records that this cycle has taken, and that one may take; not those whose effects are committed already.
     taken: usize,
     batch_max: usize,
     pace: Pace,
@@ -101,13 +101,14 @@ impl<'a> Cycle<'a> {
         // First of all, so that state is on its way while events are taken in, and the commit does not wait for it.
         let has_more_state = self.write_snapshots(last)?;
         self.taken = 0;
+        let mut has_read = false;
         while self.taken < self.batch_max && !last {
             let left = deadline.saturating_duration_since(Instant::now());
             let batch = reader.read(self.batch_max - self.taken, left)?;
             if !batch.is_empty() {
                 self.progress.step();
+                has_read = true;
             }
-            self.taken += batch.len();
             self.take(&batch)?;
             if Instant::now() >= deadline {
                 break;
@@ -115,7 +116,7 @@ impl<'a> Cycle<'a> {
         }
         self.advance_idle(reader)?;
         if !self.in_transaction {
-            return Ok(self.taken > 0);
+            return Ok(has_read);
         }
         let processed = Instant::now();
         let counts = self.commit(reader)?;
@@ -127,7 +128,7 @@ impl<'a> Cycle<'a> {
 
     /// Gives up what the cycle has written. The inputs have gone ahead of what is committed: they must be restored.
     ///
-    /// An error leaves it to the next producer, whose epoch fences the transaction, or to the broker's time-out.
+    /// An error leaves it to the next producer, or to the broker's time-out.
     pub(crate) fn abort(&mut self) -> Result<(), KafkaError> {
         self.inputs.clear();
         // What was not handed over when it failed is of it, too.
@@ -188,6 +189,7 @@ impl<'a> Cycle<'a> {
             self.begin()?;
             input.touched = true;
             input.account.open.read += 1;
+            self.taken += 1;
         }
         if offset < input.next {
             input.account.open.duplicate += u64::from(!committed_before);
@@ -387,56 +389,40 @@ impl<'a> Cycle<'a> {
     }
 
     fn begin(&mut self) -> Result<(), KafkaError> {
-        if !self.in_transaction {
-            self.outputs.begin()?;
-            self.in_transaction = true;
-        }
-        Ok(())
+        begin(&mut self.outputs, &mut self.in_transaction)
     }
 
-    /// Writes on at the snapshot round that is open, or begins the next that is due: one at a time, so that what waits to be written is of
-    /// one partition. As much as the pace allows, or a large portion if these are the last. True if a round stays open.
+    /// Writes on at the snapshot round that is open, then begins those that are due, which waits for longest first: one at a time, so that
+    /// what waits to be written is of one partition. As much as the pace allows, or a large portion if these are the last. True if a round
+    /// stays open.
     fn write_snapshots(&mut self, last: bool) -> Result<bool, ProcessorError> {
-        let mut inputs = std::mem::take(&mut self.inputs);
-        let is_open = self.write_rounds(&mut inputs, last);
-        self.inputs = inputs;
-        is_open
-    }
-
-    fn write_rounds(
-        &mut self,
-        inputs: &mut HashMap<(Arc<str>, i32), Input>,
-        last: bool,
-    ) -> Result<bool, ProcessorError> {
         let mut bytes_left = if last { LAST_SNAPSHOT_BYTES } else { self.pace.take() };
-        let mut is_open = inputs.values().any(|input| input.engine.open_round_offset().is_some());
-        for ((topic, partition), input) in inputs {
-            loop {
-                if input.engine.open_round_offset().is_none() {
-                    let is_due = last || input.rounds.is_due(self.config.snapshot_every());
-                    if is_open || !is_due || !input.rounds.has_news(input.next) || input.is_replaying() {
-                        break;
-                    }
-                    input.engine.open_round(input.next);
-                    input.rounds.begin();
-                    is_open = true;
-                }
-                self.begin()?;
-                input.touched = true;
-                let offset = input.engine.open_round_offset();
-                let is_complete = input.engine.write_round(bytes_left, &mut self.changes);
-                let name = &self.streams[input.stream].config.name;
-                for (place, state) in self.changes.drain(..) {
-                    bytes_left = bytes_left.saturating_sub(state.as_ref().map_or(0, |state| state.payload.len()));
-                    let key = state_key(&self.config.settings.group_id, name, &place);
-                    self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
-                }
-                let Some(offset) = offset.filter(|_| is_complete) else { break };
-                metrics::snapshot_complete(topic, *partition, offset, input.rounds.complete(offset));
-                is_open = false;
+        let every = self.config.snapshot_every();
+        loop {
+            let is_due = |input: &Input| {
+                (last || input.rounds.is_due(every)) && input.rounds.has_news(input.next) && !input.is_replaying()
+            };
+            let is_open = |input: &Input| input.engine.open_round_offset().is_some();
+            let next = self.inputs.iter_mut().filter(|(_, input)| is_open(input) || is_due(input));
+            let next = next.min_by_key(|(_, input)| (!is_open(input), input.rounds.began_at()));
+            let Some(((topic, partition), input)) = next else { return Ok(false) };
+            if !is_open(input) {
+                input.engine.open_round(input.next);
+                input.rounds.begin();
             }
+            begin(&mut self.outputs, &mut self.in_transaction)?;
+            input.touched = true;
+            let offset = input.engine.open_round_offset();
+            let is_complete = input.engine.write_round(bytes_left, &mut self.changes);
+            let name = &self.streams[input.stream].config.name;
+            for (place, state) in self.changes.drain(..) {
+                bytes_left = bytes_left.saturating_sub(state.as_ref().map_or(0, |state| state.payload.len()));
+                let key = state_key(&self.config.settings.group_id, name, &place);
+                self.outputs.state(*partition, key.as_bytes(), state.as_ref())?;
+            }
+            let Some(offset) = offset.filter(|_| is_complete) else { return Ok(true) };
+            metrics::snapshot_complete(topic, *partition, offset, input.rounds.complete(offset));
         }
-        Ok(is_open)
     }
 
     /// Commits with the ledger of each input that was touched; gives what the transaction adds to them all.
@@ -485,6 +471,14 @@ impl<'a> Cycle<'a> {
         }
         Ok(ledgers)
     }
+}
+
+fn begin(outputs: &mut ResultTopics, in_transaction: &mut bool) -> Result<(), KafkaError> {
+    if !*in_transaction {
+        outputs.begin()?;
+        *in_transaction = true;
+    }
+    Ok(())
 }
 
 fn offset_commit((place, committed): &((String, i32), Committed)) -> OffsetCommit<'_> {

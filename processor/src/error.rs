@@ -119,6 +119,9 @@ pub enum ProcessorError {
         /// Its partition.
         partition: i32,
     },
+    /// Told to end while partitions were brought back.
+    #[error("told to end while the state was read back")]
+    Stopped,
     /// Another process works under this one's transactional id.
     #[error(
         "transactional id `{transactional_id}` is in use by another process, each takes it from the other; give each its own \
@@ -218,7 +221,7 @@ impl ProcessorError {
             Self::Kafka(KafkaError::Delivery { .. }) => Recovery::Abort,
             // What does not fit is written off before it comes here; what still does not would not fit the next time.
             Self::Kafka(KafkaError::RecordTooLarge { .. } | KafkaError::RecordRefused { .. }) => Recovery::End,
-            Self::Outrun { .. } => Recovery::Abort,
+            Self::Outrun { .. } | Self::Stopped => Recovery::Abort,
             // A broker that has been there may come back.
             Self::Kafka(KafkaError::Unreachable { .. }) | Self::Stalled { .. } => Recovery::Rebuild,
             // A static member may be expelled by itself, if a join of its own is still on its way when it joins again: seen over restarts of an

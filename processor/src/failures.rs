@@ -1,6 +1,5 @@
 //! What has failed lately, and whether that is too much.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
@@ -15,7 +14,7 @@ use crate::{ProcessorConfig, ProcessorError, metrics};
 const FAILURES_MAX: u32 = 10;
 /// Pause after a failed cycle, times the failures in a row before it.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// Times that a producer may be fenced, or a static member expelled, within two time-outs of a transaction. Once may be nobody
+/// Times that a producer may be fenced within two time-outs of a transaction, and that a static member may be expelled. Once may be nobody
 /// else's doing: the broker gave a transaction up, or a member has joined twice.
 const FENCED_MAX: usize = 3;
 
@@ -26,13 +25,14 @@ pub(crate) struct Failures {
     in_a_row: u32,
     /// Transactions when the last failure came.
     transactions: u64,
-    fenced: VecDeque<Instant>,
+    fenced: Vec<Instant>,
+    expelled: Vec<Instant>,
 }
 
 impl Failures {
     pub(crate) fn new(config: &ProcessorConfig, worker: usize) -> Self {
         let transaction_timeout = millis(config.settings.transaction_timeout);
-        Self { worker, transaction_timeout, in_a_row: 0, transactions: 0, fenced: VecDeque::new() }
+        Self { worker, transaction_timeout, in_a_row: 0, transactions: 0, fenced: Vec::new(), expelled: Vec::new() }
     }
 
     /// Takes note of a failure and pauses, longer with each in a row.
@@ -52,33 +52,38 @@ impl Failures {
 
     /// How long to pause, with so many transactions so far.
     fn count(&mut self, error: ProcessorError, transactions: u64) -> Result<Duration, ProcessorError> {
-        // A broker that is away comes back, some time, and what fails then has nothing to do with how long that was.
-        if matches!(error, ProcessorError::Kafka(KafkaError::Unreachable { .. })) {
+        // A broker that is away comes back, some time, and what fails then has nothing to do with how long that was; input that is skipped
+        // is behind, once and for all.
+        if matches!(error, ProcessorError::Kafka(KafkaError::Unreachable { .. }) | ProcessorError::InputSkipped { .. })
+        {
             return Ok(BACKOFF);
         }
         let has_worked = transactions > mem::replace(&mut self.transactions, transactions);
         self.in_a_row = if has_worked { 1 } else { self.in_a_row + 1 };
-        let of_another = match &error {
+        let times = match &error {
+            ProcessorError::Kafka(KafkaError::Transaction { outcome: TransactionOutcome::Fenced, .. }) => {
+                Some(&mut self.fenced)
+            }
+            ProcessorError::Kafka(KafkaError::Expelled { .. }) => Some(&mut self.expelled),
+            _ => None,
+        };
+        let is_of_another = times.is_some_and(|times| {
+            times.push(Instant::now());
+            times.retain(|at| at.elapsed() < self.transaction_timeout * 2);
+            times.len() >= FENCED_MAX
+        });
+        if !is_of_another && self.in_a_row < FAILURES_MAX {
+            return Ok(BACKOFF * (self.in_a_row - 1));
+        }
+        Err(match error {
             ProcessorError::Kafka(KafkaError::Transaction {
                 outcome: TransactionOutcome::Fenced,
                 transactional_id,
                 reason,
                 ..
-            }) => {
-                let (transactional_id, reason) = (transactional_id.clone(), reason.clone());
-                Some(ProcessorError::Fenced { transactional_id, reason })
-            }
-            ProcessorError::Kafka(error @ KafkaError::Expelled { .. }) => Some(ProcessorError::Kafka(error.clone())),
-            _ => None,
-        };
-        if let Some(of_another) = of_another {
-            self.fenced.push_back(Instant::now());
-            self.fenced.retain(|at| at.elapsed() < self.transaction_timeout * 2);
-            if self.fenced.len() >= FENCED_MAX {
-                return Err(of_another);
-            }
-        }
-        if self.in_a_row >= FAILURES_MAX { Err(error) } else { Ok(BACKOFF * (self.in_a_row - 1)) }
+            }) => ProcessorError::Fenced { transactional_id, reason },
+            other => other,
+        })
     }
 }
 
@@ -123,10 +128,14 @@ mod tests {
         for transactions in 1..=2 {
             failures.count(failed(TransactionOutcome::Fenced), transactions).unwrap();
         }
-        let error = failures.count(failed(TransactionOutcome::Fenced), 3).unwrap_err();
+        // Expelled is another thing.
+        let expelled = || ProcessorError::Kafka(KafkaError::Expelled { group: "g".into(), reason: "r".into() });
+        for transactions in 3..=4 {
+            failures.count(expelled(), transactions).unwrap();
+        }
+        let error = failures.count(failed(TransactionOutcome::Fenced), 5).unwrap_err();
         assert!(matches!(error, ProcessorError::Fenced { .. }), "{error:?}");
-        let expelled = KafkaError::Expelled { group: "g".into(), reason: "r".into() };
-        let error = failures.count(ProcessorError::Kafka(expelled), 4).unwrap_err();
+        let error = failures.count(expelled(), 6).unwrap_err();
         assert!(matches!(error, ProcessorError::Kafka(KafkaError::Expelled { .. })), "{error:?}");
     }
 }

@@ -11,13 +11,14 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 use tidewatch_processor_core::{Engine, StreamConfig};
 use tidewatch_schemas::record::Ledger;
-use tidewatch_topic_io::{Admin, KafkaError, PartitionReader, StartAt};
+use tidewatch_topic_io::{Admin, PartitionReader, StartAt};
 
 use crate::input_topics::InputTopic;
 use crate::progress::WorkerProgress;
@@ -115,7 +116,7 @@ pub(crate) struct Restored {
 }
 
 /// Brings partitions back, in their order. `stay` is called meanwhile, now and then: a large state, or a transaction that is waited for,
-/// may take longer than a member of the group may be silent.
+/// may take longer than a member of the group may be silent. With its error all is given up.
 ///
 /// # Errors
 /// The first by partition, so that what is complained of does not hang on which thread was first; or that of `stay`.
@@ -123,112 +124,117 @@ pub(crate) fn restore(
     config: &ProcessorConfig,
     wanted: &[Wanted],
     progress: &WorkerProgress,
-    mut stay: impl FnMut() -> Result<(), KafkaError>,
+    mut stay: impl FnMut() -> Result<(), ProcessorError>,
 ) -> Result<Vec<Restored>, ProcessorError> {
+    let sources = [&*config.topics.state, &*config.topics.ledger];
+    let work = Work { config, sources, wanted, progress, is_given_up: AtomicBool::new(false) };
     thread::scope(|scope| {
         let (end, ended) = mpsc::channel::<Infallible>();
-        let work = scope.spawn(move || {
+        let restoring = scope.spawn(|| {
             let _end = end;
-            restore_all(config, wanted, progress)
+            work.restore()
         });
         let mut stays = Ok(());
         // Nothing is ever sent: the channel is closed at the end.
         while stays.is_ok() && ended.recv_timeout(STAY_EVERY) == Err(RecvTimeoutError::Timeout) {
             stays = stay();
         }
-        let restored = work.join().unwrap_or_else(|panic| resume_unwind(panic));
-        stays.map_err(ProcessorError::from).and(restored)
+        work.is_given_up.store(stays.is_err(), Relaxed);
+        let restored = restoring.join().unwrap_or_else(|panic| resume_unwind(panic));
+        stays.and(restored)
     })
 }
 
-/// Each thread reads some partitions of the two topics and makes the engines of them.
-fn restore_all(
-    config: &ProcessorConfig,
-    wanted: &[Wanted],
-    progress: &WorkerProgress,
-) -> Result<Vec<Restored>, ProcessorError> {
-    let started = Instant::now();
-    let partitions: BTreeSet<i32> = wanted.iter().map(|wanted| wanted.partition).collect();
-    let sources = [&*config.topics.state, &*config.topics.ledger];
-    let reader = PartitionReader::new(&config.kafka, true)?;
-    let admin = Admin::connect(&config.kafka)?;
-    reader.wait_until_settled(&admin, &sources, |partition| partitions.contains(&partition))?;
-    end_aside((reader, admin));
-    progress.step();
-    let threads = config.restore_threads().clamp(1, partitions.len().max(1));
-    let share = |at: usize| partitions.iter().copied().skip(at).step_by(threads).collect::<Vec<i32>>();
-    let shares: Vec<Vec<i32>> = (0..threads).map(share).collect();
-    let outcomes: Vec<_> = thread::scope(|scope| {
-        let begun: Vec<_> = shares
-            .iter()
-            .map(|share| scope.spawn(|| restore_share(config, sources, wanted, share, progress)))
-            .collect();
-        begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    progress.end_restore();
-    let mut restored = Vec::with_capacity(wanted.len());
-    for outcome in outcomes {
-        restored.extend(outcome?);
-    }
-    restored.sort_unstable_by_key(|&(at, _)| at);
-    let entities = restored.iter().map(|(_, restored)| restored.engine.entities()).sum();
-    metrics::restored(wanted.len(), entities, threads, started.elapsed());
-    Ok(restored.into_iter().map(|(_, restored)| restored).collect())
+/// What is to be brought back, and from where.
+struct Work<'a> {
+    config: &'a ProcessorConfig,
+    /// The state and the ledger topic.
+    sources: [&'a str; 2],
+    wanted: &'a [Wanted],
+    progress: &'a WorkerProgress,
+    is_given_up: AtomicBool,
 }
 
-/// Those of the wanted that are in these partitions, with their places in the order.
-fn restore_share(
-    config: &ProcessorConfig,
-    sources: [&str; 2],
-    wanted: &[Wanted],
-    share: &[i32],
-    progress: &WorkerProgress,
-) -> Result<Vec<(usize, Restored)>, ProcessorError> {
-    let mut restored = Vec::new();
-    for (at, saved) in read_saved(config, sources, wanted, share, progress)? {
-        let Wanted { config, partition, begin } = &wanted[at];
-        let ledger = saved.ledger(sources[1], *partition)?;
-        let engine = saved.engine(sources[0], &wanted[at])?;
-        progress.step();
-        metrics::partition_restored(&config.topic, *partition, engine.entities(), begin.read_from, begin.write_from);
-        restored.push((at, Restored { engine, ledger }));
+impl Work<'_> {
+    /// Each thread reads some partitions of the two topics and makes the engines of them.
+    fn restore(&self) -> Result<Vec<Restored>, ProcessorError> {
+        let started = Instant::now();
+        let partitions: BTreeSet<i32> = self.wanted.iter().map(|wanted| wanted.partition).collect();
+        let reader = PartitionReader::new(&self.config.kafka, true)?;
+        let admin = Admin::connect(&self.config.kafka)?;
+        let (is_mine, is_given_up) = (|partition| partitions.contains(&partition), || self.is_given_up());
+        reader.wait_until_settled(&admin, &self.sources, is_mine, is_given_up)?;
+        end_aside((reader, admin));
+        self.progress.step();
+        let threads = self.config.restore_threads().clamp(1, partitions.len().max(1));
+        let share = |at: usize| partitions.iter().copied().skip(at).step_by(threads).collect::<Vec<i32>>();
+        let shares: Vec<Vec<i32>> = (0..threads).map(share).collect();
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let begun: Vec<_> = shares.iter().map(|share| scope.spawn(|| self.restore_share(share))).collect();
+            begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        self.progress.end_restore();
+        let mut restored = Vec::with_capacity(self.wanted.len());
+        for outcome in outcomes {
+            restored.extend(outcome?);
+        }
+        restored.sort_unstable_by_key(|&(at, _)| at);
+        let entities = restored.iter().map(|(_, restored)| restored.engine.entities()).sum();
+        metrics::restored(self.wanted.len(), entities, threads, started.elapsed());
+        Ok(restored.into_iter().map(|(_, restored)| restored).collect())
     }
-    Ok(restored)
-}
 
-/// Reads the group's latest committed records in these partitions of the state and the ledger topic, all at once; gives those of each
-/// of the wanted, with its place in the order.
-fn read_saved(
-    config: &ProcessorConfig,
-    sources: [&str; 2],
-    wanted: &[Wanted],
-    share: &[i32],
-    progress: &WorkerProgress,
-) -> Result<Vec<(usize, Saved)>, ProcessorError> {
-    let group = &config.settings.group_id;
-    let mine = wanted.iter().enumerate().filter(|(_, wanted)| share.contains(&wanted.partition));
-    let mut saved: Vec<(usize, Saved)> = mine.map(|(at, wanted)| (at, Saved::new(group, wanted))).collect();
-    let mut reader = PartitionReader::new(&config.kafka, true)?;
-    let places = sources.iter().flat_map(|&topic| share.iter().map(move |&at| (topic, at, StartAt::Beginning)));
-    reader.assign(&places.collect::<Vec<_>>())?;
-    let mut read = sum(reader.positions());
-    progress.add_to_restore(sum(reader.end_offsets()?) - read);
-    while !reader.is_at_end() {
-        for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
-            let Some(key) = message.key() else { continue };
-            let is_state = *message.topic() == *sources[0];
-            let here = saved.iter_mut().filter(|(at, _)| wanted[*at].partition == message.partition());
-            for (_, saved) in here {
-                if saved.take(is_state, key, message.offset(), message.value()) {
-                    break;
+    /// Those of the wanted that are in these partitions, with their places in the order; not all, where it was given up.
+    fn restore_share(&self, share: &[i32]) -> Result<Vec<(usize, Restored)>, ProcessorError> {
+        let mut restored = Vec::new();
+        for (at, saved) in self.read_saved(share)? {
+            if self.is_given_up() {
+                break;
+            }
+            let Wanted { config, partition, begin } = &self.wanted[at];
+            let ledger = saved.ledger(self.sources[1], *partition)?;
+            let engine = saved.engine(self.sources[0], &self.wanted[at])?;
+            self.progress.step();
+            let Beginning { read_from, write_from, .. } = begin;
+            metrics::partition_restored(&config.topic, *partition, engine.entities(), *read_from, *write_from);
+            restored.push((at, Restored { engine, ledger }));
+        }
+        Ok(restored)
+    }
+
+    /// Reads the group's latest committed records in these partitions of the state and the ledger topic, all at once; gives those of
+    /// each of the wanted, with its place in the order.
+    fn read_saved(&self, share: &[i32]) -> Result<Vec<(usize, Saved)>, ProcessorError> {
+        let group = &self.config.settings.group_id;
+        let mine = self.wanted.iter().enumerate().filter(|(_, wanted)| share.contains(&wanted.partition));
+        let mut saved: Vec<(usize, Saved)> = mine.map(|(at, wanted)| (at, Saved::new(group, wanted))).collect();
+        let mut reader = PartitionReader::new(&self.config.kafka, true)?;
+        let places =
+            self.sources.iter().flat_map(|&topic| share.iter().map(move |&at| (topic, at, StartAt::Beginning)));
+        reader.assign(&places.collect::<Vec<_>>())?;
+        let mut read = sum(reader.positions());
+        self.progress.add_to_restore(sum(reader.end_offsets()?) - read);
+        while !reader.is_at_end() && !self.is_given_up() {
+            for message in reader.read(READ_MAX, READ_WAIT)?.iter() {
+                let Some(key) = message.key() else { continue };
+                let is_state = *message.topic() == *self.sources[0];
+                let here = saved.iter_mut().filter(|(at, _)| self.wanted[*at].partition == message.partition());
+                for (_, saved) in here {
+                    if saved.take(is_state, key, message.offset(), message.value()) {
+                        break;
+                    }
                 }
             }
+            let now = sum(reader.positions());
+            self.progress.add_read_back(now - mem::replace(&mut read, now));
         }
-        let now = sum(reader.positions());
-        progress.add_read_back(now - mem::replace(&mut read, now));
+        end_aside(reader);
+        Ok(saved)
     }
-    end_aside(reader);
-    Ok(saved)
+
+    fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Relaxed)
+    }
 }
 
 /// Ends clients on a thread of its own: each takes up to a tenth of a second, and nobody has to wait for it.

@@ -33,6 +33,11 @@ impl Rounds {
         Self { complete, is_snapshot, began_at: Instant::now(), idle, idle_before: 0 }
     }
 
+    /// When the last one began.
+    pub(crate) fn began_at(&self) -> Instant {
+        self.began_at
+    }
+
     /// Whether it is time for the next one.
     pub(crate) fn is_due(&self, every: Duration) -> bool {
         self.began_at.elapsed() >= every || self.idle.len() >= IDLE_ADVANCES_MAX / 2

@@ -13,7 +13,7 @@
 //!
 //! | what happened | the transaction | what is done |
 //! |---|---|---|
-//! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it (where records of it are not acknowledged, by a new producer's epoch), seek to the committed offsets, restore the engines, and take half as many records at once, so that outputs that are slow are caught up with; the group does not notice |
+//! | a record or the offsets were not accepted; the membership is not one any more; a question timed out | not committed | *abort*: abort it by a new producer's epoch, seek to the committed offsets, restore the engines, and take half as many records at once, so that outputs that are slow are caught up with; the group does not notice |
 //! | the commit was not answered in time | unknown | *settle*: replace the producer. Its new epoch fences what is still on its way, and the coordinator ends the transaction one way or the other before it answers. If the committed offsets, with their metadata, are those that were meant, it happened, and the worker goes on as if it had been answered; else as after an abort |
 //! | fenced: the broker gave the transaction up at its time-out, or another process uses the id | not committed | *settle*, as above; the third time within two `transaction_timeout`s is another process, and ends the processor |
 //! | a fatal error of a client, an expelled static member (the third time, it is another process, too), no connection, no progress, input that is gone and to be skipped | unknown | *rebuild*: make all clients anew, join the group again, restore |
@@ -107,6 +107,13 @@ pub(crate) fn open_streams(config: &ProcessorConfig) -> Result<Vec<Stream>, Proc
 /// No reading of these partitions begins before: there is nothing any more, or it began there with nothing committed.
 type Floors = BTreeMap<(String, i32), i64>;
 
+/// Offsets that are gone, and how many of them were never read.
+struct Lost {
+    from: i64,
+    to: i64,
+    unread: i64,
+}
+
 struct Worker<'a> {
     number: usize,
     orders: &'a Orders,
@@ -164,9 +171,11 @@ impl<'a> Worker<'a> {
             let Err(error) = self.cycles() else { return Ok(()) };
             let Err(error) = self.recover(error, failures) else { continue };
             // Where new clients are made, theirs is the epoch that ends the transaction.
-            let is_rebuilt = error.recovery() == Recovery::Rebuild && !self.orders.is_stopping();
-            if !is_rebuilt && let Err(error) = self.cycle.abort() {
-                tracing::warn!(%error, "abort failed; the next producer's epoch fences the transaction");
+            if self.orders.is_stopping() || error.recovery() != Recovery::Rebuild {
+                self.cycle.outputs.set_deadline(self.orders.deadline());
+                if let Err(error) = self.cycle.abort() {
+                    tracing::warn!(%error, "abort failed; the next producer's epoch fences the transaction");
+                }
             }
             return Err(error);
         }
@@ -210,8 +219,8 @@ impl<'a> Worker<'a> {
             return Err(error);
         }
         failures.add(recovery, error, progress)?;
-        // An abort that fails leaves the transaction to the next producer.
-        if recovery == Recovery::Abort && self.cycle.abort().is_ok() {
+        if recovery == Recovery::Abort {
+            self.cycle.abort()?;
             progress.add_recovery(&Recoveries { aborted: 1, ..Recoveries::default() });
             return self.go_back();
         }
@@ -268,17 +277,38 @@ impl<'a> Worker<'a> {
             let (topic, partition) = place;
             return Err(ProcessorError::InputReplaced { topic, partition, committed: *offset, end: high });
         }
-        // What is read a second time, to come back to the state that there was, was not lost before it was read.
-        let committed = self.reader.committed(std::slice::from_ref(&place))?;
-        let committed = committed.into_iter().next().flatten().map_or(*offset, |committed| committed.offset);
-        let (from, to, unread) = (*offset, low - 1, (low - committed.max(*offset)).max(0));
+        let lost = self.lost(place.clone(), *offset, low)?;
         if self.cycle.config.settings.on_lost_input == OnLostInput::Fail {
-            let (topic, partition) = place;
+            let (Lost { from, to, unread }, (topic, partition)) = (lost, place);
             return Err(ProcessorError::InputLost { topic, partition, from, to, unread });
         }
-        metrics::input_lost(topic, *partition, from, to, unread);
-        self.floors.insert(place.clone(), low);
-        Err(ProcessorError::InputSkipped { topic: place.0, partition: place.1, from: *offset, to: low })
+        // Where retention has come past one partition, it has past others: all are gone on behind at once, as it takes new clients.
+        let others = self.reader.positions().filter(|&(name, number, _)| (name, number) != (&*place.0, place.1));
+        let others: Vec<_> = others.map(|(name, number, position)| ((name.to_owned(), number), position)).collect();
+        let mut all = vec![(place.clone(), lost)];
+        for (other, position) in others {
+            let (low, _) = self.reader.watermarks(&other.0, other.1)?;
+            if position < low {
+                let lost = self.lost(other.clone(), position, low)?;
+                all.push((other, lost));
+            }
+        }
+        let from = all[0].1.from;
+        for (skipped, Lost { from, to, unread }) in all {
+            metrics::input_lost(&skipped.0, skipped.1, from, to, unread);
+            self.floors.insert(skipped, to + 1);
+        }
+        Err(ProcessorError::InputSkipped { topic: place.0, partition: place.1, from, to: low })
+    }
+
+    /// What is gone of a partition that was to be read from `offset` on and begins at `low`.
+    fn lost(&self, place: (String, i32), offset: i64, low: i64) -> Result<Lost, KafkaError> {
+        // What is read a second time, to come back to the state that there was, was not lost before it was read; what the cycle at hand has
+        // read was not committed.
+        let committed = self.reader.committed(std::slice::from_ref(&place))?.into_iter().next().flatten();
+        let begun = committed.map(|committed| committed.offset).or_else(|| self.floors.get(&place).copied());
+        let begun = begun.unwrap_or(offset);
+        Ok(Lost { from: offset.min(begun), to: low - 1, unread: (low - begun).max(0) })
     }
 
     /// Looks at how far there is to go.
@@ -341,6 +371,9 @@ impl<'a> Worker<'a> {
 
     fn restore(&mut self, assigned: &[Assigned]) -> Result<(), ProcessorError> {
         let Err(error) = self.restore_as_of(assigned) else { return Ok(()) };
+        if matches!(error, ProcessorError::Stopped) {
+            return Err(error);
+        }
         // State and ledger are of later than the committed offsets where somebody has gone on meanwhile: a process that was suspended
         // while it restored finds its partitions in other hands.
         let places: Vec<_> = assigned.iter().map(|at| (at.topic.clone(), at.partition)).collect();
@@ -394,7 +427,8 @@ impl<'a> Worker<'a> {
             wanted.push(Wanted { config: self.cycle.streams[stream].config.clone(), partition: at.partition, begin });
             places.push((at, stream, now.clone()));
         }
-        let restored = restore::restore(config, &wanted, self.cycle.progress, || self.reader.stay())?;
+        let stay = || if self.orders.is_stopping() { Err(ProcessorError::Stopped) } else { Ok(self.reader.stay()?) };
+        let restored = restore::restore(config, &wanted, self.cycle.progress, stay)?;
         for ((Wanted { config: declared, begin, .. }, Restored { engine, ledger }), (at, stream, topic)) in
             wanted.into_iter().zip(restored).zip(places)
         {

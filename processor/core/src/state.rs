@@ -143,7 +143,7 @@ impl Engine {
             let Some(key) = state.entity.as_deref().map(Arc::<str>::from) else { continue };
             match payload_unless_gone::<Entity>(&state)? {
                 Some(entity) => seen.push((entity.last_seen, engine.reinstate(key, entity, slot))),
-                None => to_clear.extend([0, 1].map(|slot| StateKey { entity: Some(key.clone()), slot })),
+                None => to_clear.extend(round::both(&key, 1 - slot)),
             }
         }
         engine.rounds.restored(Some(own_slot), to_clear);

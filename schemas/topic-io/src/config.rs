@@ -234,6 +234,11 @@ impl KafkaConfig {
         self.milliseconds("max.poll.interval.ms", 300_000)
     }
 
+    /// How long an answer is waited for: `socket.timeout.ms`, as it is in force.
+    pub(crate) fn socket_timeout(&self) -> Duration {
+        self.milliseconds("socket.timeout.ms", 60_000)
+    }
+
     /// A property in milliseconds; `default` is the client's own. What is no number the client refuses.
     fn milliseconds(&self, property: &str, default: u64) -> Duration {
         let found = self.properties.iter().find(|(name, _)| *name == property);

@@ -112,10 +112,6 @@ impl ProducerEvents {
         lock(&self.first_failure).clone()
     }
 
-    pub(crate) fn forget_failures(&self) {
-        *lock(&self.first_failure) = None;
-    }
-
     pub(crate) fn set_discarding(&self) {
         self.discarding.store(true, Ordering::Relaxed);
     }

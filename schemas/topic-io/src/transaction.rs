@@ -29,8 +29,8 @@ const INIT_TIME_MIN: Duration = Duration::from_secs(15);
 /// Between two looks whether an init is given up.
 const INIT_LOOK: Duration = Duration::from_millis(200);
 
-/// What an abort, or the init in its place, may take when no time is left.
-const ABORT_TIME_MIN: Duration = Duration::from_secs(1);
+/// What either step of an abort may take when no time is left.
+const ABORT_TIME: Duration = Duration::from_secs(1);
 
 /// How long transactions and their operations may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl TransactionalWriter {
         (self.opening, self.producer) = (None, None);
         self.open = false;
         let timeout = match self.deadline {
-            Some(_) => self.timeout().max(ABORT_TIME_MIN),
+            Some(_) => self.timeout().max(ABORT_TIME),
             None => self.options.init_timeout(),
         };
         let is_given_up = AtomicBool::new(false);
@@ -179,7 +179,7 @@ impl TransactionalWriter {
     /// # Errors
     /// A record that the client refuses, or a transaction that has failed already: abort it.
     pub fn send(&mut self, record: Outgoing<'_>) -> Result<(), KafkaError> {
-        enqueue(self.producer()?, &record, iter::empty(), self.deadline)
+        self.send_with(record, iter::empty())
     }
 
     /// As [`send`](Self::send), with more headers behind the record's own; they may be without a value, as those of records of
@@ -192,7 +192,7 @@ impl TransactionalWriter {
         record: Outgoing<'_>,
         more: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) -> Result<(), KafkaError> {
-        enqueue(self.producer()?, &record, more, self.deadline)
+        enqueue(self.producer()?, &record, more, self.deadline).map_err(|error| self.void(error, "send"))
     }
 
     /// How many partitions a topic has.
@@ -237,29 +237,31 @@ impl TransactionalWriter {
 
     /// Takes back everything of the open transaction; without one, does nothing.
     ///
+    /// The next transaction has a new epoch, in which nothing of this one counts: a record that the client throws away may be at the
+    /// broker all the same, whose next one would get its number in the sequence, be answered as its duplicate, and be lost (librdkafka
+    /// 2.12); and offsets whose answer was lost may arrive late, and would be the next transaction's.
+    ///
     /// # Errors
-    /// The client cannot go on: [`reopen`](Self::reopen) has the same effect.
+    /// The id is another writer's now, and left to it; else as [`reopen`](Self::reopen).
     pub fn abort(&mut self) -> Result<(), KafkaError> {
         if !self.open {
             return Ok(());
         }
         let producer = self.producer()?;
-        producer.poll(Duration::ZERO);
-        // A record that waits to be sent again is thrown away by an abort, though the broker may have it: the next record of the partition
-        // gets its number in the sequence, is answered as its duplicate, and lost (librdkafka 2.12). A new epoch begins a new sequence.
-        if producer.in_flight_count() > 0 {
-            producer.context().set_discarding();
-            self.reopen()?;
-        } else {
-            let mut wait = Wait::new(self.timeout().max(ABORT_TIME_MIN));
-            while let Err(error) = producer.abort_transaction(wait.remaining()) {
-                if !wait.again(&error, producer) {
-                    return Err(self.failure("abort", &error));
-                }
-            }
-            producer.context().forget_failures();
+        let context = producer.context();
+        context.set_discarding();
+        if let Some((code, reason)) = producer.client().fatal_error()
+            && is_fenced(code)
+        {
             self.open = false;
+            return Err(self.failed("abort", TransactionOutcome::Fenced, reason));
         }
+        // A coordinator that is still at the end of a transaction is asked for the next epoch but twice a second.
+        if producer.in_flight_count() == 0 {
+            let aborted = producer.abort_transaction(ABORT_TIME);
+            aborted.unwrap_or_else(|error| tracing::debug!(%error, "left to the next epoch"));
+        }
+        self.reopen()?;
         metrics::aborted();
         Ok(())
     }
@@ -268,20 +270,19 @@ impl TransactionalWriter {
     fn settle(&self) -> Result<(), KafkaError> {
         let operation = "delivering a transaction's records";
         settle(self.producer()?, self.timeout(), operation).map_err(|error| match error {
-            KafkaError::TimedOut { waited, .. } => KafkaError::Transaction {
-                operation: "commit",
-                transactional_id: self.transactional_id.clone(),
-                outcome: TransactionOutcome::Abortable,
-                reason: format!("its records were not acknowledged within {} s", waited.as_secs_f32()),
-            },
-            KafkaError::Delivery { topic, partition, reason, .. } => KafkaError::Transaction {
-                operation: "commit",
-                transactional_id: self.transactional_id.clone(),
-                outcome: outcome_of_failed_delivery(self.producer.as_ref()),
-                reason: format!("a record for {topic}[{partition}] was not delivered: {reason}"),
-            },
-            other => other,
+            KafkaError::TimedOut { waited, .. } => {
+                let reason = format!("its records were not acknowledged within {} s", waited.as_secs_f32());
+                self.failed("commit", TransactionOutcome::Abortable, reason)
+            }
+            other => self.void(other, "commit"),
         })
+    }
+
+    /// What a record that was not delivered makes of its transaction; it may be the first sign that the id is another writer's.
+    fn void(&self, error: KafkaError, operation: &'static str) -> KafkaError {
+        let KafkaError::Delivery { topic, partition, reason, .. } = error else { return error };
+        let reason = format!("a record for {topic}[{partition}] was not delivered: {reason}");
+        self.failed(operation, outcome_of_failed_delivery(self.producer.as_ref()), reason)
     }
 
     fn finish(&mut self, start: Instant) -> Result<(), KafkaError> {
@@ -299,12 +300,12 @@ impl TransactionalWriter {
     }
 
     fn producer(&self) -> Result<&Producer, KafkaError> {
-        self.producer.as_ref().ok_or_else(|| KafkaError::Transaction {
-            operation: "use",
-            transactional_id: self.transactional_id.clone(),
-            outcome: TransactionOutcome::Indefinite,
-            reason: "its client could not be reopened".to_owned(),
-        })
+        let reason = || "its client could not be reopened".to_owned();
+        self.producer.as_ref().ok_or_else(|| self.failed("use", TransactionOutcome::Indefinite, reason()))
+    }
+
+    fn failed(&self, operation: &'static str, outcome: TransactionOutcome, reason: String) -> KafkaError {
+        KafkaError::Transaction { operation, transactional_id: self.transactional_id.clone(), outcome, reason }
     }
 
     fn failure(&self, operation: &'static str, error: &ClientError) -> KafkaError {
@@ -361,6 +362,8 @@ fn open(
     // A record may not outlive its transaction: the client wants the one time-out within the other.
     let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
     more.extend(options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
+    // The client waits for the answer to offsets for as long as for any, whatever it is told.
+    more.push(("socket.timeout.ms", config.socket_timeout().min(options.operation_timeout).as_millis().to_string()));
     let producer = producer(config, Some(transactional_id), &more)?;
     let mut wait = Wait::new(timeout);
     // The client goes on where it was when it is asked again.

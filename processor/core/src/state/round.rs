@@ -120,6 +120,12 @@ impl Rounds {
     }
 }
 
+/// The places of an entity that is gone, in the order in which they are cleared: that of its last record first, which would count again
+/// without the word in the other that it is gone.
+pub(super) fn both(entity: &Arc<str>, recorded: u8) -> [StateKey; 2] {
+    [recorded, 1 - recorded].map(|slot| StateKey { entity: Some(Arc::clone(entity)), slot })
+}
+
 /// The slot to write to, where the last record is in this one.
 fn other(slot: Option<u8>) -> u8 {
     1 - slot.unwrap_or(1)
@@ -173,8 +179,7 @@ impl Engine {
                 let slot = other(self.rounds.own);
                 self.rounds.own = Some(slot);
                 changes.push((StateKey { entity: None, slot }, Some(round.own)));
-                let both = |(key, _): (Arc<str>, u8)| [0, 1].map(|slot| StateKey { entity: Some(key.clone()), slot });
-                self.rounds.to_clear.extend(round.gone.into_iter().flat_map(both));
+                self.rounds.to_clear.extend(round.gone.into_iter().flat_map(|(key, recorded)| both(&key, recorded)));
                 return true;
             };
             written += size(&change);

@@ -141,23 +141,25 @@ impl PartitionReader {
     /// commit is answered before each of its partitions knows of it: who reads at once could miss what it wrote.
     ///
     /// # Errors
-    /// No answer in time, no such topic, or a transaction that stands open for longer than any of ours may.
+    /// No answer in time, no such topic, or a transaction that stands open for longer than any of ours may, or until it is given up.
     pub fn wait_until_settled(
         &self,
         admin: &Admin,
         topics: &[&str],
         partitions: impl Fn(i32) -> bool,
+        is_given_up: impl Fn() -> bool,
     ) -> Result<(), KafkaError> {
         // Sees all that is written, where this reader sees only what is settled.
         let all = admin.reader_of_all()?;
-        let deadline = Instant::now() + SETTLE_MAX;
+        let begun = Instant::now();
+        let deadline = begun + SETTLE_MAX;
         for topic in topics {
             let written = admin.written_as_seen_by(&all, topic)?;
             for PartitionOffsets { partition, high, .. } in written.into_iter().filter(|at| partitions(at.partition)) {
                 while self.watermarks(topic, partition)?.1 < high {
-                    if Instant::now() >= deadline {
+                    if Instant::now() >= deadline || is_given_up() {
                         let operation = "waiting for the end of a transaction";
-                        return Err(KafkaError::TimedOut { operation, waited: SETTLE_MAX });
+                        return Err(KafkaError::TimedOut { operation, waited: begun.elapsed() });
                     }
                     std::thread::sleep(SETTLE_PAUSE);
                 }

@@ -167,7 +167,7 @@ fn what_an_open_transaction_has_written_is_told_from_what_is_settled(bootstrap_s
 
     writer.commit_records().unwrap();
     let mut reader = PartitionReader::new(kafka, true).unwrap();
-    reader.wait_until_settled(&admin, &["unsettled"], |_| true).unwrap();
+    reader.wait_until_settled(&admin, &["unsettled"], |_| true, || false).unwrap();
     assert_eq!(ends(), [2, 2], "the record, and the end of its transaction");
     reader.assign(&[("unsettled", 0, StartAt::Beginning)]).unwrap();
     let mut read = 0;

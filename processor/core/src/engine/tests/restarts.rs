@@ -151,6 +151,31 @@ fn ten_thousand_deaths_leave_no_trace() {
     assert!(deaths >= 10_000, "{deaths} deaths");
 }
 
+/// Entities come and go far faster than rounds end, of which a record is written at a time: what says that one is gone is the last of it
+/// to be cleared.
+#[test]
+fn who_is_forgotten_stays_forgotten_wherever_it_dies() {
+    let mut settings = StreamSettings { entities_max: 5, ..settings(10_000, 5_000) };
+    settings.measures[0].detectors.truncate(1);
+    settings.measures[0].forecast = None;
+    let config = settings.validate().unwrap();
+    let mut dice = Dice(7);
+    let mut events = dice.events(1_500);
+    events.iter_mut().for_each(|event| event.entity = format!("job/{}", dice.roll(40)));
+    let (mut log, mut undisturbed) = (Log::new(config.clone()), Log::new(config));
+    let mut deaths = 0;
+    while log.committed < events.len() {
+        log.cycle(&events, dice.roll(2), 1);
+        if dice.roll(10) == 0 {
+            log.restart(&events);
+            deaths += 1;
+            undisturbed.cycle(&events, log.committed - undisturbed.committed, 0);
+            assert_eq!(log.standing(), undisturbed.standing(), "offset {}", log.committed);
+        }
+    }
+    assert!(deaths > 200 && log.round > Some(1_000), "{deaths} deaths, {:?}", log.round);
+}
+
 /// Numbers by a seed (Knuth's MMIX).
 struct Dice(u64);
 
