@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tidewatch_processor::{OnLostInput, ProcessorConfig, ProcessorError, Progress};
+use tidewatch_processor::{OnLostInput, ProcessorConfig, ProcessorError, Progress, Recoveries};
 use tidewatch_processor_core::config::Span;
 use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::{Admin, GroupOptions, GroupReader, KafkaConfig, OffsetCommit, StartAt, TopicSpec};
@@ -18,6 +18,7 @@ use crate::{PARTITIONS, Reading, create, drain, last_ledgers, processor, publish
 
 tidewatch_test_brokers::on_both_brokers!(
     input_that_retention_removed_is_an_error_or_skipped,
+    input_that_is_gone_in_all_partitions_is_gone_on_behind_at_once,
     input_that_only_the_state_needs_again_is_not_silently_left_out,
     a_result_that_its_topic_refuses_ends_with_the_setting_to_change,
     a_topic_that_was_made_again_is_refused,
@@ -57,9 +58,7 @@ fn input_that_retention_removed_is_an_error_or_skipped(bootstrap_servers: &str) 
     let committed = last_ledgers(kafka, &config)[1].to_offset;
     publish(kafka, input, &readings[3_000..]);
     // Ten records of partition 1 that nobody has read.
-    let mut removed = TopicPartitionList::new();
-    removed.add_partition_offset(input, 1, Offset::Offset(committed + 10)).unwrap();
-    wait(admin(kafka).delete_records(&removed, &AdminOptions::new())).unwrap();
+    remove(kafka, input, [(1, committed + 10)]);
 
     let error = refused(&config);
     let expected = format!(
@@ -88,6 +87,35 @@ fn input_that_retention_removed_is_an_error_or_skipped(bootstrap_servers: &str) 
     assert_eq!(drain(&config).read, 0);
 }
 
+fn input_that_is_gone_in_all_partitions_is_gone_on_behind_at_once(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    let input = "lost-everywhere";
+    create(kafka, &[input]);
+    let readings = readings(6_000);
+    publish(kafka, input, &readings[..3_000]);
+    let mut config = processor(kafka, input, "only");
+    drain(&config);
+    publish(kafka, input, &readings[3_000..]);
+    let places = last_ledgers(kafka, &config).into_iter().map(|ledger| (ledger.partition, ledger.to_offset + 10));
+    remove(kafka, input, places);
+    config.settings.on_lost_input = OnLostInput::Skip;
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    stop.request(Stop::Drain);
+    let summary = tidewatch_processor::run(&config, &progress, &stop).unwrap();
+    assert_eq!(summary.recoveries, Recoveries { rebuilt: 1, ..Recoveries::default() });
+    let ledgers = last_ledgers_with_gaps(kafka, &config);
+    assert_eq!(ledgers.iter().map(|ledger| ledger.read).sum::<i64>(), 6_000 - 10 * i64::from(PARTITIONS));
+}
+
+/// Removes what is before these offsets of some partitions.
+fn remove(kafka: &KafkaConfig, input: &str, places: impl IntoIterator<Item = (i32, i64)>) {
+    let mut removed = TopicPartitionList::new();
+    for (partition, offset) in places {
+        removed.add_partition_offset(input, partition, Offset::Offset(offset)).unwrap();
+    }
+    wait(admin(kafka).delete_records(&removed, &AdminOptions::new())).unwrap();
+}
+
 fn input_that_only_the_state_needs_again_is_not_silently_left_out(bootstrap_servers: &str) {
     let kafka = &KafkaConfig::at(bootstrap_servers);
     let input = "needed-again";
@@ -106,9 +134,7 @@ fn input_that_only_the_state_needs_again_is_not_silently_left_out(bootstrap_serv
         stop.request(Stop::Now);
         run.join().unwrap().unwrap();
     });
-    let mut removed = TopicPartitionList::new();
-    removed.add_partition_offset(input, 1, Offset::Offset(10)).unwrap();
-    wait(admin(kafka).delete_records(&removed, &AdminOptions::new())).unwrap();
+    remove(kafka, input, [(1, 10)]);
     let error = refused(&config).to_string();
     let expected = "partition 1: offsets 0 to 9 were removed by retention before a snapshot held what they had led to";
     assert!(error.contains(expected), "{error}");

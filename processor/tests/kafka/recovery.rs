@@ -43,6 +43,12 @@ fn offsets_that_are_refused_abort_the_cycle_and_nothing_else() {
 }
 
 #[test]
+fn offsets_whose_answer_is_lost_are_given_up_within_the_time_of_an_operation() {
+    let aborted = Recoveries { aborted: 1, ..Recoveries::default() };
+    Scene::check(ApiKey::TxnOffsetCommit, Fault::DropReply, aborted, 0);
+}
+
+#[test]
 fn a_producer_that_is_fenced_once_is_replaced() {
     let undone = Recoveries { undone: 1, ..Recoveries::default() };
     Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidProducerEpoch), undone, 0);
@@ -114,35 +120,27 @@ fn state_whose_commit_never_arrived_is_written_again() {
 fn records_whose_answer_is_lost_are_written_again_and_none_is_taken_for_a_duplicate() {
     let scene = Scene::new();
     let mut kafka = KafkaConfig { client_id: DISTURBED.into(), ..scene.kafka.clone() };
-    // Shorter than a commit waits, so that the record waits to be sent again when its transaction is aborted.
-    kafka.properties.set("socket.timeout.ms", "1000");
-    kafka.properties.set("retry.backoff.ms", "1000");
-    kafka.properties.set("retry.backoff.max.ms", "1000");
+    // A record whose answer is lost waits to be sent again when its transaction is aborted.
+    for (name, value) in [("socket.timeout.ms", "1000"), ("retry.backoff.ms", "5000"), ("retry.backoff.max.ms", "5000")]
+    {
+        kafka.properties.set(name, value);
+    }
     let options = TransactionOptions { operation_timeout: Duration::from_secs(2), ..TransactionOptions::default() };
     let mut writer = TransactionalWriter::new(&kafka, "lost-answer", options).unwrap();
     let topic = scene.config.topics.late.clone();
     let mut write = |value: &[u8]| {
         writer.begin().unwrap();
         writer.send(Outgoing { partition: Some(0), ..Outgoing::new(&topic, b"k", value) }).unwrap();
-        match writer.commit_records() {
-            Ok(()) => true,
-            Err(_) => {
-                if writer.abort().is_err() {
-                    writer.reopen().unwrap();
-                }
-                false
-            }
-        }
+        writer.commit_records().map_err(|_| writer.abort().unwrap())
     };
-    // On a partition's first batch, and on a later one.
-    let mut expected = Vec::new();
+    // On a partition's first batch, and on later ones.
     for value in [b"a", b"b", b"c"] {
         scene.once(ApiKey::Produce, Fault::DropReply);
-        while !write(value) {}
-        expected.push(value.to_vec());
+        write(value).unwrap_err();
+        write(value).unwrap();
     }
     let found: Vec<_> = read(&scene.kafka, &topic, <[u8]>::to_vec).into_iter().map(|(_, _, value, _)| value).collect();
-    assert_eq!(found, expected);
+    assert_eq!(found, [b"a", b"b", b"c"]);
 }
 
 #[test]

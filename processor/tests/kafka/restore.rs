@@ -35,20 +35,7 @@ fn a_restore_that_takes_longer_than_a_member_may_be_silent_keeps_its_place() {
     drain(&scene.config);
     publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
     // State is read when no transaction on it is open any more: this one is, for longer than that.
-    let holder = KafkaConfig { client_id: "holder".into(), ..scene.kafka.clone() };
-    let mut writer = TransactionalWriter::new(&holder, "holder", TransactionOptions::default()).unwrap();
-    let is_written = FaultRule {
-        api: Some(ApiKey::Produce),
-        client_id: Some("holder".to_owned()),
-        ..FaultRule::new(Fault::Delay(Duration::ZERO))
-    };
-    let is_written = scene.broker.faults().add(is_written);
-    writer.begin().unwrap();
-    let record = Outgoing::new(&scene.config.topics.state, b"another group/rooms", b"");
-    writer.send(Outgoing { partition: Some(0), ..record }).unwrap();
-    while scene.befallen(is_written) == 0 {
-        thread::yield_now();
-    }
+    let mut writer = hold_state(&scene);
     let joins = scene.count(ApiKey::JoinGroup);
     let counts = thread::scope(|scope| {
         let run = scope.spawn(|| drain(&scene.config));
@@ -105,6 +92,80 @@ fn lost() -> f64 {
     let rendered = metrics().render();
     let lost = rendered.lines().find_map(|line| line.strip_prefix("tidewatch_kafka_rebalances_total{kind=\"lost\"} "));
     lost.map_or(0.0, |lost| lost.parse().unwrap())
+}
+
+#[test]
+fn who_is_told_to_end_while_it_restores_leaves_its_group() {
+    let mut scene = Scene::new();
+    drain(&scene.config);
+    scene.config.settings.shutdown_grace = Span::from_millis(4_000);
+    // State is read when no transaction on it is open any more: this one stays.
+    let mut writer = hold_state(&scene);
+    let [looks, leaves] = [ApiKey::ListOffsets, ApiKey::LeaveGroup].map(|api| scene.count(api));
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        // It waits for the end of that transaction, and looks again and again.
+        while scene.befallen(looks) < 50 && !run.is_finished() {
+            thread::yield_now();
+        }
+        stop.request(Stop::Now);
+        run.join().unwrap().unwrap();
+    });
+    assert_eq!(scene.befallen(leaves), 1);
+    writer.abort().unwrap();
+    publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
+    drain(&scene.config);
+    scene.assert_same_as_undisturbed();
+}
+
+/// A transaction that has written to the state topic, and is open.
+fn hold_state(scene: &Scene) -> TransactionalWriter {
+    let holder = KafkaConfig { client_id: "holder".into(), ..scene.kafka.clone() };
+    let mut writer = TransactionalWriter::new(&holder, "holder", TransactionOptions::default()).unwrap();
+    let is_written = FaultRule {
+        api: Some(ApiKey::Produce),
+        client_id: Some("holder".to_owned()),
+        ..FaultRule::new(Fault::Delay(Duration::ZERO))
+    };
+    let is_written = scene.broker.faults().add(is_written);
+    writer.begin().unwrap();
+    let record = Outgoing::new(&scene.config.topics.state, b"another group/rooms", b"");
+    writer.send(Outgoing { partition: Some(0), ..record }).unwrap();
+    while scene.befallen(is_written) == 0 {
+        thread::yield_now();
+    }
+    writer
+}
+
+#[test]
+fn all_partitions_have_their_snapshots_however_slowly_they_are_written() {
+    let mut scene = Scene::new();
+    // A round takes longer than until the next is due.
+    scene.config.settings.snapshot_every = Span::from_millis(1);
+    scene.config.settings.snapshot_kib_per_second = 1;
+    let (progress, stop) = (Progress::new(), StopSignal::new());
+    let admin = Admin::connect(&scene.kafka).unwrap();
+    let committed = || admin.committed(&scene.config.settings.group_id, INPUT).unwrap();
+    let notes = thread::scope(|scope| {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let mut published = HALF as u64;
+        // There is always something new to be saved.
+        for chunk in readings(READINGS)[HALF..].chunks(30) {
+            while progress.counts().read < published && !run.is_finished() {
+                thread::yield_now();
+            }
+            publish(&scene.kafka, INPUT, chunk);
+            published += chunk.len() as u64;
+        }
+        let notes: Vec<String> = committed().into_iter().flatten().map(|at| at.metadata).collect();
+        stop.request(Stop::Drain);
+        run.join().unwrap().unwrap();
+        notes
+    });
+    assert!(notes.len() == PARTITIONS as usize && notes.iter().all(|note| note.starts_with("snapshot=")), "{notes:?}");
+    assert!(scene.is_saved(&admin), "a clean end saves all: {:?}", committed());
+    scene.assert_same_as_undisturbed();
 }
 
 #[test]

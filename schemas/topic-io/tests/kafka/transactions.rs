@@ -93,7 +93,14 @@ fn a_second_writer_of_an_id_fences_the_first(bootstrap_servers: &str) {
     let outcome = if let KafkaError::Transaction { outcome, .. } = &error { Some(*outcome) } else { None };
     assert_eq!(outcome, Some(TransactionOutcome::Fenced), "{error}");
     assert_eq!(error.disposition(), Disposition::Fatal);
-    assert_eq!(contents(kafka, "fenced", 1, true), ["kept"]);
+    // Who is fenced does not take the id back on its way out.
+    let error = first.abort().unwrap_err();
+    assert!(matches!(error, KafkaError::Transaction { outcome: TransactionOutcome::Fenced, .. }), "{error}");
+    drop(first);
+    second.begin().unwrap();
+    second.send(Outgoing::new("fenced", b"k", b"too")).unwrap();
+    second.commit_records().unwrap();
+    assert_eq!(contents(kafka, "fenced", 1, true), ["kept", "too"]);
 }
 
 fn a_reopened_writer_settles_what_was_open(bootstrap_servers: &str) {
