@@ -111,7 +111,10 @@ fn readings(len: i64) -> Vec<Reading> {
 }
 
 fn publish(kafka: &KafkaConfig, topic: &str, readings: &[Reading]) {
-    let mut writer = Writer::new(kafka).unwrap();
+    send(&mut Writer::new(kafka).unwrap(), topic, readings);
+}
+
+fn send(writer: &mut Writer, topic: &str, readings: &[Reading]) {
     for reading in readings {
         let (value, key) = (reading.json(), reading.room.as_bytes());
         let record = Outgoing {

@@ -12,8 +12,8 @@ use tidewatch_schemas::record::Ledger;
 use tidewatch_sink::{ProcessingGuarantee, Stop, StopSignal};
 use tidewatch_topic_io::{Admin, KafkaConfig, KafkaError, Outgoing, TransactionOptions, TransactionalWriter};
 
-use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene};
-use crate::{Reading, drain, processor, publish, read, readings, records};
+use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene, crowd};
+use crate::{drain, processor, publish, read, readings, records};
 
 #[test]
 fn a_commit_whose_answer_is_lost_is_confirmed_by_the_committed_offset() {
@@ -54,23 +54,17 @@ fn a_producer_that_is_fenced_once_is_replaced() {
     Scene::check(ApiKey::EndTxn, Fault::Error(ResponseError::InvalidProducerEpoch), undone, 0);
 }
 
-/// One reading of each of many rooms, after the first half of the input.
-fn crowd() -> Vec<Reading> {
-    let at = 1_700_000_000_000 + HALF as i64 * 1_500;
-    (0..600).map(|room| Reading { room: format!("crowd-{room}"), at, celsius: 20.0 }).collect()
-}
-
 #[test]
 fn state_alone_is_written_under_the_word_of_the_group_too() {
     let mut scene = Scene::new();
-    publish(&scene.kafka, INPUT, &crowd());
+    publish(&scene.kafka, INPUT, &crowd(600));
     scene.config.settings.snapshot_every = Span::from_millis(50);
     scene.config.settings.snapshot_kib_per_second = 64;
     // A member whose partitions have moved may not know it yet: the offsets that go with each transaction tell.
     let [offsets, ends] = [ApiKey::TxnOffsetCommit, ApiKey::EndTxn].map(|api| scene.count(api));
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let admin = Admin::connect(&scene.kafka).unwrap();
-    let published = HALF as u64 + crowd().len() as u64;
+    let published = HALF as u64 + crowd(600).len() as u64;
     let (by_then, summary) = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
         while progress.counts().read < published && !run.is_finished() {
@@ -90,9 +84,9 @@ fn state_alone_is_written_under_the_word_of_the_group_too() {
 #[test]
 fn state_whose_commit_never_arrived_is_written_again() {
     let mut scene = Scene::new();
-    publish(&scene.kafka, INPUT, &crowd());
-    let published = HALF as u64 + crowd().len() as u64;
-    scene.readings += crowd().len() as u64;
+    publish(&scene.kafka, INPUT, &crowd(600));
+    let published = HALF as u64 + crowd(600).len() as u64;
+    scene.readings += crowd(600).len() as u64;
     // All is read long before the state of so many rooms is written: its transactions hold nothing else.
     scene.config.settings.snapshot_every = Span::from_millis(50);
     scene.config.settings.snapshot_kib_per_second = 32;
@@ -147,8 +141,8 @@ fn records_whose_answer_is_lost_are_written_again_and_none_is_taken_for_a_duplic
 fn what_was_still_to_be_written_when_a_cycle_failed_is_written_once() {
     let mut scene = Scene::new();
     // The next reading of a later window closes the windows of all these rooms, far more than the queue holds.
-    publish(&scene.kafka, INPUT, &crowd());
-    scene.readings += crowd().len() as u64;
+    publish(&scene.kafka, INPUT, &crowd(600));
+    scene.readings += crowd(600).len() as u64;
     scene.config.kafka.properties.set("queue.buffering.max.messages", "20");
     // What is read again after a failure clears the effects, so nothing must be: the snapshot has to be as of what is committed.
     scene.config.settings.snapshot_every = Span::from_millis(50);

@@ -8,11 +8,11 @@ use tidewatch_processor::{ProcessorConfig, Progress};
 use tidewatch_processor_core::config::Span;
 use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::{
-    Admin, GroupOptions, GroupReader, KafkaConfig, Outgoing, StartAt, TransactionOptions, TransactionalWriter,
+    Admin, GroupOptions, GroupReader, KafkaConfig, Outgoing, StartAt, TransactionOptions, TransactionalWriter, Writer,
 };
 
-use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene};
-use crate::{PARTITIONS, drain, metrics, publish, readings};
+use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene, crowd};
+use crate::{PARTITIONS, drain, metrics, publish, readings, send};
 
 /// What members are given, at the least that a broker allows, and what follows from it.
 fn hurry(config: &mut ProcessorConfig) {
@@ -141,21 +141,26 @@ fn hold_state(scene: &Scene) -> TransactionalWriter {
 #[test]
 fn all_partitions_have_their_snapshots_however_slowly_they_are_written() {
     let mut scene = Scene::new();
-    // A round takes longer than until the next is due.
+    // A round takes a record of each of its rooms in each cycle, far longer than until the next is due.
     scene.config.settings.snapshot_every = Span::from_millis(1);
     scene.config.settings.snapshot_kib_per_second = 1;
+    scene.config.settings.commit_interval = Span::from_millis(10);
+    let crowd = crowd(60);
+    scene.readings += crowd.len() as u64;
+    publish(&scene.kafka, INPUT, &crowd);
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let admin = Admin::connect(&scene.kafka).unwrap();
     let committed = || admin.committed(&scene.config.settings.group_id, INPUT).unwrap();
     let notes = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
-        let mut published = HALF as u64;
-        // There is always something new to be saved.
-        for chunk in readings(READINGS)[HALF..].chunks(30) {
+        let mut writer = Writer::new(&scene.kafka).unwrap();
+        let mut published = (HALF + crowd.len()) as u64;
+        // Each cycle brings something new to save.
+        for chunk in readings(READINGS)[HALF..].chunks(10) {
             while progress.counts().read < published && !run.is_finished() {
                 thread::yield_now();
             }
-            publish(&scene.kafka, INPUT, chunk);
+            send(&mut writer, INPUT, chunk);
             published += chunk.len() as u64;
         }
         let notes: Vec<String> = committed().into_iter().flatten().map(|at| at.metadata).collect();

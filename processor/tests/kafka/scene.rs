@@ -10,7 +10,7 @@ use tidewatch_processor_core::config::Span;
 use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::{Admin, KafkaConfig};
 
-use crate::{assert_same_results, create, drain, last_ledgers, processor, publish, readings};
+use crate::{Reading, assert_same_results, create, drain, last_ledgers, processor, publish, readings};
 
 /// A broker of a test's own, with an input that is half published.
 pub(crate) struct Scene {
@@ -26,6 +26,12 @@ pub(crate) const READINGS: i64 = 6_000;
 pub(crate) const HALF: usize = 3_000;
 /// The processor's `client.id`: who writes the input has another.
 pub(crate) const DISTURBED: &str = "disturbed";
+
+/// One reading of each of so many rooms, after the first half of the input.
+pub(crate) fn crowd(rooms: u32) -> Vec<Reading> {
+    let at = 1_700_000_000_000 + HALF as i64 * 1_500;
+    (0..rooms).map(|room| Reading { room: format!("crowd-{room}"), at, celsius: 20.0 }).collect()
+}
 
 impl Scene {
     pub(crate) fn new() -> Self {
