@@ -1,4 +1,4 @@
-//! The fault campaign, bounded: some minutes of seeded runs of small inputs, of all faults, come out equal. That meddled outputs do not
+//! The fault campaign, bounded: some minutes of seeded runs of small inputs, with faults drawn from all, come out equal. That meddled outputs do not
 //! is told by the unit tests of its comparison.
 
 #![allow(clippy::unwrap_used)] // The helpers are tests too.

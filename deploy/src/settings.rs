@@ -313,10 +313,10 @@ impl Settings {
             spec.properties.insert("max.message.bytes".into(), LARGE_BYTES_MAX.to_string());
         }
         // What Tidewatch writes is of its events' time, which a load test or a replay may set anywhere; a topic that refuses one record
-        // stops all behind it.
+        // stops all behind it. Before Kafka 3.6 topics have no such bounds.
         if !compacted && !self.streams.iter().any(|stream| stream.topic == name) {
             for bound in ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"] {
-                spec.properties.insert(bound.into(), i64::MAX.to_string());
+                spec.properties_if_known.insert(bound.into(), i64::MAX.to_string());
             }
         }
         // The newest segment is not compacted, and a restart reads all there is: with Kafka's usual gigabyte that would be far more

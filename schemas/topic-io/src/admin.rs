@@ -44,17 +44,28 @@ pub struct TopicSpec {
     pub retention_ms: Option<i64>,
     /// Any topic setting, by Kafka's name.
     pub properties: BTreeMap<String, String>,
+    /// As `properties`, of a broker that knows them: those that are newer than it are left out.
+    pub properties_if_known: BTreeMap<String, String>,
 }
 
 impl TopicSpec {
     /// A topic with the cluster's defaults for everything but its partitions.
     pub fn new(name: impl Into<String>, partitions: i32) -> Self {
-        let (name, properties) = (name.into(), BTreeMap::new());
-        Self { name, partitions, replication: -1, compacted: false, retention_ms: None, properties }
+        let [properties, properties_if_known] = [BTreeMap::new(), BTreeMap::new()];
+        let name = name.into();
+        Self {
+            name,
+            partitions,
+            replication: -1,
+            compacted: false,
+            retention_ms: None,
+            properties,
+            properties_if_known,
+        }
     }
 
-    fn settings(&self) -> BTreeMap<String, String> {
-        let mut settings = BTreeMap::new();
+    fn settings(&self, are_all_known: bool) -> BTreeMap<String, String> {
+        let mut settings = if are_all_known { self.properties_if_known.clone() } else { BTreeMap::new() };
         if self.compacted {
             settings.insert("cleanup.policy".to_owned(), "compact".to_owned());
         }
@@ -162,21 +173,32 @@ impl Admin {
         if missing.is_empty() {
             return Ok(created);
         }
-        let settings: Vec<_> = missing.iter().map(|topic| topic.settings()).collect();
-        let new_topics: Vec<_> =
-            missing.iter().zip(&settings).map(|(topic, settings)| new_topic(topic, settings)).collect();
-        let (client, options) = self.requests()?;
-        let results = block_on(client.create_topics(&new_topics, &options));
-        let results = results.map_err(|error| KafkaError::client("creating topics", &error))?;
-        for (topic, result) in missing.iter().zip(results) {
+        let mut unknowing = Vec::new();
+        for (&topic, result) in missing.iter().zip(self.create(&missing, true)?) {
             match result {
-                Ok(name) => created.push(name),
-                Err((_, Code::TopicAlreadyExists)) => {} // somebody else was faster: its count is checked below
-                Err((_, code)) => return Err(not_created(topic, code)),
+                // It does not say which.
+                Err(Code::InvalidConfig) if !topic.properties_if_known.is_empty() => unknowing.push(topic),
+                other => created.extend(as_created(topic, other)?),
             }
+        }
+        for (&topic, result) in unknowing.iter().zip(self.create(&unknowing, false)?) {
+            tracing::info!(topic = topic.name, "created without the settings that this broker does not know");
+            created.extend(as_created(topic, result)?);
         }
         self.wait_until_known(&missing)?;
         Ok(created)
+    }
+
+    fn create(&self, topics: &[&TopicSpec], are_all_known: bool) -> Result<Vec<Result<String, Code>>, KafkaError> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settings: Vec<_> = topics.iter().map(|topic| topic.settings(are_all_known)).collect();
+        let new: Vec<_> = topics.iter().zip(&settings).map(|(topic, settings)| new_topic(topic, settings)).collect();
+        let (client, options) = self.requests()?;
+        let results = block_on(client.create_topics(&new, &options));
+        let results = results.map_err(|error| KafkaError::client("creating topics", &error))?;
+        Ok(results.into_iter().map(|result| result.map_err(|(_, code)| code)).collect())
     }
 
     /// All topics, by name, without the brokers' internal ones.
@@ -469,6 +491,16 @@ fn check_partitions(topic: &TopicSpec, found: usize) -> Result<(), KafkaError> {
 fn new_topic<'a>(topic: &'a TopicSpec, settings: &'a BTreeMap<String, String>) -> NewTopic<'a> {
     let new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication));
     settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+}
+
+/// The name, if it was created now.
+fn as_created(topic: &TopicSpec, result: Result<String, Code>) -> Result<Option<String>, KafkaError> {
+    match result {
+        Ok(name) => Ok(Some(name)),
+        // Somebody else was faster: its count is checked in the end.
+        Err(Code::TopicAlreadyExists) => Ok(None),
+        Err(code) => Err(not_created(topic, code)),
+    }
 }
 
 fn not_created(topic: &TopicSpec, code: Code) -> KafkaError {

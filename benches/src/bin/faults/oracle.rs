@@ -1,5 +1,8 @@
 //! What has to be true of a run that has come to its end, asked as a consumer, an operator and a reader of the files would.
 
+use std::process::ExitStatus;
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::TopicKind;
@@ -7,14 +10,17 @@ use tidewatch_topic_io::Admin;
 
 use crate::fault::FaultKind;
 use crate::files;
-use crate::fleet::{Exit, Role};
-use crate::inject::{SHUTDOWN_MAX, check_shutdown};
+use crate::fleet::{Exit, MemberId, Role};
+use crate::inject::SHUTDOWN_MAX;
 use crate::outputs::{self, Extent, Outputs};
 use crate::settings::{OUTPUT, TRANSACTION_TIMEOUT};
 use crate::stage::Stage;
 
 /// Allowance over the memory that was configured.
 const MEMORY_ALLOWANCE: f64 = 1.10;
+
+/// What a processor says that gives up what it has open.
+const UNSETTLED: &str = "not settled within";
 
 /// The first output topic, if any, that holds records of a transaction which is neither committed nor aborted.
 pub(crate) fn open_transaction(admin: &Admin) -> anyhow::Result<Option<String>> {
@@ -38,20 +44,12 @@ pub(crate) fn open_transaction(admin: &Admin) -> anyhow::Result<Option<String>> 
 /// # Errors
 /// The first that is not as it has to be.
 pub(crate) fn check_whole(stage: &mut Stage, golden: &Outputs, memory_max_mib: u64) -> anyhow::Result<()> {
+    // What somebody who died has left open is over when none is; what is open after that is of those who live.
+    check_none_open(stage, TRANSACTION_TIMEOUT * 4)?;
     for role in [Role::Processor, Role::Sink] {
-        let members = stage.fleet.of(role);
-        stage.wait_until(stage.patience, |stage| Ok(members.iter().all(|&member| stage.fleet.is_up(member))))?;
-        // Together: each of them takes its seconds.
-        let mut asked = Vec::new();
-        for member in members {
-            stage.fleet.unwanted(member);
-            asked.extend(stage.fleet.ask_to_end(member).map(|at| (member, at)));
-        }
-        for (member, at) in asked {
-            if let Some((status, _)) = stage.fleet.await_end(member, at, SHUTDOWN_MAX)? {
-                check_shutdown(stage.fleet.client_id(member), status)?;
-            }
-        }
+        end_in_order(stage, role)?;
+        // Before the broker's time-out could have done it for them.
+        check_none_open(stage, TRANSACTION_TIMEOUT / 2).with_context(|| format!("after SIGTERM of each {role:?}"))?;
     }
     let (status, _, said) = stage.fleet.ask(Role::Sink, &["sink", "--drain"])?;
     anyhow::ensure!(status.success(), "`tidewatch sink --drain` ended by {status}: {said}");
@@ -63,6 +61,45 @@ pub(crate) fn check_whole(stage: &mut Stage, golden: &Outputs, memory_max_mib: u
     let written = found.offsets.into_iter().filter(|(_, offsets)| !offsets.is_empty()).collect();
     anyhow::ensure!(stored.values().any(|offsets| !offsets.is_empty()), "Delivery has stored nothing");
     files::first_difference(&written, &stored).map_or(Ok(()), |difference| Err(anyhow::anyhow!("files: {difference}")))
+}
+
+/// SIGTERM to all of a role together, as each takes its seconds.
+fn end_in_order(stage: &mut Stage, role: Role) -> anyhow::Result<()> {
+    let members = stage.fleet.of(role);
+    stage.wait_until(stage.patience, |stage| Ok(members.iter().all(|&member| stage.fleet.is_up(member))))?;
+    let mut asked = Vec::new();
+    for member in members {
+        stage.fleet.unwanted(member);
+        let said = stage.fleet.log(member).len();
+        asked.extend(stage.fleet.ask_to_end(member).map(|at| (member, at, said)));
+    }
+    for (member, at, said) in asked {
+        if let Some((status, _)) = stage.fleet.await_end(member, at, SHUTDOWN_MAX)? {
+            check_shutdown(stage, member, status, said)?;
+        }
+    }
+    Ok(())
+}
+
+/// Holds a process that was asked to end to its word; before that it had said so much, in bytes.
+pub(crate) fn check_shutdown(stage: &Stage, member: MemberId, status: ExitStatus, said: usize) -> anyhow::Result<()> {
+    let (name, log) = (stage.fleet.client_id(member), stage.fleet.log(member));
+    anyhow::ensure!(status.success(), "{name} was asked to end by SIGTERM and ended by {status}");
+    let has_settled = !log.get(said..).unwrap_or_default().contains(UNSETTLED);
+    anyhow::ensure!(has_settled, "{name} was asked to end by SIGTERM and has not settled its transaction");
+    Ok(())
+}
+
+/// No output topic holds records of a transaction that is neither committed nor aborted, or not for long.
+fn check_none_open(stage: &mut Stage, within: Duration) -> anyhow::Result<()> {
+    let admin = Admin::connect(&stage.kafka)?;
+    let mut open = None;
+    let settled = stage.wait_until(within, |_| {
+        open = open_transaction(&admin)?;
+        Ok(open.is_none())
+    })?;
+    anyhow::ensure!(settled, "a transaction was left open: {}", open.unwrap_or_default());
+    Ok(())
 }
 
 /// What has to be true of a run that was refused to go on: what it has committed is the beginning of the golden run's.
@@ -96,14 +133,8 @@ pub(crate) fn check_exits(exits: &[Exit], faults: &[&FaultKind]) -> anyhow::Resu
 
 /// What holds in both cases.
 fn check_settled(stage: &mut Stage, golden: &Outputs, extent: Extent, memory_max_mib: u64) -> anyhow::Result<Outputs> {
-    let admin = Admin::connect(&stage.kafka)?;
-    let mut open = None;
     // The broker aborts what a dead process left open at its time-out.
-    let settled = stage.wait_until(TRANSACTION_TIMEOUT * 4, |_| {
-        open = open_transaction(&admin)?;
-        Ok(open.is_none())
-    })?;
-    anyhow::ensure!(settled, "a transaction was left open: {}", open.unwrap_or_default());
+    check_none_open(stage, TRANSACTION_TIMEOUT * 4)?;
     let found = Outputs::read(&stage.kafka).context("reading the outputs")?;
     if let Some(difference) = outputs::first_difference(golden, &found, extent) {
         anyhow::bail!("{difference}");

@@ -47,6 +47,13 @@ pub(crate) struct Standing {
     pub(crate) lag: i64,
 }
 
+impl Standing {
+    fn of(lags: &[PartitionLag]) -> Self {
+        let committed = lags.iter().filter_map(|lag| lag.committed).sum();
+        Self { committed, lag: lags.iter().map(|lag| lag.lag).sum() }
+    }
+}
+
 impl Stage {
     pub(crate) fn new(
         folder: &Path,
@@ -104,32 +111,38 @@ impl Stage {
         Ok(())
     }
 
-    /// How far the group is; nothing if the broker does not say.
-    pub(crate) fn standing(&self) -> Option<Standing> {
+    /// How far the group is in each partition; nothing if the broker does not say.
+    fn lags(&self) -> Option<Vec<PartitionLag>> {
         let topics = input::topics();
-        let lags: Vec<PartitionLag> = self.admin.lag(GROUP, &topics.each_ref().map(String::as_str)).ok()?;
-        let committed = lags.iter().filter_map(|lag| lag.committed).sum();
-        Some(Standing { committed, lag: lags.iter().map(|lag| lag.lag).sum() })
+        self.admin.lag(GROUP, &topics.each_ref().map(String::as_str)).ok()
     }
 
-    /// Releases input up to this share, and waits until the group commits more than it has by now; how long that took.
+    /// How far the group is; nothing if the broker does not say.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.lags().as_deref().map(Standing::of)
+    }
+
+    /// Releases input up to this share, and waits until the group has committed some of it, and what was written by now in each
+    /// partition; how long that took.
     ///
     /// # Errors
-    /// No progress for as long as the patience lasts.
+    /// That is not so for as long as the patience lasts.
     pub(crate) fn progress(&mut self, share: f64) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        let (mut from, mut looked) = (None, None);
+        let (mut written, mut looked) = (None, None);
         let patience = self.patience;
         let goes_on = self.wait_until(patience, |stage| {
             if looked.is_some_and(|at: Instant| at.elapsed() < LAG_EVERY) {
                 return Ok(false);
             }
             looked = Some(Instant::now());
-            let Some(Standing { committed, .. }) = stage.standing() else { return Ok(false) };
-            let before = *from.get_or_insert(committed);
+            let Some(lags) = stage.lags() else { return Ok(false) };
+            let ends = || lags.iter().map(|lag| lag.end_offset).collect::<Vec<_>>();
+            let written: &Vec<i64> = written.get_or_insert_with(ends);
             // Only now, so that there is something to commit beyond that.
             stage.source.release(share);
-            Ok(committed > before)
+            let has_all = lags.iter().zip(written).all(|(lag, &written)| lag.committed.unwrap_or(0) >= written);
+            Ok(has_all && Standing::of(&lags).committed > written.iter().sum())
         })?;
         anyhow::ensure!(goes_on, "no progress within {patience:?}, with {}", self.state_of_affairs());
         Ok(began.elapsed())

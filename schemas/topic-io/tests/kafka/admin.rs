@@ -77,6 +77,15 @@ fn what_cannot_be_created_or_found_is_said(bootstrap_servers: &str) {
     odd.properties.insert("retention.mss".to_owned(), "5".to_owned());
     let error = admin.ensure_topics(&[odd]).unwrap_err();
     assert!(matches!(error, KafkaError::NotCreated { .. }), "{error}");
+    let mut newer = TopicSpec::new("newer", 1);
+    newer.properties_if_known.insert("not.of.this.version".to_owned(), "5".to_owned());
+    newer.properties.insert("max.message.bytes".to_owned(), "5000".to_owned());
+    assert_eq!(admin.ensure_topics(&[newer.clone(), TopicSpec::new("other", 1)]).unwrap(), ["other", "newer"]);
+    assert_eq!(admin.batch_bytes_max(["newer"]).unwrap(), [Some(5_000)]);
+    newer = TopicSpec { name: "newer-odd".to_owned(), ..newer };
+    newer.properties.insert("retention.mss".to_owned(), "5".to_owned());
+    let error = admin.ensure_topics(&[newer]).unwrap_err();
+    assert!(matches!(error, KafkaError::NotCreated { .. }), "{error}");
     let error = admin.partitions("no-such-topic").unwrap_err();
     assert!(matches!(&error, KafkaError::UnknownTopic { topic } if topic == "no-such-topic"), "{error}");
 }
