@@ -1,5 +1,5 @@
-//! The fault campaign, bounded: some minutes of seeded runs of small inputs, with faults drawn from all, come out equal. That meddled outputs do not
-//! is told by the unit tests of its comparison.
+//! The fault campaign, bounded: some minutes of seeded runs of small inputs, with faults drawn from all, come out equal. That meddled
+//! outputs do not is told by the unit tests of its comparison.
 
 #![allow(clippy::unwrap_used)] // The helpers are tests too.
 
