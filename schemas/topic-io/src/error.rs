@@ -256,8 +256,8 @@ fn of_code(code: RDKafkaErrorCode) -> Disposition {
         Code::IllegalGeneration | Code::UnknownMemberId | Code::RebalanceInProgress | Code::AssignmentLost => {
             Disposition::AbortCycle
         }
-        // A partition is not where a question wants it to be: it comes or goes just now.
-        Code::State => Disposition::AbortCycle,
+        // A partition is not where a question wants it to be, or is not any more when it is answered: it comes or goes just now.
+        Code::State | Code::Outdated => Disposition::AbortCycle,
         code if is_passing(code) => Disposition::Retry,
         _ => Disposition::Fatal,
     }
@@ -333,6 +333,7 @@ mod tests {
             (Code::MessageSizeTooLarge, Disposition::DeadLetter),
             (Code::RebalanceInProgress, Disposition::AbortCycle),
             (Code::State, Disposition::AbortCycle),
+            (Code::Outdated, Disposition::AbortCycle),
             (Code::TopicAuthorizationFailed, Disposition::Fatal),
             (Code::FencedInstanceId, Disposition::Fatal),
         ] {
