@@ -29,6 +29,9 @@ const INIT_TIME_MIN: Duration = Duration::from_secs(15);
 /// Between two looks whether an init is given up.
 const INIT_LOOK: Duration = Duration::from_millis(200);
 
+/// What a transaction lasts longer than an answer is waited for, at the least (librdkafka's `socket.timeout.ms`).
+const ANSWER_MARGIN: Duration = Duration::from_millis(100);
+
 /// What either step of an abort may take when no time is left.
 const ABORT_TIME: Duration = Duration::from_secs(1);
 
@@ -362,8 +365,10 @@ fn open(
     // A record may not outlive its transaction: the client wants the one time-out within the other.
     let mut more = vec![("transaction.timeout.ms", timeout_ms.clone()), ("message.timeout.ms", timeout_ms)];
     more.extend(options.batch_bytes_max.map(|bytes| ("batch.size", bytes.to_string())));
-    // The client waits for the answer to offsets for as long as for any, whatever it is told.
-    more.push(("socket.timeout.ms", config.socket_timeout().min(options.operation_timeout).as_millis().to_string()));
+    // The client waits for the answer to offsets for as long as for any, whatever it is told; and wants that to be over this long before
+    // the transaction is.
+    let answered = options.operation_timeout.min(options.transaction_timeout.saturating_sub(ANSWER_MARGIN));
+    more.push(("socket.timeout.ms", config.socket_timeout().min(answered).as_millis().to_string()));
     let producer = producer(config, Some(transactional_id), &more)?;
     let mut wait = Wait::new(timeout);
     // The client goes on where it was when it is asked again.
