@@ -182,8 +182,8 @@ impl Admin {
             }
         }
         for (&topic, result) in unknowing.iter().zip(self.create(&unknowing, false)?) {
-            tracing::info!(topic = topic.name, "created without the settings that this broker does not know");
             created.extend(as_created(topic, result)?);
+            tracing::info!(topic = topic.name, "created without the settings that this broker does not know");
         }
         self.wait_until_known(&missing)?;
         Ok(created)

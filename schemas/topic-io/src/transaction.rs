@@ -251,18 +251,18 @@ impl TransactionalWriter {
             return Ok(());
         }
         let producer = self.producer()?;
-        let context = producer.context();
-        context.set_discarding();
+        producer.context().set_discarding();
+        // A coordinator that is still at the end of a transaction is asked for the next epoch but twice a second.
+        if producer.in_flight_count() == 0 {
+            let aborted = producer.abort_transaction(ABORT_TIME);
+            aborted.unwrap_or_else(|error| tracing::debug!(%error, "left to the next epoch"));
+        }
+        // It may be the abort that tells.
         if let Some((code, reason)) = producer.client().fatal_error()
             && is_fenced(code)
         {
             self.open = false;
             return Err(self.failed("abort", TransactionOutcome::Fenced, reason));
-        }
-        // A coordinator that is still at the end of a transaction is asked for the next epoch but twice a second.
-        if producer.in_flight_count() == 0 {
-            let aborted = producer.abort_transaction(ABORT_TIME);
-            aborted.unwrap_or_else(|error| tracing::debug!(%error, "left to the next epoch"));
         }
         self.reopen()?;
         metrics::aborted();

@@ -13,6 +13,7 @@ tidewatch_test_brokers::on_both_brokers!(
     committed_outputs_and_offsets_are_there_aborted_ones_never,
     an_abort_is_quick_and_complete_with_records_still_on_their_way,
     a_second_writer_of_an_id_fences_the_first,
+    a_writer_that_learns_by_its_abort_that_it_is_fenced_leaves_the_id,
     a_reopened_writer_settles_what_was_open,
     a_member_that_was_replaced_cannot_commit_its_offsets,
     a_record_that_is_too_large_is_a_dead_letter_and_the_writer_lives_on,
@@ -101,6 +102,25 @@ fn a_second_writer_of_an_id_fences_the_first(bootstrap_servers: &str) {
     second.send(Outgoing::new("fenced", b"k", b"too")).unwrap();
     second.commit_records().unwrap();
     assert_eq!(contents(kafka, "fenced", 1, true), ["kept", "too"]);
+}
+
+fn a_writer_that_learns_by_its_abort_that_it_is_fenced_leaves_the_id(bootstrap_servers: &str) {
+    let kafka = &KafkaConfig::at(bootstrap_servers);
+    create(kafka, "fenced-late", 1);
+    let mut first = open(kafka, "fenced-late");
+    first.begin().unwrap();
+    first.send(Outgoing::new("fenced-late", b"k", b"lost")).unwrap();
+    // All that it has on its way has arrived: it is not told by a record.
+    let mut all = PartitionReader::new(kafka, false).unwrap();
+    all.assign(&[("fenced-late", 0, StartAt::Beginning)]).unwrap();
+    while all.read(1, Duration::from_millis(100)).unwrap().is_empty() {}
+    let mut second = open(kafka, "fenced-late");
+    let error = first.abort().unwrap_err();
+    assert!(matches!(error, KafkaError::Transaction { outcome: TransactionOutcome::Fenced, .. }), "{error}");
+    second.begin().unwrap();
+    second.send(Outgoing::new("fenced-late", b"k", b"kept")).unwrap();
+    second.commit_records().unwrap();
+    assert_eq!(contents(kafka, "fenced-late", 1, true), ["kept"]);
 }
 
 fn a_reopened_writer_settles_what_was_open(bootstrap_servers: &str) {
