@@ -175,18 +175,6 @@ fn read_file(path: &Path) -> anyhow::Result<BTreeMap<Place, Letter>> {
     Ok(letters)
 }
 
-fn start(choice: &Choice<'_>, before: &[Replayed], partition: i32) -> i64 {
-    let replayed = usize::try_from(partition).ok().and_then(|partition| before.get(partition));
-    // A file's letters are looked for everywhere, so that one that was put back before is told from one that is not there.
-    let all = choice.args.again || choice.repaired.is_some();
-    replayed.filter(|_| !all).map_or(0, |replayed| replayed.next)
-}
-
-fn walk(choice: &Choice<'_>, before: &[Replayed], partition: i32) -> Walk {
-    let replayed = usize::try_from(partition).ok().and_then(|partition| before.get(partition)).cloned();
-    Walk::new(replayed.unwrap_or_default(), start(choice, before, partition))
-}
-
 /// Goes through the letters without writing: whether all can be put back, and how many there are.
 fn plan(source: &Source<'_>, choice: &Choice<'_>, before: &[Replayed], admin: &Admin) -> anyhow::Result<Tally> {
     let (mut tally, mut found) = (Tally::default(), BTreeSet::new());
@@ -212,7 +200,7 @@ fn plan(source: &Source<'_>, choice: &Choice<'_>, before: &[Replayed], admin: &A
         }
         Ok(ControlFlow::Continue(()))
     };
-    source.scan(|partition| start(choice, before, partition), &mut visit)?;
+    source.scan(|_| 0, &mut visit)?;
     if !source.shutdown.is_asked_for() {
         let missing = choice.repaired.iter().flat_map(BTreeMap::keys).find(|place| !found.contains(place));
         if let Some(place) = missing {
@@ -245,12 +233,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn all(&mut self) -> anyhow::Result<()> {
-        let (source, choice, before) = (self.source, self.choice, self.before);
+        let source = self.source;
         let mut visit = |place: Place, letter: Result<Letter, String>| {
             self.visit(place, letter)?;
             Ok(ControlFlow::Continue(()))
         };
-        source.scan(|partition| start(choice, before, partition), &mut visit)?;
+        source.scan(|_| 0, &mut visit)?;
         self.commit()
     }
 
@@ -259,9 +247,12 @@ impl Run<'_> {
             self.tally.strange += 1;
             return Ok(());
         };
-        let (choice, before) = (self.choice, self.before);
-        let walk = self.walks.entry(place.partition).or_insert_with(|| walk(choice, before, place.partition));
-        let taken = choice.take(place, letter, walk.was_replayed(place.offset), &mut self.tally)?;
+        let before = self.before;
+        let walk = self.walks.entry(place.partition).or_insert_with(|| {
+            let replayed = usize::try_from(place.partition).ok().and_then(|partition| before.get(partition));
+            Walk::new(replayed.cloned().unwrap_or_default())
+        });
+        let taken = self.choice.take(place, letter, walk.was_replayed(place.offset), &mut self.tally)?;
         walk.visit(place.offset, taken.is_some());
         if let Some(letter) = taken {
             self.send(place, &letter)?;

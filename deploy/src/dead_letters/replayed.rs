@@ -51,10 +51,9 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// From what was put back before; the walk begins at `start`, before which there is nothing that has not been.
-    pub(super) fn new(before: Replayed, start: i64) -> Self {
-        let now = Replayed { next: start, beyond: Vec::new() };
-        Self { before, now, last: None }
+    /// From what was put back before; the walk begins with the partition's first letter.
+    pub(super) fn new(before: Replayed) -> Self {
+        Self { before, now: Replayed::default(), last: None }
     }
 
     /// Whether the letter at this offset was put back by an earlier run.
@@ -81,7 +80,7 @@ impl Walk {
         let mut all = self.now.clone();
         let later = self.before.beyond.iter().filter(|&&(_, last)| last > visited);
         all.beyond.extend(later.map(|&(first, last)| (first.max(visited + 1), last)));
-        // A walk that repeats what was put back has not forgotten the rest of it.
+        // A walk that has not come that far has not forgotten the rest of it.
         if visited < self.before.next {
             all.next = all.next.max(self.before.next);
         }
@@ -95,10 +94,9 @@ mod tests {
 
     /// Letters at these offsets, of which a run puts back some.
     fn run(before: &Replayed, letters: &[i64], chosen: &[i64], again: bool) -> (Vec<i64>, Replayed) {
-        let start = if again { 0 } else { before.next };
-        let mut walk = Walk::new(before.clone(), start);
+        let mut walk = Walk::new(before.clone());
         let mut sent = Vec::new();
-        for &offset in letters.iter().filter(|&&offset| offset >= start) {
+        for &offset in letters {
             let send = chosen.contains(&offset) && (again || !walk.was_replayed(offset));
             sent.extend(send.then_some(offset));
             walk.visit(offset, send);
@@ -130,7 +128,7 @@ mod tests {
     #[test]
     fn an_end_in_the_middle_forgets_nothing() {
         let before = Replayed::parse(2, "5-9,12").unwrap();
-        let mut walk = Walk::new(before.clone(), 2);
+        let mut walk = Walk::new(before.clone());
         assert_eq!(walk.replayed(), before);
         walk.visit(3, true);
         walk.visit(6, false);
@@ -144,7 +142,7 @@ mod tests {
     #[test]
     fn an_end_while_repeating_forgets_nothing() {
         let before = Replayed::parse(8, "10-12").unwrap();
-        let mut walk = Walk::new(before.clone(), 0);
+        let mut walk = Walk::new(before.clone());
         walk.visit(0, true);
         assert_eq!(walk.replayed(), before);
     }
