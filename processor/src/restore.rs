@@ -180,7 +180,9 @@ impl Work<'_> {
         }
         restored.sort_unstable_by_key(|&(at, _)| at);
         let entities = restored.iter().map(|(_, restored)| restored.engine.entities()).sum();
-        metrics::restored(self.wanted.len(), entities, threads, started.elapsed());
+        if !self.is_given_up() {
+            metrics::restored(self.wanted.len(), entities, threads, started.elapsed());
+        }
         Ok(restored.into_iter().map(|(_, restored)| restored).collect())
     }
 

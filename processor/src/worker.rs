@@ -427,7 +427,9 @@ impl<'a> Worker<'a> {
             wanted.push(Wanted { config: self.cycle.streams[stream].config.clone(), partition: at.partition, begin });
             places.push((at, stream, now.clone()));
         }
-        let stay = || if self.orders.is_stopping() { Err(ProcessorError::Stopped) } else { Ok(self.reader.stay()?) };
+        // A drain has nobody who waits for its end, and tells of a state that cannot be read even where there is nothing to read.
+        let is_given_up = || self.orders.deadline().is_some();
+        let stay = || if is_given_up() { Err(ProcessorError::Stopped) } else { Ok(self.reader.stay()?) };
         let restored = restore::restore(config, &wanted, self.cycle.progress, stay)?;
         for ((Wanted { config: declared, begin, .. }, Restored { engine, ledger }), (at, stream, topic)) in
             wanted.into_iter().zip(restored).zip(places)

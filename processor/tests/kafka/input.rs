@@ -211,8 +211,7 @@ fn a_topic_that_is_made_again_while_it_is_read_is_refused(bootstrap_servers: &st
     let input = "made-again-live";
     create(kafka, &[input]);
     publish(kafka, input, &readings(300));
-    let mut config = processor(kafka, input, "only");
-    config.settings.stall_timeout = Span::from_millis(500);
+    let config = processor(kafka, input, "only");
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let error = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&config, &progress, &stop));

@@ -119,6 +119,25 @@ fn who_is_told_to_end_while_it_restores_leaves_its_group() {
     scene.assert_same_as_undisturbed();
 }
 
+#[test]
+fn a_drain_reads_its_state_back_even_if_there_is_nothing_to_read() {
+    let scene = Scene::new();
+    drain(&scene.config);
+    let mut writer = hold_state(&scene);
+    let looks = scene.count(ApiKey::ListOffsets);
+    thread::scope(|scope| {
+        let run = scope.spawn(|| drain(&scene.config));
+        // Many times as long as it takes to see that there is nothing.
+        while scene.befallen(looks) < 50 && !run.is_finished() {
+            thread::yield_now();
+        }
+        let is_over = run.is_finished();
+        writer.abort().unwrap();
+        assert!(!is_over, "its state is not read back");
+        assert_eq!(run.join().unwrap().read, 0);
+    });
+}
+
 /// A transaction that has written to the state topic, and is open.
 fn hold_state(scene: &Scene) -> TransactionalWriter {
     let holder = KafkaConfig { client_id: "holder".into(), ..scene.kafka.clone() };
