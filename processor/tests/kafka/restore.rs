@@ -35,7 +35,7 @@ fn a_restore_that_takes_longer_than_a_member_may_be_silent_keeps_its_place() {
     drain(&scene.config);
     publish(&scene.kafka, INPUT, &readings(READINGS)[HALF..]);
     // State is read when no transaction on it is open any more: this one is, for longer than that.
-    let mut writer = hold_state(&scene);
+    let mut writer = hold_state(&scene, 0);
     let joins = scene.count(ApiKey::JoinGroup);
     let counts = thread::scope(|scope| {
         let run = scope.spawn(|| drain(&scene.config));
@@ -100,7 +100,7 @@ fn who_is_told_to_end_while_it_restores_leaves_its_group() {
     drain(&scene.config);
     scene.config.settings.shutdown_grace = Span::from_millis(4_000);
     // State is read when no transaction on it is open any more: this one stays.
-    let mut writer = hold_state(&scene);
+    let mut writer = hold_state(&scene, 0);
     let [looks, leaves] = [ApiKey::ListOffsets, ApiKey::LeaveGroup].map(|api| scene.count(api));
     let (progress, stop) = (Progress::new(), StopSignal::new());
     thread::scope(|scope| {
@@ -123,23 +123,38 @@ fn who_is_told_to_end_while_it_restores_leaves_its_group() {
 fn a_drain_reads_its_state_back_even_if_there_is_nothing_to_read() {
     let scene = Scene::new();
     drain(&scene.config);
-    let mut writer = hold_state(&scene);
-    let looks = scene.count(ApiKey::ListOffsets);
+    let mut neighbour =
+        GroupReader::new(&scene.kafka, &scene.config.settings.group_id, &[INPUT], GroupOptions::default()).unwrap();
+    let (progress, stop) = (Progress::new(), StopSignal::new());
     thread::scope(|scope| {
-        let run = scope.spawn(|| drain(&scene.config));
-        // Many times as long as it takes to see that there is nothing.
-        while scene.befallen(looks) < 50 && !run.is_finished() {
+        let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let mut held = None;
+        while (held.is_none() || progress.assigned() == 0) && !run.is_finished() {
+            neighbour.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap();
+            held = neighbour.positions().map(|(_, partition, _)| partition).next();
+            thread::sleep(Duration::from_millis(10));
+        }
+        // What the neighbour leaves cannot be read back yet.
+        let mut writer = hold_state(&scene, held.unwrap());
+        drop(neighbour);
+        let looks = scene.count(ApiKey::ListOffsets);
+        while scene.befallen(looks) < 10 && !run.is_finished() {
+            thread::yield_now();
+        }
+        stop.request(Stop::Drain);
+        // Many times as long as it takes to see that there is nothing to read.
+        while scene.befallen(looks) < 60 && !run.is_finished() {
             thread::yield_now();
         }
         let is_over = run.is_finished();
         writer.abort().unwrap();
         assert!(!is_over, "its state is not read back");
-        assert_eq!(run.join().unwrap().read, 0);
+        assert_eq!(run.join().unwrap().unwrap().counts.read, 0);
     });
 }
 
-/// A transaction that has written to the state topic, and is open.
-fn hold_state(scene: &Scene) -> TransactionalWriter {
+/// A transaction that has written to a partition of the state topic, and is open.
+fn hold_state(scene: &Scene, partition: i32) -> TransactionalWriter {
     let holder = KafkaConfig { client_id: "holder".into(), ..scene.kafka.clone() };
     let mut writer = TransactionalWriter::new(&holder, "holder", TransactionOptions::default()).unwrap();
     let is_written = FaultRule {
@@ -150,7 +165,7 @@ fn hold_state(scene: &Scene) -> TransactionalWriter {
     let is_written = scene.broker.faults().add(is_written);
     writer.begin().unwrap();
     let record = Outgoing::new(&scene.config.topics.state, b"another group/rooms", b"");
-    writer.send(Outgoing { partition: Some(0), ..record }).unwrap();
+    writer.send(Outgoing { partition: Some(partition), ..record }).unwrap();
     while scene.befallen(is_written) == 0 {
         thread::yield_now();
     }
