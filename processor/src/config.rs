@@ -123,8 +123,8 @@ impl ProcessorSettings {
             return wrong("transaction_timeout", &problem);
         }
         // A cycle that waits for slow outputs is over before the group takes its member for hung: its records, offsets and end are waited
-        // for half a transaction's time each, as is an abort. Where the outcome is not known, the settling takes as long as it takes: a
-        // member that was taken for hung over that restores what it is given again, and no more comes of it.
+        // for half a transaction's time each. What comes after a failure, an abort or the settling of what is not known, takes as long as it
+        // takes: a member that was taken for hung over that restores what it is given again, and no more comes of it.
         if transaction.saturating_mul(3) > kafka.max_poll_interval() {
             let problem = format!(
                 "= {:?} is more than a third of kafka.properties.\"max.poll.interval.ms\" = {:?}: a member that waits for its \

@@ -220,9 +220,17 @@ impl<'a> Worker<'a> {
         }
         failures.add(recovery, error, progress)?;
         if recovery == Recovery::Abort {
-            self.cycle.abort()?;
-            progress.add_recovery(&Recoveries { aborted: 1, ..Recoveries::default() });
-            return self.go_back();
+            match self.cycle.abort().map_err(ProcessorError::from) {
+                Ok(()) => {
+                    progress.add_recovery(&Recoveries { aborted: 1, ..Recoveries::default() });
+                    return self.go_back();
+                }
+                // It may be the abort that tells that it is fenced.
+                Err(error) if error.recovery() == Recovery::Settle => {
+                    failures.add(Recovery::Settle, error, progress)?
+                }
+                Err(error) => return Err(error),
+            }
         }
         let intended = self.cycle.settle()?;
         if let Some(intended) = intended {
@@ -306,8 +314,8 @@ impl<'a> Worker<'a> {
         // What is read a second time, to come back to the state that there was, was not lost before it was read; what the cycle at hand has
         // read was not committed.
         let committed = self.reader.committed(std::slice::from_ref(&place))?.into_iter().next().flatten();
-        let begun = committed.map(|committed| committed.offset).or_else(|| self.floors.get(&place).copied());
-        let begun = begun.unwrap_or(offset);
+        // What was skipped before was lost then.
+        let begun = committed.map(|committed| committed.offset).max(self.floors.get(&place).copied()).unwrap_or(offset);
         Ok(Lost { from: offset.min(begun), to: low - 1, unread: (low - begun).max(0) })
     }
 

@@ -25,6 +25,8 @@ use crate::live::{count, grouped};
 const LETTERS_MAX: usize = 1_000;
 /// Bytes of one transaction's records after which it is committed.
 const BYTES_MAX: usize = 16 << 20;
+/// How long a transaction stays open at most, while letters that are left out are passed over; the broker allows it a minute.
+const OPEN_MAX: Duration = Duration::from_secs(10);
 /// Between two lines of progress.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -184,7 +186,9 @@ fn plan(source: &Source<'_>, choice: &Choice<'_>, before: &[Replayed], admin: &A
             tally.strange += 1;
             return Ok(ControlFlow::Continue(()));
         };
-        found.insert(place);
+        if choice.repaired.as_ref().is_some_and(|repaired| repaired.contains_key(&place)) {
+            found.insert(place);
+        }
         let was_replayed = before.get(place.partition as usize).is_some_and(|before| before.contains(place.offset));
         if let Some(Letter { record, .. }) = choice.take(place, letter, was_replayed, &mut tally)? {
             let there = match partitions.get(&record.topic) {
@@ -213,6 +217,7 @@ fn plan(source: &Source<'_>, choice: &Choice<'_>, before: &[Replayed], admin: &A
 /// The open transaction.
 #[derive(Default)]
 struct Open {
+    since: Option<Instant>,
     letters: usize,
     bytes: usize,
     partitions: BTreeSet<i32>,
@@ -257,7 +262,8 @@ impl Run<'_> {
         if let Some(letter) = taken {
             self.send(place, &letter)?;
         }
-        if self.open.letters >= LETTERS_MAX || self.open.bytes >= BYTES_MAX {
+        let is_old = self.open.since.is_some_and(|since| since.elapsed() >= OPEN_MAX);
+        if self.open.letters >= LETTERS_MAX || self.open.bytes >= BYTES_MAX || is_old {
             self.commit()?;
         }
         Ok(())
@@ -266,6 +272,7 @@ impl Run<'_> {
     fn send(&mut self, place: Place, letter: &Letter) -> Result<(), KafkaError> {
         if !self.writer.is_open() {
             self.writer.begin()?;
+            self.open.since = Some(Instant::now());
         }
         let record = &letter.record;
         let from = format!("{}-{}@{}", self.source.topic, place.partition, place.offset);

@@ -12,7 +12,7 @@ use tidewatch_schemas::record::Ledger;
 use tidewatch_sink::{ProcessingGuarantee, Stop, StopSignal};
 use tidewatch_topic_io::{Admin, KafkaConfig, KafkaError, Outgoing, TransactionOptions, TransactionalWriter};
 
-use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene, crowd};
+use crate::scene::{DISTURBED, EndOnPanic, HALF, INPUT, READINGS, Scene, crowd};
 use crate::{drain, processor, publish, read, readings, records};
 
 #[test]
@@ -44,8 +44,13 @@ fn offsets_that_are_refused_abort_the_cycle_and_nothing_else() {
 
 #[test]
 fn offsets_whose_answer_is_lost_are_given_up_within_the_time_of_an_operation() {
-    let aborted = Recoveries { aborted: 1, ..Recoveries::default() };
-    Scene::check(ApiKey::TxnOffsetCommit, Fault::DropReply, aborted, 0);
+    let scene = Scene::new();
+    let ends = scene.count(ApiKey::EndTxn);
+    let summary = scene.run(|| _ = scene.once(ApiKey::TxnOffsetCommit, Fault::DropReply)).unwrap();
+    assert_eq!(summary.recoveries, Recoveries { aborted: 1, ..Recoveries::default() });
+    // They may arrive late: it is the next epoch that ends their transaction, and closes the door.
+    assert_eq!(scene.befallen(ends), summary.transactions);
+    scene.assert_same_as_undisturbed();
 }
 
 #[test]
@@ -67,6 +72,7 @@ fn state_alone_is_written_under_the_word_of_the_group_too() {
     let published = HALF as u64 + crowd(600).len() as u64;
     let (by_then, summary) = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         while progress.counts().read < published && !run.is_finished() {
             thread::yield_now();
         }
@@ -94,6 +100,7 @@ fn state_whose_commit_never_arrived_is_written_again() {
     let admin = Admin::connect(&scene.kafka).unwrap();
     let summary = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         while progress.counts().read < published && !run.is_finished() {
             thread::yield_now();
         }
@@ -131,7 +138,8 @@ fn records_whose_answer_is_lost_are_written_again_and_none_is_taken_for_a_duplic
     for value in [b"a", b"b", b"c"] {
         scene.once(ApiKey::Produce, Fault::DropReply);
         write(value).unwrap_err();
-        write(value).unwrap();
+        // A slow machine may take longer than these times, too.
+        assert!((0..5).any(|_| write(value).is_ok()));
     }
     let found: Vec<_> = read(&scene.kafka, &topic, <[u8]>::to_vec).into_iter().map(|(_, _, value, _)| value).collect();
     assert_eq!(found, [b"a", b"b", b"c"]);
@@ -257,6 +265,7 @@ fn a_broker_that_is_away_for_longer_than_a_producer_waits_is_waited_for() {
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let summary = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         while progress.transactions() == 0 && !run.is_finished() {
             thread::yield_now();
         }
@@ -282,10 +291,10 @@ fn a_worker_whose_reading_hangs_is_made_anew() {
     let mut scene = Scene::new();
     scene.config.settings.stall_timeout = Span::from_millis(6_000);
     // The connection is silent from then on, and only the client's own time-out, a minute, would end that.
-    let summary = scene.run(|| {
+    let summary = scene.run_while(|runs| {
         let silent = scene.once(ApiKey::Fetch, Fault::DropRequest);
         // A request that came before it may be answered with everything.
-        while scene.befallen(silent) == 0 {
+        while scene.befallen(silent) == 0 && runs() {
             thread::yield_now();
         }
     });
@@ -377,6 +386,7 @@ fn an_end_is_asked_for_while_a_commit_is_not_answered() {
     let (progress, stop) = (Progress::new(), StopSignal::new());
     thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         while progress.transactions() == 0 {
             assert!(!run.is_finished());
             thread::yield_now();

@@ -11,7 +11,7 @@ use tidewatch_topic_io::{
     Admin, GroupOptions, GroupReader, KafkaConfig, Outgoing, StartAt, TransactionOptions, TransactionalWriter, Writer,
 };
 
-use crate::scene::{DISTURBED, HALF, INPUT, READINGS, Scene, crowd};
+use crate::scene::{DISTURBED, EndOnPanic, HALF, INPUT, READINGS, Scene, crowd};
 use crate::{PARTITIONS, drain, metrics, publish, readings, send};
 
 /// What members are given, at the least that a broker allows, and what follows from it.
@@ -105,6 +105,7 @@ fn who_is_told_to_end_while_it_restores_leaves_its_group() {
     let (progress, stop) = (Progress::new(), StopSignal::new());
     thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         // It waits for the end of that transaction, and looks again and again.
         while scene.befallen(looks) < 50 && !run.is_finished() {
             thread::yield_now();
@@ -128,6 +129,7 @@ fn a_drain_reads_its_state_back_even_if_there_is_nothing_to_read() {
     let (progress, stop) = (Progress::new(), StopSignal::new());
     thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         let mut held = None;
         while (held.is_none() || progress.assigned() == 0) && !run.is_finished() {
             neighbour.serve_group(&mut |_, _, _| StartAt::Beginning).unwrap();
@@ -187,6 +189,7 @@ fn all_partitions_have_their_snapshots_however_slowly_they_are_written() {
     let committed = || admin.committed(&scene.config.settings.group_id, INPUT).unwrap();
     let notes = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         let mut writer = Writer::new(&scene.kafka).unwrap();
         let mut published = (HALF + crowd.len()) as u64;
         // Each cycle brings something new to save.
@@ -217,6 +220,7 @@ fn a_restore_tells_how_far_it_has_come() {
     stop.request(Stop::Drain);
     let told = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         let mut told = Vec::new();
         while !run.is_finished() {
             told.extend(progress.restore());
@@ -268,6 +272,7 @@ fn leaves_partitions_without_an_owner() -> bool {
     let unowned = || admin.unowned(&group, &[INPUT]).unwrap().unwrap_or_default();
     let left = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         while scene.befallen(unsaid) == 0 && !run.is_finished() {
             serve(&mut before);
         }
@@ -299,6 +304,7 @@ fn a_static_member_whose_name_was_used_for_once_goes_on() {
     let (progress, stop) = (Progress::new(), StopSignal::new());
     let summary = thread::scope(|scope| {
         let run = scope.spawn(|| tidewatch_processor::run(&scene.config, &progress, &stop));
+        let _end = EndOnPanic(&stop);
         while progress.transactions() == 0 && !run.is_finished() {
             thread::yield_now();
         }

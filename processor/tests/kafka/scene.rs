@@ -33,6 +33,17 @@ pub(crate) fn crowd(rooms: u32) -> Vec<Reading> {
     (0..rooms).map(|room| Reading { room: format!("crowd-{room}"), at, celsius: 20.0 }).collect()
 }
 
+/// Ends a processor when a test panics beside it: a scope waits for its threads, whatever has become of the test.
+pub(crate) struct EndOnPanic<'a>(pub(crate) &'a StopSignal);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.request(Stop::Now);
+        }
+    }
+}
+
 impl Scene {
     pub(crate) fn new() -> Self {
         let broker = Broker::start(tidewatch_test_brokers::embedded_config(BrokerConfig::in_memory())).unwrap();
@@ -75,14 +86,20 @@ impl Scene {
 
     /// Runs until the first half is committed, has the fault put in force, publishes the second half and drains.
     pub(crate) fn run(&self, disturb: impl FnOnce()) -> Result<Summary, ProcessorError> {
+        self.run_while(|_| disturb())
+    }
+
+    /// As [`run`](Self::run); who waits for a fault asks whether the processor still runs.
+    pub(crate) fn run_while(&self, disturb: impl FnOnce(&dyn Fn() -> bool)) -> Result<Summary, ProcessorError> {
         let (progress, stop) = (Progress::new(), StopSignal::new());
         let before = self.readings - (READINGS as u64 - HALF as u64);
         thread::scope(|scope| {
             let run = scope.spawn(|| tidewatch_processor::run(&self.config, &progress, &stop));
+            let _end = EndOnPanic(&stop);
             while progress.counts().read < before && !run.is_finished() {
                 thread::yield_now();
             }
-            disturb();
+            disturb(&|| !run.is_finished());
             publish(&self.kafka, INPUT, &readings(READINGS)[HALF..]);
             stop.request(Stop::Drain);
             run.join().unwrap()

@@ -85,6 +85,8 @@ pub struct TransactionalWriter {
     opening: Option<Opening>,
     has_opened: bool,
     open: bool,
+    /// Whether a request of the open transaction has no answer that counts: it may still arrive.
+    in_doubt: bool,
     /// When everything must be over.
     deadline: Option<Instant>,
 }
@@ -113,8 +115,8 @@ impl TransactionalWriter {
         let (config, transactional_id) = (config.clone(), transactional_id.to_owned());
         let opening = Opening::begin(&config, &transactional_id, &options)?;
         let opening = Some(opening);
-        let (producer, has_opened, open, deadline) = (None, false, false, None);
-        Ok(Self { config, transactional_id, options, producer, opening, has_opened, open, deadline })
+        let (producer, has_opened, open, in_doubt, deadline) = (None, false, false, false, None);
+        Ok(Self { config, transactional_id, options, producer, opening, has_opened, open, in_doubt, deadline })
     }
 
     /// Waits for an opening in the background.
@@ -150,7 +152,7 @@ impl TransactionalWriter {
     pub fn reopen(&mut self) -> Result<(), KafkaError> {
         // The old one ends first, so that it does not work against the new one.
         (self.opening, self.producer) = (None, None);
-        self.open = false;
+        (self.open, self.in_doubt) = (false, false);
         let timeout = match self.deadline {
             Some(_) => self.timeout().max(ABORT_TIME),
             None => self.options.init_timeout(),
@@ -214,9 +216,10 @@ impl TransactionalWriter {
     /// learn what became of it.
     pub fn commit(&mut self, offsets: &[OffsetCommit<'_>], group: &GroupMetadata) -> Result<(), KafkaError> {
         let start = Instant::now();
-        self.settle()?;
+        self.flush()?;
         if !offsets.is_empty() {
             let list = offset_list(offsets)?;
+            self.in_doubt = true;
             let producer = self.producer()?;
             let mut wait = Wait::new(self.timeout());
             while let Err(error) = producer.send_offsets_to_transaction(&list, group.native(), wait.remaining()) {
@@ -234,7 +237,7 @@ impl TransactionalWriter {
     /// As [`commit`](Self::commit).
     pub fn commit_records(&mut self) -> Result<(), KafkaError> {
         let start = Instant::now();
-        self.settle()?;
+        self.flush()?;
         self.finish(start)
     }
 
@@ -251,10 +254,13 @@ impl TransactionalWriter {
             return Ok(());
         }
         let producer = self.producer()?;
+        let is_answered = !self.in_doubt && producer.in_flight_count() == 0 && producer.context().failed() == 0;
         producer.context().set_discarding();
-        // A coordinator that is still at the end of a transaction is asked for the next epoch but twice a second.
-        if producer.in_flight_count() == 0 {
-            let aborted = producer.abort_transaction(ABORT_TIME);
+        // Aborted first, the next epoch is there at once; a coordinator that has yet to abort is asked for it but twice a second. Not where
+        // something may still arrive: what is aborted for a next epoch is closed under that one, what is aborted before is not.
+        if is_answered {
+            let timeout = self.deadline.map_or(self.options.operation_timeout, |_| ABORT_TIME);
+            let aborted = producer.abort_transaction(timeout);
             aborted.unwrap_or_else(|error| tracing::debug!(%error, "left to the next epoch"));
         }
         // It may be the abort that tells.
@@ -269,8 +275,11 @@ impl TransactionalWriter {
         Ok(())
     }
 
-    /// Waits for the records' acknowledgements, looking every millisecond: the commit itself looks every 100 ms.
-    fn settle(&self) -> Result<(), KafkaError> {
+    /// Waits until all that was sent is acknowledged, looking every millisecond: a commit itself looks every 100 ms.
+    ///
+    /// # Errors
+    /// A record was not delivered, or nothing is known of it in time: abort the transaction.
+    pub fn flush(&self) -> Result<(), KafkaError> {
         let operation = "delivering a transaction's records";
         settle(self.producer()?, self.timeout(), operation).map_err(|error| match error {
             KafkaError::TimedOut { waited, .. } => {
@@ -289,6 +298,7 @@ impl TransactionalWriter {
     }
 
     fn finish(&mut self, start: Instant) -> Result<(), KafkaError> {
+        self.in_doubt = true;
         let producer = self.producer()?;
         let mut wait = Wait::new(self.timeout());
         // Asking again after a time-out is how the client wants to be asked for the outcome.
@@ -297,7 +307,7 @@ impl TransactionalWriter {
                 return Err(self.failure("commit", &error));
             }
         }
-        self.open = false;
+        (self.open, self.in_doubt) = (false, false);
         metrics::committed(start.elapsed());
         Ok(())
     }

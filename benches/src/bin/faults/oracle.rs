@@ -45,7 +45,7 @@ pub(crate) fn open_transaction(admin: &Admin) -> anyhow::Result<Option<String>> 
 /// The first that is not as it has to be.
 pub(crate) fn check_whole(stage: &mut Stage, golden: &Outputs, memory_max_mib: u64) -> anyhow::Result<()> {
     // What somebody who died has left open is over when none is; what is open after that is of those who live.
-    check_none_open(stage, TRANSACTION_TIMEOUT * 4)?;
+    check_none_open(stage, stage.patience)?;
     for role in [Role::Processor, Role::Sink] {
         end_in_order(stage, role)?;
         // Before the broker's time-out could have done it for them.
@@ -134,7 +134,7 @@ pub(crate) fn check_exits(exits: &[Exit], faults: &[&FaultKind]) -> anyhow::Resu
 /// What holds in both cases.
 fn check_settled(stage: &mut Stage, golden: &Outputs, extent: Extent, memory_max_mib: u64) -> anyhow::Result<Outputs> {
     // The broker aborts what a dead process left open at its time-out.
-    check_none_open(stage, TRANSACTION_TIMEOUT * 4)?;
+    check_none_open(stage, stage.patience)?;
     let found = Outputs::read(&stage.kafka).context("reading the outputs")?;
     if let Some(difference) = outputs::first_difference(golden, &found, extent) {
         anyhow::bail!("{difference}");

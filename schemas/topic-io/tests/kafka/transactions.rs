@@ -111,9 +111,7 @@ fn a_writer_that_learns_by_its_abort_that_it_is_fenced_leaves_the_id(bootstrap_s
     first.begin().unwrap();
     first.send(Outgoing::new("fenced-late", b"k", b"lost")).unwrap();
     // All that it has on its way has arrived: it is not told by a record.
-    let mut all = PartitionReader::new(kafka, false).unwrap();
-    all.assign(&[("fenced-late", 0, StartAt::Beginning)]).unwrap();
-    while all.read(1, Duration::from_millis(100)).unwrap().is_empty() {}
+    first.flush().unwrap();
     let mut second = open(kafka, "fenced-late");
     let error = first.abort().unwrap_err();
     assert!(matches!(error, KafkaError::Transaction { outcome: TransactionOutcome::Fenced, .. }), "{error}");
