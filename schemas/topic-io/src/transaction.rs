@@ -254,6 +254,10 @@ impl TransactionalWriter {
             return Ok(());
         }
         let producer = self.producer()?;
+        // An event that waits to be told counts as on its way, and one is told at a time.
+        for _ in 0..producer.in_flight_count() {
+            producer.poll(Duration::ZERO);
+        }
         let is_answered = !self.in_doubt && producer.in_flight_count() == 0 && producer.context().failed() == 0;
         producer.context().set_discarding();
         // Aborted first, the next epoch is there at once; a coordinator that has yet to abort is asked for it but twice a second. Not where
