@@ -256,8 +256,9 @@ fn of_code(code: RDKafkaErrorCode) -> Disposition {
         Code::IllegalGeneration | Code::UnknownMemberId | Code::RebalanceInProgress | Code::AssignmentLost => {
             Disposition::AbortCycle
         }
-        // A partition is not where a question wants it to be, or is not any more when it is answered: it comes or goes just now.
-        Code::State | Code::Outdated => Disposition::AbortCycle,
+        // A partition is not where a question wants it to be, or is not any more when it is answered: it comes or goes just now. Or a broker
+        // that has just started does not know all of its own yet.
+        Code::State | Code::Outdated | Code::UnknownPartition => Disposition::AbortCycle,
         code if is_passing(code) => Disposition::Retry,
         _ => Disposition::Fatal,
     }
@@ -334,6 +335,8 @@ mod tests {
             (Code::RebalanceInProgress, Disposition::AbortCycle),
             (Code::State, Disposition::AbortCycle),
             (Code::Outdated, Disposition::AbortCycle),
+            (Code::UnknownPartition, Disposition::AbortCycle),
+            (Code::UnknownTopicOrPartition, Disposition::Fatal),
             (Code::TopicAuthorizationFailed, Disposition::Fatal),
             (Code::FencedInstanceId, Disposition::Fatal),
         ] {

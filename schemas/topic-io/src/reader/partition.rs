@@ -176,7 +176,7 @@ impl PartitionReader {
         let ask = |remaining| self.consumer.fetch_watermarks(topic, partition, remaining);
         let found = error::retry_passing(REQUEST_TIMEOUT, ask);
         found.map_err(|error| match error.rdkafka_error_code() {
-            Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
+            Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
                 KafkaError::UnknownTopic { topic: topic.to_owned() }
             }
             _ => KafkaError::client("asking for watermarks", &error),
