@@ -15,7 +15,7 @@ lint:
 
 # Runs on the embedded broker and on a real Apache Kafka, which it starts (needs a JDK 17, Maven and kcat); nothing else has to be running.
 unit:
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -17,8 +17,9 @@ tidewatch_test_brokers::on_both_brokers!(a_processor_that_is_cut_off_leaves_what
 
 const PARTITIONS: i32 = 2;
 const INPUTS: [&str; 4] = ["service-calls", "infrastructure", "beacons", "checks"];
-/// Many small transactions and many snapshots, so that a kill finds the processor at any point of its work.
-const SMALL: &str = "processor.batch_max = 200\nprocessor.commit_interval = \"50ms\"\nprocessor.snapshot_every = \"150ms\"\n\
+/// Many small transactions and many snapshots, so that a kill finds the processor at any point of its work. Smaller ones still, and
+/// it takes long; larger ones, and a fast machine is through before it was caught inside of one.
+const SMALL: &str = "processor.batch_max = 25\nprocessor.commit_interval = \"50ms\"\nprocessor.snapshot_every = \"150ms\"\n\
                      processor.snapshot_kib_per_second = 64\n";
 /// Hundredths of the results at which the processor is killed.
 const KILL_AT: [usize; 4] = [2, 20, 45, 70];
