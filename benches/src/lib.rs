@@ -3,9 +3,11 @@
 //! `cargo bench -p tidewatch-benches --bench decode` holds the decode plan of `tidewatch-schemas` against apache-avro's paths, in one
 //! run on the same records. `cargo run --release -p tidewatch-benches --bin broker` holds the embedded broker against Apache Kafka.
 //! `--bin windows`, `garbage` and `exactly-once` measure what windows, bad records and exactly once cost. `--bin faults` breaks a pipeline
-//! in every way there is and holds its results, record by record, against an undisturbed one's.
+//! in every way there is and holds its results, record by record, against an undisturbed one's. `--bin quality` holds the detectors
+//! against labelled data.
 
 pub mod figures;
+pub mod report;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,22 @@
-//! When a person hears of an anomaly: alerts open, are updated and resolve, with hysteresis.
+//! When a person hears of an anomaly: alerts open, are updated and resolve, with hysteresis, as often as was asked for.
 //!
-//! | state | window's score | what happens |
+//! A window's *strength* is the greatest of its detectors' scores. Divided by the series' threshold it is the *evidence*; 1.0 is enough.
+//!
+//! | state | what a window brings | what happens |
 //! |---|---|---|
-//! | calm | at least 1.0, `open_after` times in a row, or once at least `open_at_once` | opened |
+//! | calm | news, and then evidence of 1.0 and more, `open_after` times in a row, or once of at least `open_at_once` | opened |
 //! | open | severity rises or the kind becomes clear | updated |
-//! | open | below `calm_below`, `resolve_after` times in a row | resolved |
+//! | open | evidence below `calm_below`, `resolve_after` times in a row | resolved |
 //!
-//! Between `calm_below` and 1.0 an open alert stays as it is. An alert does not repeat while it is open.
+//! Between `calm_below` and 1.0 an open alert stays as it is. It does not repeat while it is open, nor soon after: what is no more than
+//! twice as strong as what was told within `repeat_after` is no news. Nor is a return: a value where the series was before the alert, at
+//! most a week later. A window's *score* is its evidence if it is news, else below .5.
+//!
+//! The threshold makes alerts as rare as `false_alarms` asks. It is multiplied by `e^eta` each time that an alert opens, and falls by
+//! `eta` times the number that was asked for; where both balance, as many open as were asked for, whatever the series is like. It starts
+//! at 1 and falls below only as fast as periods of what was asked for have been seen, so that a short history lowers nothing. The same
+//! feedback keeps the coverage of prediction intervals (I. Gibbs, E. Candès, "Adaptive Conformal Inference Under Distribution Shift",
+//! NeurIPS 2021).
 
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{AlertState as Change, AnomalyKind, Severity};
@@ -14,15 +24,89 @@ use tidewatch_schemas::record::{AlertState as Change, AnomalyKind, Severity};
 use crate::config::AlertSettings;
 use crate::detect::DetectorKind;
 use crate::series::Verdict;
+use crate::state::format::{in_4, one_in_4};
 
 /// Growth of the mean deviation, from the first to the last third of a sustained alert, from which it is called a drift.
 const DRIFT_GROWTH: f64 = 1.6;
 
-/// A series' alert: the one that is open, or the windows in a row that may open one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What the threshold rises by when an alert opens: `eta`, and `e^eta`.
+const ETA: f64 = 0.15;
+const RAISE: f64 = 1.161_834_242_728_283;
+/// By how much more it falls than `eta` a period: alerts that open follow each other closely, and the first ones teach most.
+const FALL: f64 = 1.3;
+/// Periods of what was asked for, of which so many have to be seen until it falls below 1 at half of the pace.
+const PERIODS_SLOW: f64 = 4.0;
+/// The lowest and the highest threshold.
+const THRESHOLD_LEAST: f64 = 0.1;
+const THRESHOLD_MOST: f64 = 20.0;
+/// What was told is news again if it is so many times as strong, or after so many windows.
+const REPEAT_FACTOR: f64 = 2.0;
+const REPEAT_WINDOWS: i64 = 100;
+/// The greatest score of what is no news.
+const NO_NEWS: f64 = 0.49;
+/// How long it is known where the series was before an alert, in ms, and usual residuals within which a value is there again.
+const RETURN_MS: i64 = 7 * 86_400_000;
+const RETURN_REACH: f64 = 4.0;
+/// What a record may contribute to opening an alert at once: one by itself waits for the next window, where one has to wait.
+const RECORD_AT_ONCE: f64 = 1.99;
+
+/// How often alerts may be false, in windows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// False alarms that were asked for, a window.
+    pub asked: f64,
+    /// How long what was told is no news, in ms.
+    pub repeat_ms: i64,
+}
+
+/// What opens alerts of a series, and its alert: the one that is open, or the windows in a row that may open one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlertState {
+    #[serde(deserialize_with = "one_in_4")]
+    threshold: f64,
+    /// Windows judged.
+    #[serde(deserialize_with = "in_4")]
+    windows: u32,
+    #[serde(deserialize_with = "in_4")]
+    told: Option<Told>,
     streak: Option<Streak>,
     open: Option<OpenAlert>,
+}
+
+impl Default for AlertState {
+    fn default() -> Self {
+        Self { threshold: 1.0, windows: 0, told: None, streak: None, open: None }
+    }
+}
+
+/// An alert that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Told {
+    strength: f64,
+    /// Start of the window in which it was resolved.
+    at: i64,
+    /// The level before it.
+    level: Option<f64>,
+}
+
+/// Where a window's value is, less what the time of day and of week explains.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The value.
+    pub value: f64,
+    /// The level that it was expected at.
+    pub level: f64,
+    /// How far from it values usually are.
+    pub usual: f64,
+}
+
+/// What a window's strength comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weight {
+    /// In units of the series' threshold.
+    pub evidence: f64,
+    /// The same if it is news, else below .5.
+    pub score: f64,
 }
 
 /// Anomalous windows in a row, not yet an alert.
@@ -32,6 +116,11 @@ struct Streak {
     windows: u32,
     first_offset: i64,
     peak_score: f64,
+    #[serde(deserialize_with = "in_4")]
+    strength: f64,
+    /// The level before.
+    #[serde(deserialize_with = "in_4")]
+    level: Option<f64>,
 }
 
 /// An alert from its opening to its end.
@@ -51,6 +140,12 @@ pub struct OpenAlert {
     pub kind: AnomalyKind,
     /// Input offset of the first event in its first window.
     pub first_offset: i64,
+    /// The greatest strength so far.
+    #[serde(deserialize_with = "in_4")]
+    strength: f64,
+    /// The level before.
+    #[serde(deserialize_with = "in_4")]
+    level: Option<f64>,
     calm_windows: u32,
     early_deviation: f64,
     late_deviation: f64,
@@ -68,17 +163,64 @@ pub struct JudgedWindow<'a> {
 }
 
 impl AlertState {
+    /// What a strength comes to in the window that starts at `start`, one each `step_ms`.
+    #[must_use]
+    pub fn weigh(&self, pace: Pace, step_ms: i64, start: i64, strength: f64, standing: Option<Standing>) -> Weight {
+        let memory_ms = pace.repeat_ms.min(REPEAT_WINDOWS.saturating_mul(step_ms));
+        let told = self.told.filter(|told| start - told.at <= memory_ms).map(|told| told.strength);
+        let streak = self.streak.as_ref().map(|streak| streak.strength);
+        let open = self.open.as_ref().map(|open| open.strength);
+        let known = [told, streak, open].into_iter().flatten().fold(0.0, f64::max);
+        let open_level = self.open.as_ref().map(|open| open.level);
+        let before = open_level.or(self.told.filter(|told| start - told.at <= RETURN_MS).map(|told| told.level));
+        let is_return = before
+            .flatten()
+            .zip(standing)
+            .is_some_and(|(level, standing)| (standing.value - level).abs() <= RETURN_REACH * standing.usual);
+        let evidence = strength / self.threshold;
+        if is_return {
+            return Weight { evidence: evidence.min(NO_NEWS), score: evidence.min(NO_NEWS) };
+        }
+        let is_news = strength > REPEAT_FACTOR * known;
+        Weight { evidence, score: if is_news { evidence } else { (0.5 * evidence / (1.0 + evidence)).min(NO_NEWS) } }
+    }
+
+    /// A detector's own score in units of the series' threshold.
+    #[must_use]
+    pub fn in_thresholds(&self, score: f64) -> f64 {
+        score / self.threshold
+    }
+
     /// Takes a window into account; gives what a person has to hear of.
-    pub fn judge(&mut self, settings: &AlertSettings, window: JudgedWindow<'_>) -> Option<(Change, OpenAlert)> {
-        match self.open.take() {
+    pub fn judge(
+        &mut self,
+        settings: &AlertSettings,
+        pace: Pace,
+        window: JudgedWindow<'_>,
+    ) -> Option<(Change, OpenAlert)> {
+        let step = match self.open.take() {
             None => self.judge_calm(settings, window),
             Some(open) => self.judge_open(settings, window, open),
+        };
+        if matches!(step, Some((Change::Opened, _))) {
+            self.raise();
         }
+        let periods = f64::from(self.windows) * pace.asked;
+        let share = if self.threshold > 1.0 { 1.0 } else { periods / (periods + PERIODS_SLOW) };
+        self.threshold = (self.threshold * (1.0 - (ETA * FALL * pace.asked * share).min(0.5))).max(THRESHOLD_LEAST);
+        self.windows = self.windows.saturating_add(1);
+        step
+    }
+
+    /// Raises the threshold, as an alert has opened.
+    pub fn raise(&mut self) {
+        self.threshold = (self.threshold * RAISE).min(THRESHOLD_MOST);
     }
 
     fn judge_calm(&mut self, settings: &AlertSettings, window: JudgedWindow<'_>) -> Option<(Change, OpenAlert)> {
         let verdict = window.verdict;
-        if verdict.score < 1.0 {
+        let goes_on = self.streak.is_some() && verdict.evidence >= 1.0;
+        if !goes_on && verdict.score < 1.0 {
             self.streak = None;
             return None;
         }
@@ -87,10 +229,13 @@ impl AlertState {
             windows: 0,
             first_offset: window.first_offset,
             peak_score: 0.0,
+            strength: 0.0,
+            level: verdict.standing.map(|standing| standing.level),
         });
         streak.windows += 1;
-        streak.peak_score = streak.peak_score.max(verdict.score);
-        if streak.windows < settings.open_after && verdict.score < settings.open_at_once {
+        streak.peak_score = streak.peak_score.max(verdict.evidence);
+        streak.strength = streak.strength.max(verdict.strength);
+        if streak.windows < settings.open_after && at_once(verdict) < settings.open_at_once {
             return None;
         }
         let streak = self.streak.take()?;
@@ -102,6 +247,8 @@ impl AlertState {
             severity: severity_of(settings, streak.peak_score, streak.windows),
             kind: first_kind(verdict),
             first_offset: streak.first_offset,
+            strength: streak.strength,
+            level: streak.level,
             calm_windows: 0,
             early_deviation: verdict.deviation,
             late_deviation: verdict.deviation,
@@ -117,10 +264,12 @@ impl AlertState {
         mut open: OpenAlert,
     ) -> Option<(Change, OpenAlert)> {
         let verdict = window.verdict;
-        if verdict.score < settings.calm_below {
+        open.strength = open.strength.max(verdict.strength);
+        if verdict.evidence < settings.calm_below {
             open.calm_windows += 1;
             if open.calm_windows >= settings.resolve_after {
                 open.sequence += 1;
+                self.told = Some(Told { strength: open.strength, at: window.start, level: open.level });
                 return Some((Change::Resolved, open));
             }
             self.open = Some(open);
@@ -128,7 +277,7 @@ impl AlertState {
         }
         open.calm_windows = 0;
         open.windows += 1;
-        open.peak_score = open.peak_score.max(verdict.score);
+        open.peak_score = open.peak_score.max(verdict.evidence);
         open.late_deviation += (verdict.deviation - open.late_deviation) / 4.0;
         if open.windows <= settings.sustained_after / 3 {
             open.early_deviation += (verdict.deviation - open.early_deviation) / f64::from(open.windows);
@@ -159,6 +308,15 @@ impl AlertState {
     }
 }
 
+/// The evidence for opening an alert in this window already.
+fn at_once(verdict: &Verdict) -> f64 {
+    let of = |&(kind, score): &(DetectorKind, f64)| match kind {
+        DetectorKind::Novelty => score.min(RECORD_AT_ONCE),
+        _ => score,
+    };
+    verdict.scores.iter().map(of).fold(0.0, f64::max)
+}
+
 fn severity_of(settings: &AlertSettings, peak_score: f64, windows: u32) -> Severity {
     let [medium, high, critical] = settings.severities;
     let by_score = if peak_score >= critical {
@@ -174,9 +332,10 @@ fn severity_of(settings: &AlertSettings, peak_score: f64, windows: u32) -> Sever
 
 /// What an anomaly looks like at first: by the side it lies on, or an outlier when only its combination with other series is odd.
 fn first_kind(verdict: &Verdict) -> AnomalyKind {
-    let by_itself = verdict.scores.iter().any(|&(kind, score)| kind == DetectorKind::ZScore && score >= 1.0);
-    let has_zscore = verdict.scores.iter().any(|&(kind, _)| kind == DetectorKind::ZScore);
-    if has_zscore && !by_itself {
+    let (forest, own): (Vec<_>, Vec<_>) =
+        verdict.scores.iter().partition(|(kind, _)| *kind == DetectorKind::IsolationForest);
+    let is_odd = |scores: &[&(DetectorKind, f64)]| scores.iter().any(|(_, score)| *score >= 1.0);
+    if is_odd(&forest) && !is_odd(&own) && !own.is_empty() {
         AnomalyKind::Outlier
     } else if verdict.deviation < 0.0 {
         AnomalyKind::Dip
@@ -200,23 +359,37 @@ fn sustained_kind(open: &OpenAlert) -> AnomalyKind {
 mod tests {
     use super::*;
 
-    fn verdict(score: f64, deviation: f64) -> Verdict {
-        let scores = vec![(DetectorKind::ZScore, score), (DetectorKind::Iqr, score)];
-        Verdict { value: deviation, expected: None, deviation, scores, score, warming_up: false }
+    const PACE: Pace = Pace { asked: 0.0, repeat_ms: 10 };
+
+    fn verdict(scores: Vec<(DetectorKind, f64)>, strength: f64, evidence: f64, score: f64) -> Verdict {
+        let deviation = strength;
+        Verdict {
+            value: 0.0,
+            expected: None,
+            deviation,
+            standing: None,
+            scores,
+            strength,
+            evidence,
+            score,
+            warming_up: false,
+        }
     }
 
-    /// Feeds scores (deviation = score) and writes what is heard, `.` for nothing.
+    /// Feeds strengths (the deviation is as great) and writes what is heard, `.` for nothing.
     #[track_caller]
-    fn check(scores: &[f64], expected: &str) {
-        let settings = AlertSettings { sustained_after: 4, ..AlertSettings::default() };
+    fn check(settings: &AlertSettings, strengths: &[f64], expected: &str) {
         let mut state = AlertState::default();
-        let heard: Vec<String> = scores
+        let heard: Vec<String> = strengths
             .iter()
             .enumerate()
-            .map(|(at, &score)| {
-                let verdict = verdict(score, score);
-                let window = JudgedWindow { start: at as i64, first_offset: 0, verdict: &verdict };
-                state.judge(&settings, window).map_or(".".into(), |(change, open)| {
+            .map(|(at, &strength)| {
+                let start = at as i64;
+                let Weight { evidence, score } = state.weigh(PACE, 1, start, strength, None);
+                let scores = vec![(DetectorKind::ZScore, evidence)];
+                let verdict = verdict(scores, strength, evidence, score);
+                let window = JudgedWindow { start, first_offset: 0, verdict: &verdict };
+                state.judge(settings, PACE, window).map_or(".".into(), |(change, open)| {
                     format!("{}:{}:{}@{}", change.as_str(), open.severity.as_str(), open.kind.as_str(), open.opened_at)
                 })
             })
@@ -224,23 +397,67 @@ mod tests {
         assert_eq!(heard.join(" "), expected);
     }
 
+    fn settings(open_after: u32) -> AlertSettings {
+        AlertSettings { open_after, sustained_after: 4, ..AlertSettings::default() }
+    }
+
     #[test]
-    fn opens_after_two_windows_or_at_once() {
-        check(&[0.9, 1.0, 0.9, 1.0, 1.1], ". . . . opened:low:spike@3");
-        check(&[0.0, 2.0, 0.0], ". opened:medium:spike@1 .");
+    fn opens_after_so_many_windows_or_at_once() {
+        check(&settings(1), &[0.9, 1.0, 0.1], ". opened:low:spike@1 .");
+        check(&settings(2), &[0.9, 1.0, 0.9, 1.0, 1.1], ". . . . opened:low:spike@3");
+        check(&settings(2), &[0.0, 2.0, 0.0], ". opened:medium:spike@1 .");
     }
 
     #[test]
     fn does_not_repeat_and_resolves_with_hysteresis() {
         check(
-            &[3.0, 3.0, 0.8, 0.1, 0.1, 0.8, 0.1, 0.1, 0.1, 0.1],
+            &settings(2),
+            &[3.0, 3.0, 0.9, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1],
             "opened:high:spike@0 . . . . updated:critical:level_shift@0 . . resolved:critical:level_shift@0 .",
         );
     }
 
     #[test]
+    fn what_was_told_is_news_again_if_it_is_twice_as_bad_or_long_ago() {
+        let quiet = [0.0; 3];
+        let told = [&[3.0][..], &quiet, &[4.0, 5.9], &quiet, &[7.0], &quiet].concat();
+        check(
+            &settings(1),
+            &told,
+            "opened:high:spike@0 . . resolved:high:spike@0 . . . . . opened:critical:spike@9 . . resolved:critical:spike@9",
+        );
+        let later = [&[3.0][..], &quiet, &[0.0; 11], &[4.0]].concat();
+        let expected = format!("opened:high:spike@0 . . resolved:high:spike@0 {}opened:high:spike@15", ". ".repeat(11));
+        check(&settings(1), &later, &expected);
+    }
+
+    #[test]
     fn says_so_when_it_gets_worse_or_its_kind_is_clear() {
-        check(&[2.0, 2.6, 2.6, 2.6], "opened:medium:spike@0 updated:high:spike@0 . updated:critical:level_shift@0");
-        check(&[2.0, 4.0, 8.0, 30.0], "opened:medium:spike@0 updated:critical:spike@0 . updated:critical:drift@0");
+        check(&settings(1), &[2.0, 2.6, 2.6, 2.6], "opened:medium:spike@0 . . updated:high:level_shift@0");
+        check(
+            &settings(1),
+            &[2.0, 4.0, 8.0, 30.0],
+            "opened:medium:spike@0 updated:high:spike@0 updated:critical:spike@0 updated:critical:drift@0",
+        );
+    }
+
+    #[test]
+    fn as_many_alerts_open_as_were_asked_for() {
+        // Strengths of an exponential distribution: without a threshold of its own one in e^3 would open an alert; asked is one in 1,000.
+        let pace = Pace { asked: 0.001, repeat_ms: 0 };
+        let (mut state, settings) = (AlertState::default(), settings(1));
+        let mut random = 1_u64;
+        let mut opened = 0;
+        for start in 0..600_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let strength = -((random >> 11) as f64 / 9_007_199_254_740_992.0).ln() / 3.0;
+            let Weight { evidence, score } = state.weigh(pace, 1, start, strength, None);
+            let scores = vec![(DetectorKind::ZScore, evidence)];
+            let verdict = verdict(scores, strength, evidence, score);
+            let window = JudgedWindow { start, first_offset: 0, verdict: &verdict };
+            let step = state.judge(&settings, pace, window);
+            opened += usize::from(start >= 100_000 && matches!(step, Some((Change::Opened, _))));
+        }
+        assert!((350..750).contains(&opened), "{opened} in 500 that were asked for");
     }
 }

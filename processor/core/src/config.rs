@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::detect::DetectorKind;
 
 mod duration;
+mod rate;
 mod validate;
 
 pub use duration::Span;
+pub use rate::Rate;
 pub use validate::{ForecastParams, Measure, StreamConfig};
 
 /// How the values of the input topic are written.
@@ -193,17 +195,32 @@ impl MeasureSettings {
     fn default_aggregates() -> Vec<Aggregate> {
         vec![Aggregate::Mean]
     }
-    fn default_detectors() -> Vec<DetectorKind> {
-        vec![DetectorKind::ZScore, DetectorKind::Iqr, DetectorKind::IsolationForest]
+    pub(crate) fn default_detectors() -> Vec<DetectorKind> {
+        vec![DetectorKind::IsolationForest, DetectorKind::Residual, DetectorKind::Novelty, DetectorKind::Shift]
     }
 }
 
-/// When a person hears of an anomaly. Scores are in units of the detectors' thresholds.
+/// Whose false alarms are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Per {
+    /// Each series'.
+    #[default]
+    Series,
+    /// All those of an entity together.
+    Entity,
+}
+
+/// When a person hears of an anomaly. A score of 1.0 is enough.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertSettings {
-    /// How many of a series' detectors must agree; a series with fewer asks all of them.
-    pub votes: usize,
+    /// How many alerts may be opened though nothing is wrong.
+    pub false_alarms: Rate,
+    /// Whether that is of each series or of each entity.
+    pub per: Per,
+    /// For how long, and for 100 windows at most, it is no news what is no more than twice as strong as what was told.
+    pub repeat_after: Span,
     /// Anomalous windows in a row that open an alert.
     pub open_after: u32,
     /// A score that opens one at once.
@@ -224,8 +241,10 @@ pub struct AlertSettings {
 impl Default for AlertSettings {
     fn default() -> Self {
         Self {
-            votes: 2,
-            open_after: 2,
+            false_alarms: Rate::default(),
+            per: Per::default(),
+            repeat_after: Span::from_millis(43_200_000),
+            open_after: 1,
             open_at_once: 2.0,
             calm_below: 0.7,
             resolve_after: 3,

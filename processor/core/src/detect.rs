@@ -8,13 +8,20 @@
 use serde::{Deserialize, Serialize};
 
 use crate::forecast::Expectation;
+use crate::forecast::usual::Comparison;
 
 mod floor;
 pub mod iqr;
 pub mod isolation_forest;
+mod novelty;
+mod residual;
+mod shift;
 pub mod zscore;
 
 pub(crate) use floor::Grain;
+pub(crate) use novelty::Novelty;
+pub(crate) use residual::Residual;
+pub(crate) use shift::Shift;
 
 /// The greatest score: what lies further out is not told apart.
 pub const SCORE_MAX: f64 = 1_000.0;
@@ -22,10 +29,14 @@ pub const SCORE_MAX: f64 = 1_000.0;
 /// A window's value, and what was expected of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
+    /// Start of the window, in ms since 1970.
+    pub start_ms: i64,
     /// The value, in units of the series. One that is not finite is neither scored nor learnt.
     pub value: f64,
     /// The forecast made before the value was known, where one is ready.
     pub expected: Option<Expectation>,
+    /// The value held against what is usual at that time, where a detector asks for it.
+    pub usual: Option<Comparison>,
 }
 
 impl Observation {
@@ -81,9 +92,20 @@ pub enum DetectorKind {
     Iqr,
     /// [`isolation_forest::ForestScore`].
     IsolationForest,
+    /// How far a value is from what is usual at its time.
+    Residual,
+    /// Whether it leaves the range that the series has kept to.
+    Novelty,
+    /// Whether the series has been away from what is usual for some windows.
+    Shift,
 }
 
 impl DetectorKind {
+    /// Whether it asks what is usual of a series, see [`crate::forecast::usual`].
+    pub(crate) const fn needs_usual(self) -> bool {
+        matches!(self, Self::Residual | Self::Novelty | Self::Shift)
+    }
+
     /// The name that settings and records use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -91,6 +113,9 @@ impl DetectorKind {
             Self::ZScore => "z-score",
             Self::Iqr => "iqr",
             Self::IsolationForest => "isolation-forest",
+            Self::Residual => "residual",
+            Self::Novelty => "novelty",
+            Self::Shift => "shift",
         }
     }
 }
@@ -106,9 +131,9 @@ mod tests {
 
     #[test]
     fn kinds_are_named_alike_everywhere() {
-        use DetectorKind::{Iqr, IsolationForest, ZScore};
+        use DetectorKind::{Iqr, IsolationForest, Novelty, Residual, Shift, ZScore};
         use serde::de::value::{Error, StrDeserializer};
-        for kind in [ZScore, Iqr, IsolationForest] {
+        for kind in [ZScore, Iqr, IsolationForest, Residual, Novelty, Shift] {
             let read = DetectorKind::deserialize(StrDeserializer::<Error>::new(kind.as_str()));
             assert_eq!(read, Ok(kind));
         }

@@ -84,6 +84,14 @@ impl Entity {
         }
     }
 
+    /// Takes on the detectors that the declaration names now.
+    pub(crate) fn fit(&mut self, config: &StreamConfig) {
+        self.settled.fit(config);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.judge.fit(config);
+        }
+    }
+
     /// Takes an event in when the watermark is at `now`; `None` if it is late.
     pub(crate) fn add(
         &mut self,

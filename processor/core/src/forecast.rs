@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 pub mod holt_winters;
+pub mod usual;
 
 /// A forecast of one window's value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::AlertState as Change;
 
 use crate::alert::{JudgedWindow, OpenAlert};
-use crate::config::{Aggregate, Measure, StreamConfig};
+use crate::config::{Aggregate, Measure, Per, StreamConfig};
 use crate::detect::DetectorKind;
 use crate::detect::isolation_forest::{ForestParams, ForestScore};
 use crate::forecast::Expectation;
@@ -118,11 +118,20 @@ impl Judge {
     pub(crate) fn new(config: &StreamConfig, step_index: i64) -> Self {
         // Exactly as many: there is one for each entity.
         let mut series = Vec::with_capacity(config.series_count());
-        series.extend(series_of(config).map(|(measure, _)| Series::new(measure, step_index)));
-        let dims = series_of(config).filter(|(measure, _)| in_forest(measure)).count();
-        let forest =
-            (dims > 0).then(|| ForestScore::new(ForestParams { seed: config.seed, ..ForestParams::default() }, dims));
-        Self { last: None, series, forest }
+        let step_ms = config.window.step_ms();
+        series.extend(series_of(config).map(|(measure, _)| Series::new(measure, step_index, step_ms)));
+        Self { last: None, series, forest: forest(config) }
+    }
+
+    /// Takes on the detectors that the declaration names now.
+    pub(crate) fn fit(&mut self, config: &StreamConfig) {
+        for (series, (measure, _)) in self.series.iter_mut().zip(series_of(config)) {
+            series.fit(measure, config.window.step_ms());
+        }
+        let dims = self.forest.as_ref().map_or(0, ForestScore::dims);
+        if dims != forest_dims(config) {
+            self.forest = forest(config);
+        }
     }
 
     /// The last window that was judged.
@@ -141,10 +150,10 @@ impl Judge {
         self.learn_gap(config, closed.start);
         let values = closed.values(config);
         let features = self.features(config, &values);
-        let verdicts = self.verdicts(config, &values, features.as_deref());
+        let verdicts = self.verdicts(config, closed.start, &values, features.as_deref());
         let steps = self.steps(config, closed, &verdicts);
         for (series, value) in self.series.iter_mut().zip(&values) {
-            series.learn(*value);
+            series.learn(closed.start, config.window.step_ms(), *value);
         }
         if let (Some(forest), Some(features)) = (&mut self.forest, &features) {
             forest.learn(features);
@@ -155,7 +164,7 @@ impl Judge {
 
     /// Whether each series of a window would be anomalous by what is known now; nothing is learnt.
     pub(crate) fn would_be_anomalous(&self, config: &StreamConfig, closed: &Closed) -> Vec<bool> {
-        let is_anomalous = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|verdict| verdict.score >= 1.0);
+        let is_anomalous = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|verdict| verdict.evidence >= 1.0);
         self.verdicts_of(config, closed).iter().map(is_anomalous).collect()
     }
 
@@ -173,12 +182,13 @@ impl Judge {
     fn verdicts_of(&self, config: &StreamConfig, closed: &Closed) -> Vec<Option<Verdict>> {
         let values = closed.values(config);
         let features = self.features(config, &values);
-        self.verdicts(config, &values, features.as_deref())
+        self.verdicts(config, closed.start, &values, features.as_deref())
     }
 
     fn verdicts(
         &self,
         config: &StreamConfig,
+        start_ms: i64,
         values: &[Option<f64>],
         features: Option<&[f64]>,
     ) -> Vec<Option<Verdict>> {
@@ -188,7 +198,7 @@ impl Judge {
         });
         let judge = |(((measure, _), series), value): (((&Measure, _), &Series), &Option<f64>)| {
             let forest = if in_forest(measure) { forest } else { None };
-            value.map(|value| series.judge(value, forest, &config.alert))
+            value.map(|value| series.judge(start_ms, config.window.step_ms(), value, forest, config.pace))
         };
         series_of(config).zip(&self.series).zip(values).map(judge).collect()
     }
@@ -198,8 +208,15 @@ impl Judge {
         for (at, (series, verdict)) in self.series.iter_mut().zip(verdicts).enumerate() {
             let Some(verdict) = verdict else { continue };
             let window = JudgedWindow { start: closed.start, first_offset: closed.first_offset, verdict };
-            if let Some((change, open)) = series.alert.judge(&config.alert, window) {
+            if let Some((change, open)) = series.alert.judge(&config.alert, config.pace, window) {
                 steps.push(AlertStep { series: at as u16, change, open });
+            }
+        }
+        if config.alert.per == Per::Entity {
+            // Each series that told nothing takes part in what was told.
+            for step in steps.iter().filter(|step| step.change == Change::Opened) {
+                let others = self.series.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(step.series));
+                others.for_each(|(_, series)| series.alert.raise());
             }
         }
         steps
@@ -229,7 +246,7 @@ impl Judge {
         }
         for _ in 0..missing {
             for series in &mut self.series {
-                series.learn(None);
+                series.learn(0, slide_ms, None);
             }
         }
     }
@@ -249,6 +266,17 @@ impl Judge {
 /// The stream's series, in the order in which entities hold them.
 pub(crate) fn series_of(config: &StreamConfig) -> impl Iterator<Item = (&Measure, Aggregate)> {
     config.measures.iter().flat_map(|measure| measure.aggregates.iter().map(move |&aggregate| (measure, aggregate)))
+}
+
+/// The series that an entity's forest judges together: two at least, else there is none.
+fn forest_dims(config: &StreamConfig) -> usize {
+    let dims = series_of(config).filter(|(measure, _)| in_forest(measure)).count();
+    if dims > 1 { dims } else { 0 }
+}
+
+fn forest(config: &StreamConfig) -> Option<ForestScore> {
+    let dims = forest_dims(config);
+    (dims > 0).then(|| ForestScore::new(ForestParams { seed: config.seed, ..ForestParams::default() }, dims))
 }
 
 fn in_forest(measure: &Measure) -> bool {

@@ -4,22 +4,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::AlertState;
-use crate::config::{AlertSettings, Measure};
+use crate::alert::{AlertState, Pace, Standing, Weight};
+use crate::config::Measure;
 use crate::detect::iqr::{Iqr, IqrParams};
 use crate::detect::zscore::{ZScore, ZScoreParams};
-use crate::detect::{Detector, DetectorKind, Observation};
+use crate::detect::{Detector, DetectorKind, Novelty, Observation, Residual, Shift};
 use crate::forecast::holt_winters::{HoltWinters, HoltWintersParams};
+use crate::forecast::usual::Usual;
 use crate::forecast::{Expectation, Forecaster};
+use crate::state::format::in_4;
 
 /// Rate at which a calm series' centre follows it; what an alert calls "expected" where there is no forecast.
 const CENTRE_RATE: f64 = 0.05;
+/// Values beyond are taken as this, so that no square overflows.
+const MAGNITUDE_MAX: f64 = 1e150;
 
 /// A detector of one series. The isolation forest is not here: it belongs to the entity, whose series it judges together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum SeriesDetector {
     ZScore(ZScore),
     Iqr(Iqr),
+    Residual(Residual),
+    Novelty(Box<Novelty>),
+    Shift(Shift),
 }
 
 impl SeriesDetector {
@@ -27,6 +34,9 @@ impl SeriesDetector {
         match kind {
             DetectorKind::ZScore => Some(Self::ZScore(ZScore::new(ZScoreParams::default()))),
             DetectorKind::Iqr => Some(Self::Iqr(Iqr::new(IqrParams::default()))),
+            DetectorKind::Residual => Some(Self::Residual(Residual::default())),
+            DetectorKind::Novelty => Some(Self::Novelty(Box::default())),
+            DetectorKind::Shift => Some(Self::Shift(Shift::default())),
             DetectorKind::IsolationForest => None,
         }
     }
@@ -35,6 +45,9 @@ impl SeriesDetector {
         match self {
             Self::ZScore(detector) => detector,
             Self::Iqr(detector) => detector,
+            Self::Residual(detector) => detector,
+            Self::Novelty(detector) => &**detector,
+            Self::Shift(detector) => detector,
         }
     }
 
@@ -42,6 +55,9 @@ impl SeriesDetector {
         match self {
             Self::ZScore(detector) => detector,
             Self::Iqr(detector) => detector,
+            Self::Residual(detector) => detector,
+            Self::Novelty(detector) => &mut **detector,
+            Self::Shift(detector) => detector,
         }
     }
 }
@@ -50,6 +66,9 @@ impl SeriesDetector {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     forecaster: Option<HoltWinters>,
+    /// Where a detector asks for it.
+    #[serde(deserialize_with = "in_4")]
+    usual: Option<Box<Usual>>,
     detectors: Vec<SeriesDetector>,
     centre: Option<f64>,
     /// The alert that is open, or may come to be.
@@ -65,24 +84,53 @@ pub struct Verdict {
     pub expected: Option<Expectation>,
     /// How far the value is from what was expected, or from the series' usual value.
     pub deviation: f64,
-    /// Each detector's score; 1.0 is its threshold.
+    /// Where the value is, less what the time of day and of week explains.
+    #[serde(deserialize_with = "in_4")]
+    pub standing: Option<Standing>,
+    /// Each detector's score in units of the series' threshold: 1.0 is enough for an alert.
     pub scores: Vec<(DetectorKind, f64)>,
-    /// The score that so many detectors as must agree have reached; 1.0 is the threshold of an alert.
+    /// The greatest of the detectors' own scores.
+    #[serde(deserialize_with = "in_4")]
+    pub strength: f64,
+    /// The same in units of the series' threshold.
+    #[serde(deserialize_with = "in_4")]
+    pub evidence: f64,
+    /// The evidence if it is news, else below .5; 1.0 opens an alert.
     pub score: f64,
     /// Whether a detector is still warming up, so that its score is 0.
     pub warming_up: bool,
 }
 
 impl Series {
-    /// A series of which nothing is known. `step_index` is the number of its first window since 1970, which fixes the phase of seasons.
+    /// A series of which nothing is known, with a window each `step_ms`. `step_index` is the number of its first one since 1970, which
+    /// fixes the phase of seasons.
     #[must_use]
-    pub fn new(measure: &Measure, step_index: i64) -> Self {
+    pub fn new(measure: &Measure, step_index: i64, step_ms: i64) -> Self {
         let forecaster = measure.forecast.as_ref().map(|params| {
             let params = HoltWintersParams { seasons: params.seasons.clone(), ..HoltWintersParams::default() };
             HoltWinters::new(params, step_index)
         });
+        let needs_usual = measure.detectors.iter().any(|kind| kind.needs_usual());
+        let usual = needs_usual.then(|| Box::new(Usual::new(step_ms)));
         let detectors = measure.detectors.iter().filter_map(|&kind| SeriesDetector::new(kind)).collect();
-        Self { forecaster, detectors, centre: None, alert: AlertState::default() }
+        Self { forecaster, usual, detectors, centre: None, alert: AlertState::default() }
+    }
+
+    /// Takes on the detectors that the declaration names now: those that are new know nothing, those that it does not name are forgotten.
+    pub(crate) fn fit(&mut self, measure: &Measure, step_ms: i64) {
+        let is_kept = |detector: &SeriesDetector| measure.detectors.contains(&detector.as_dyn().kind());
+        let needs_usual = measure.detectors.iter().any(|kind| kind.needs_usual());
+        if self.usual.is_some() != needs_usual {
+            self.usual = needs_usual.then(|| Box::new(Usual::new(step_ms)));
+        }
+        self.detectors.retain(is_kept);
+        for &kind in &measure.detectors {
+            if !self.detectors.iter().any(|detector| detector.as_dyn().kind() == kind) {
+                self.detectors.extend(SeriesDetector::new(kind));
+            }
+        }
+        self.detectors.sort_by_key(|detector| detector.as_dyn().kind());
+        self.detectors.shrink_to_fit();
     }
 
     /// What the next window is expected to bring.
@@ -108,10 +156,16 @@ impl Series {
         (expected.sd > 0.0).then(|| (value - expected.mean) / expected.sd)
     }
 
-    /// Scores a value. `forest` is the score of the entity's forest, where the measure asks for one, and whether it warms up.
+    fn observe(&self, start_ms: i64, value: f64) -> Observation {
+        let usual = self.usual.as_ref().map(|usual| usual.compare(start_ms, value));
+        Observation { start_ms, value, expected: self.expect(), usual }
+    }
+
+    /// Scores the value of the window that starts at `start_ms`, one each `step_ms`. `forest` is the score of the entity's forest, where
+    /// the measure asks for one, and whether it warms up.
     #[must_use]
-    pub fn judge(&self, value: f64, forest: Option<(f64, bool)>, settings: &AlertSettings) -> Verdict {
-        let observation = Observation { value, expected: self.expect() };
+    pub fn judge(&self, start_ms: i64, step_ms: i64, value: f64, forest: Option<(f64, bool)>, pace: Pace) -> Verdict {
+        let observation = self.observe(start_ms, value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX));
         let mut scores: Vec<(DetectorKind, f64)> = Vec::with_capacity(self.detectors.len() + 1);
         let mut warming_up = false;
         for detector in self.detectors.iter().map(SeriesDetector::as_dyn) {
@@ -122,50 +176,36 @@ impl Series {
             scores.push((DetectorKind::IsolationForest, score));
             warming_up |= warming;
         }
-        let usual = observation.expected.map(|expected| expected.mean).or(self.centre);
-        Verdict {
-            value,
-            deviation: usual.map_or(0.0, |usual| value - usual),
-            score: agreed(&scores, settings.votes),
-            expected: observation.expected,
-            scores,
-            warming_up,
+        let strength = scores.iter().map(|&(_, score)| score).fold(0.0, f64::max);
+        let standing = observation.usual.filter(|is| is.is_warm()).map(|is| Standing {
+            value: is.daily,
+            level: is.daily - is.residual,
+            usual: is.usual,
+        });
+        let Weight { evidence, score } = self.alert.weigh(pace, step_ms, start_ms, strength, standing);
+        for (_, score) in &mut scores {
+            *score = self.alert.in_thresholds(*score);
         }
+        let expected = observation.expected.or(observation.usual.and_then(|is| is.expectation()));
+        let usual = expected.map(|expected| expected.mean).or(self.centre);
+        let deviation = usual.map_or(0.0, |usual| value - usual);
+        Verdict { value, expected, deviation, standing, scores, strength, evidence, score, warming_up }
     }
 
-    /// Learns a window's value; `None` is a window without one.
-    pub fn learn(&mut self, value: Option<f64>) {
-        if let Some(value) = value {
-            let observation = Observation { value, expected: self.expect() };
+    /// Learns the value of the window that starts at `start_ms`, one each `step_ms`; `None` is a window without one.
+    pub fn learn(&mut self, start_ms: i64, step_ms: i64, value: Option<f64>) {
+        if let Some(value) = value.map(|value| value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX)) {
+            let observation = self.observe(start_ms, value);
             for detector in &mut self.detectors {
                 detector.as_dyn_mut().learn(&observation);
+            }
+            if let Some(usual) = &mut self.usual {
+                usual.learn(start_ms, step_ms, value);
             }
             self.centre = Some(self.centre.map_or(value, |centre| centre + CENTRE_RATE * (value - centre)));
         }
         if let Some(forecaster) = &mut self.forecaster {
             forecaster.learn(value);
         }
-    }
-}
-
-/// The score that `votes` detectors reach together: the `votes`-th greatest.
-fn agreed(scores: &[(DetectorKind, f64)], votes: usize) -> f64 {
-    let mut sorted: Vec<f64> = scores.iter().map(|&(_, score)| score).collect();
-    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-    votes.min(sorted.len()).checked_sub(1).map_or(0.0, |at| sorted[at])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_agreed_score_is_that_of_the_last_vote_needed() {
-        use DetectorKind::{Iqr, IsolationForest, ZScore};
-        let scores = [(ZScore, 1.2), (Iqr, 0.3), (IsolationForest, 2.0)];
-        for (votes, expected) in [(1, 2.0), (2, 1.2), (3, 0.3), (9, 0.3)] {
-            assert_eq!(agreed(&scores, votes), expected, "{votes} votes");
-        }
-        assert_eq!(agreed(&[], 2), 0.0, "a series without detectors is never anomalous");
     }
 }

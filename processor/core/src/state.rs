@@ -6,6 +6,7 @@
 //!
 //! | format | what is different |
 //! |---|---|
+//! | 4 | what is usual of a series, thresholds of alerts; detectors are no part of the declaration: those that are new start anew |
 //! | 3 | two slots for each entity, the second under a key of its own; an entity that is gone has an empty payload |
 //! | 2 | one record for each entity, as of the last snapshot, which was written in one transaction; read as slot 0 |
 
@@ -20,12 +21,13 @@ use crate::engine::{Counts, Engine};
 use crate::entity::Entity;
 use crate::watermark::Watermark;
 
+pub(crate) mod format;
 pub mod round;
 
 pub use round::{StateChange, StateKey};
 
 /// Version of the payloads. A change to any type that is in them is a new version, and needs a migration from the last.
-pub const FORMAT_VERSION: i32 = 3;
+pub const FORMAT_VERSION: i32 = 4;
 /// The oldest that is read.
 const OLDEST_FORMAT: i32 = 2;
 
@@ -63,7 +65,7 @@ pub enum StateError {
     /// The stream is declared differently now.
     #[error(
         "state of stream `{stream}` was written under another declaration (window, entity, event_time, disorder, lateness, revisions, \
-         event_id, seed, or a measure's name, field, aggregates, detectors or seasons): restore that declaration, or set `processor.group_id` to a new name to start anew"
+         event_id, seed, or a measure's name, field, aggregates or seasons): restore that declaration, or set `processor.group_id` to a new name to start anew"
     )]
     OtherDeclaration {
         /// The stream.
@@ -129,6 +131,7 @@ impl Engine {
             return Err(StateError::NoRound { stream, partition, wanted: until, found });
         };
         let PartitionState { signature, watermark, counts } = payload(&own)?;
+        let signature = if own.format_version < 4 { without_detectors(signature) } else { signature };
         if signature != engine.config.state_signature() {
             return Err(StateError::OtherDeclaration { stream: engine.config.name.clone() });
         }
@@ -142,7 +145,10 @@ impl Engine {
             };
             let Some(key) = state.entity.as_deref().map(Arc::<str>::from) else { continue };
             match payload_unless_gone::<Entity>(&state)? {
-                Some(entity) => seen.push((entity.last_seen, engine.reinstate(key, entity, slot))),
+                Some(mut entity) => {
+                    entity.fit(&engine.config);
+                    seen.push((entity.last_seen, engine.reinstate(key, entity, slot)));
+                }
                 None => to_clear.extend(round::both(&key, 1 - slot)),
             }
         }
@@ -213,12 +219,23 @@ fn payload<T: for<'de> Deserialize<'de>>(record: &State) -> Result<T, StateError
     if i64::from(crc32c::crc32c(&record.payload)) != record.checksum {
         return Err(StateError::Damaged { what: what() });
     }
-    postcard::from_bytes(&record.payload).map_err(|_| StateError::Damaged { what: what() })
+    let read = || postcard::from_bytes(&record.payload);
+    format::reading(record.format_version, read).map_err(|_| StateError::Damaged { what: what() })
+}
+
+/// The signature of a declaration as formats before 4 wrote it, less each measure's detectors.
+fn without_detectors(signature: String) -> String {
+    let kinds = ["ZScore", "Iqr", "IsolationForest"];
+    let lists = (0..1_u8 << kinds.len()).map(|chosen| {
+        let of = |(at, kind): (usize, &&'static str)| (chosen >> at & 1 == 1).then_some(*kind);
+        format!(" [{}]", kinds.iter().enumerate().filter_map(of).collect::<Vec<_>>().join(", "))
+    });
+    lists.fold(signature, |signature, list| signature.replace(&list, ""))
 }
 
 /// As [`payload`]; `None` of an entity that is no more.
 fn payload_unless_gone<T: for<'de> Deserialize<'de>>(record: &State) -> Result<Option<T>, StateError> {
-    let is_gone = record.payload.is_empty() && record.checksum == 0 && record.format_version == FORMAT_VERSION;
+    let is_gone = record.payload.is_empty() && record.checksum == 0 && record.format_version >= 3;
     if is_gone { Ok(None) } else { payload(record).map(Some) }
 }
 

@@ -15,12 +15,12 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Re
 use serde_json::json;
 use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::{median, quantile};
+use tidewatch_benches::report::{Goal, Report};
 use tidewatch_processor::Progress;
 use tidewatch_sink::{Stop, StopSignal};
 
 use crate::input::{Input, now_ms};
 use crate::program::Program;
-use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{Run, Stand, hardly_ever};
 

@@ -10,16 +10,14 @@ mod input;
 mod overhead;
 mod program;
 mod recover;
-mod report;
 mod restore;
 mod stand;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tidewatch_benches::BrokerKind;
+use tidewatch_benches::{BrokerKind, report};
 
 /// That of the program.
 #[global_allocator]
@@ -79,15 +77,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         Instrument::Overhead(more) => overhead::run(args.broker, more),
         Instrument::Commits(more) => commits::run(args.broker, more),
     }?;
-    let about = report::about(args.broker.name(), &load);
-    print!("\n{about}\n{}", report.text());
-    if let Some(file) = &args.json {
-        let text = format!("{:#}\n", report.json(&about));
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    let missed = report.missed();
-    anyhow::ensure!(!args.check || missed == 0, "goals missed: {missed}");
-    Ok(())
+    let about = report::about(&format!("{} broker", args.broker.name()), &load);
+    report::publish(&report, &about, args.json.as_deref(), args.check)
 }
 
 /// What is going on goes to standard error, the figures to standard output.

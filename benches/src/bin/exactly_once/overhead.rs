@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::median;
+use tidewatch_benches::report::{Goal, Report};
 use tidewatch_processor_core::config::Span;
 use tidewatch_sink::ProcessingGuarantee;
 
 use crate::input::Input;
 use crate::program::Program;
-use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{Run, Stand};
 

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::json;
 use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::{median, quantile};
+use tidewatch_benches::report::{Goal, Report};
 use tidewatch_topic_io::{PartitionReader, StartAt};
 
 use crate::input::{Input, now_ms};
 use crate::program::{Program, Running};
-use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{Run, Stand};
 

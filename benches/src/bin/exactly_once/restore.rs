@@ -11,11 +11,11 @@ use std::time::Duration;
 use serde_json::json;
 use tidewatch_benches::BrokerKind;
 use tidewatch_benches::figures::{median, number};
+use tidewatch_benches::report::{Goal, Report};
 use tidewatch_topic_io::{PartitionReader, StartAt};
 
 use crate::input::Input;
 use crate::program::Program;
-use crate::report::{Goal, Report};
 use crate::say;
 use crate::stand::{Run, Stand, hardly_ever};
 

@@ -33,6 +33,20 @@ impl Span {
     pub const fn as_millis(self) -> i64 {
         self.0
     }
+
+    /// From text as settings have it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let duration = humantime::parse_duration(text)
+            .map_err(|_| format!("`{text}` is no span of time; write one like \"90s\", \"5m\" or \"24h\""))?;
+        if duration > Duration::from_secs(DAYS_MAX * 86_400) {
+            return Err(format!("`{text}` is longer than ten years"));
+        }
+        let millis = i64::try_from(duration.as_millis()).map_err(|error| error.to_string())?;
+        if Duration::from_millis(millis.unsigned_abs()) != duration {
+            return Err(format!("`{text}` is finer than a millisecond"));
+        }
+        Ok(Self::from_millis(millis))
+    }
 }
 
 impl fmt::Display for Span {
@@ -49,17 +63,6 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let duration = humantime::parse_duration(&text).map_err(|_| {
-            D::Error::custom(format!("`{text}` is no span of time; write one like \"90s\", \"5m\" or \"24h\""))
-        })?;
-        if duration > Duration::from_secs(DAYS_MAX * 86_400) {
-            return Err(D::Error::custom(format!("`{text}` is longer than ten years")));
-        }
-        let millis = i64::try_from(duration.as_millis()).map_err(D::Error::custom)?;
-        if Duration::from_millis(millis.unsigned_abs()) != duration {
-            return Err(D::Error::custom(format!("`{text}` is finer than a millisecond")));
-        }
-        Ok(Self::from_millis(millis))
+        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }

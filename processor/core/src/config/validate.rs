@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_schemas::catalogue::topic_name_problem;
 
 use super::{Aggregate, AlertSettings, ConfigError, Format, Revisions, Span, StreamSettings, TimeUnit, WindowSettings};
+use crate::alert::Pace;
 use crate::detect::DetectorKind;
 use crate::ids::IdMemory;
 use crate::window::Window;
@@ -63,6 +64,8 @@ pub struct StreamConfig {
     pub measures: Vec<Measure>,
     /// When a person hears of an anomaly.
     pub alert: AlertSettings,
+    /// How often alerts may be false.
+    pub pace: Pace,
     /// Missing windows in a row that open a `dropout` alert.
     pub dropout_after: Option<u32>,
     /// Which measures keep a sketch of the distribution.
@@ -209,6 +212,10 @@ impl StreamConfig {
             seed: s.seed,
             quantiles: measures.iter().map(Measure::needs_quantiles).collect(),
             measures,
+            pace: Pace {
+                asked: s.alert.false_alarms.within(window.step_ms()),
+                repeat_ms: s.alert.repeat_after.as_millis(),
+            },
             alert: s.alert.clone(),
             dropout_after: s.alert.dropout_after,
         })
@@ -253,7 +260,7 @@ impl StreamConfig {
         let mut text = format!("{:?} {:?} {} {time:?} {:?}", self.window, self.entity, self.seed, self.event_id);
         for m in &self.measures {
             let seasons = m.forecast.as_ref().map(|f| &f.seasons);
-            text += &format!(" {} {} {:?} {:?} {seasons:?}", m.name, m.field, m.aggregates, m.detectors);
+            text += &format!(" {} {} {:?} {seasons:?}", m.name, m.field, m.aggregates);
         }
         text
     }
@@ -366,10 +373,10 @@ fn check_alert(
         let step = Span::from_millis(slide_ms);
         return Err(wrong("alert.dropout_after", format!("is {after}; {most} steps of {step} are ten years")));
     }
-    if a.votes == 0 || a.open_after == 0 || a.resolve_after == 0 || a.sustained_after == 0 {
+    if a.open_after == 0 || a.resolve_after == 0 || a.sustained_after == 0 {
         return Err(wrong(
             "alert",
-            "has a count of 0; votes, open_after, resolve_after and sustained_after start at 1".into(),
+            "has a count of 0; open_after, resolve_after and sustained_after start at 1".into(),
         ));
     }
     if !(a.calm_below > 0.0 && a.calm_below <= 1.0) {

@@ -196,6 +196,12 @@ pub struct ForestScore {
 }
 
 impl ForestScore {
+    /// Numbers of a row.
+    #[must_use]
+    pub fn dims(&self) -> usize {
+        self.forest.dims
+    }
+
     /// A forest that has seen nothing, for rows of `dims` numbers.
     #[must_use]
     pub fn new(params: ForestParams, dims: usize) -> Self {

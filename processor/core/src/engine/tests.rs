@@ -42,7 +42,7 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
             field: "ms".into(),
             unit: Some("ms".into()),
             aggregates: vec![Aggregate::Mean, Aggregate::P95],
-            detectors: vec![DetectorKind::ZScore, DetectorKind::Iqr, DetectorKind::IsolationForest],
+            detectors: ALL_BUT_THE_FOREST.iter().copied().chain([DetectorKind::IsolationForest]).collect(),
             forecast: Some(ForecastSettings {
                 seasons: vec![Span::from_millis(4 * slide_ms)],
                 horizons: vec![Span::from_millis(slide_ms)],
@@ -52,6 +52,10 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
         alert: Default::default(),
     }
 }
+
+/// A forest is larger than all the rest.
+const ALL_BUT_THE_FOREST: [DetectorKind; 5] =
+    [DetectorKind::ZScore, DetectorKind::Iqr, DetectorKind::Residual, DetectorKind::Novelty, DetectorKind::Shift];
 
 /// Every kind of window, told once or with revisions.
 fn variants() -> impl Strategy<Value = StreamSettings> {
@@ -72,13 +76,13 @@ fn variants() -> impl Strategy<Value = StreamSettings> {
             WindowSettings::Tumbling(step) | WindowSettings::Hopping([_, step]) | WindowSettings::Session(step) => step,
         };
         let mut settings = settings(10 * SECOND, step.as_millis());
-        settings.measures[0].detectors.truncate(2);
+        settings.measures[0].detectors = ALL_BUT_THE_FOREST.to_vec();
         if matches!(window, WindowSettings::Session(_)) {
             settings.measures[0].forecast = None;
         } else {
             settings.alert.dropout_after = dropout_after;
         }
-        settings.alert = crate::config::AlertSettings { votes: 1, open_after: 1, ..settings.alert };
+        settings.alert = crate::config::AlertSettings { open_after: 1, ..settings.alert };
         StreamSettings { window, lateness: seconds(lateness), revisions, event_id, ..settings }
     })
 }

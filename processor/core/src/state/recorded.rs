@@ -4,10 +4,11 @@
 //! little endian). The last format's are compared byte by byte with what is written now: a change to any type that is in a payload
 //! shows here, and is a new format. `TIDEWATCH_RECORD_STATE=1 cargo test -p tidewatch-processor-core recorded` records that.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use tidewatch_schemas::record::State;
+use tidewatch_schemas::record::{Forecast, State, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 
 use super::*;
@@ -23,21 +24,19 @@ const RECORDED_AT: usize = 1_000;
 fn declarations() -> Vec<(&'static str, StreamSettings)> {
     let declare = |window: &str, more: &str| {
         let seasons = r#", "forecast": {"seasons": ["40s"], "horizons": ["10s"], "emit_every": "20s"}"#;
+        let detectors = r#"["z-score", "iqr", "isolation-forest", "residual", "novelty", "shift"]"#;
         let forecast = if window.contains("session") { "" } else { seasons };
         let json = format!(
             r#"{{"name": "calls", "topic": "calls", "format": "json", "entity": ["service"], "event_time": "at", "window": {window},
                "disorder": "3s", "lateness": "5s", "seed": 7, {more}
                "measure": [
-                 {{"name": "latency", "field": "ms", "aggregates": ["mean", "p95"], "detectors": ["z-score", "iqr", "isolation-forest"]{forecast}}},
-                 {{"name": "size", "field": "bytes", "aggregates": ["sum"]}}]}}"#
+                 {{"name": "latency", "field": "ms", "aggregates": ["mean", "p95"], "detectors": {detectors}{forecast}}},
+                 {{"name": "size", "field": "bytes", "aggregates": ["sum"], "detectors": {detectors}}}]}}"#
         );
         serde_json::from_str(&json).unwrap()
     };
     vec![
-        (
-            "tumbling",
-            declare(r#"{"tumbling": "10s"}"#, r#""revisions": "on", "alert": {"open_after": 1, "votes": 1},"#),
-        ),
+        ("tumbling", declare(r#"{"tumbling": "10s"}"#, r#""revisions": "on", "alert": {"open_after": 1},"#)),
         ("hopping", declare(r#"{"hopping": ["30s", "5s"]}"#, r#""event_id": "id", "alert": {"dropout_after": 2},"#)),
         ("session", declare(r#"{"session": "4s"}"#, r#""entities_max": 4,"#)),
     ]
@@ -108,6 +107,22 @@ fn restored(settings: &StreamSettings, version: i32, name: &str) -> Engine {
     restore(settings.validate().unwrap(), PARTITION, Some(RECORDED_AT as i64), records).unwrap()
 }
 
+/// What does not hang on detectors: those that a format did not know have learnt nothing yet when it is read.
+fn but_judgements(effects: Effects) -> (BTreeMap<(String, String, i64, i64), WindowMetric>, Vec<Forecast>) {
+    let mut metrics = BTreeMap::new();
+    for mut metric in effects.metrics {
+        for point in &mut metric.series {
+            (point.score, point.warming_up) = (0.0, false);
+            (point.expected, point.lower, point.upper) = (None, None, None);
+            point.detectors.clear();
+        }
+        (metric.revision, metric.changed) = (0, Vec::new());
+        let key = (metric.entity.clone(), metric.measure.clone(), metric.window_start, metric.window_end);
+        metrics.insert(key, metric);
+    }
+    (metrics, effects.forecasts)
+}
+
 #[test]
 fn what_every_released_format_wrote_is_read_and_goes_on() {
     for (name, settings) in declarations() {
@@ -117,8 +132,13 @@ fn what_every_released_format_wrote_is_read_and_goes_on() {
         assert!(expected.metrics.len() > 300, "there is something to compare");
         for version in OLDEST_FORMAT..=FORMAT_VERSION {
             let mut engine = restored(&settings, version, name);
-            assert_eq!(run(&mut engine, RECORDED_AT, EVENTS), expected, "{name} of format {version}");
-            assert_eq!(engine.counts(), undisturbed.counts());
+            let found = run(&mut engine, RECORDED_AT, EVENTS);
+            if version == FORMAT_VERSION {
+                assert_eq!(found, expected, "{name} of format {version}");
+            }
+            assert_eq!(but_judgements(found), but_judgements(expected.clone()), "{name} of format {version}");
+            let unrevised = |counts: Counts| Counts { revisions: 0, ..counts };
+            assert_eq!(unrevised(engine.counts()), unrevised(undisturbed.counts()));
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::detect::SCORE_MAX;
 
 fn plain(value: f64) -> Observation {
-    Observation { value, expected: None }
+    Observation { start_ms: 0, value, expected: None, usual: None }
 }
 
 fn learnt(values: impl IntoIterator<Item = f64>) -> Iqr {

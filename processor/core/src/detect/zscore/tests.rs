@@ -7,11 +7,12 @@ use crate::detect::SCORE_MAX;
 use crate::forecast::Expectation;
 
 fn plain(value: f64) -> Observation {
-    Observation { value, expected: None }
+    Observation { start_ms: 0, value, expected: None, usual: None }
 }
 
 fn residual(value: f64) -> Observation {
-    Observation { value, expected: Some(Expectation { mean: 0.0, lower: -2.0, upper: 2.0, sd: 1.0 }) }
+    let expected = Some(Expectation { mean: 0.0, lower: -2.0, upper: 2.0, sd: 1.0 });
+    Observation { start_ms: 0, value, expected, usual: None }
 }
 
 /// Scores each observation before learning it.

@@ -123,8 +123,8 @@ fn ten_thousand_deaths_leave_no_trace() {
     for (seed, (window, revisions, event_id)) in streams.into_iter().enumerate() {
         let mut settings = StreamSettings { window, revisions, event_id, entities_max: 5, ..settings(10_000, 5_000) };
         // A forest is larger than all the rest, and is in the recorded states.
-        settings.measures[0].detectors.truncate(2);
-        settings.alert = crate::config::AlertSettings { votes: 1, open_after: 1, ..settings.alert };
+        settings.measures[0].detectors = ALL_BUT_THE_FOREST.to_vec();
+        settings.alert = crate::config::AlertSettings { open_after: 1, ..settings.alert };
         if window != WindowSettings::Hopping([seconds(10), seconds(5)]) {
             settings.measures[0].forecast = None;
         }

@@ -41,7 +41,7 @@ fn alerts_follow_late_events_to_where_they_would_have_been() {
         settings.lateness = Span::from_millis(7 * SECOND);
         settings.measures[0].forecast = None;
         settings.measures[0].detectors = vec![DetectorKind::ZScore];
-        settings.alert = crate::config::AlertSettings { votes: 1, resolve_after: 2, ..Default::default() };
+        settings.alert = crate::config::AlertSettings { resolve_after: 2, ..Default::default() };
         let [on, off] = [Revisions::On, Revisions::Off].map(|revisions| {
             let config = StreamSettings { revisions, ..settings.clone() }.validate().unwrap();
             run(&mut Engine::new(config, 0), 0, &events)
@@ -94,6 +94,7 @@ fn a_spike_opens_one_alert_and_its_end_resolves_it() {
         horizons: vec![],
         emit_every: Span::from_millis(minute),
     });
+    settings.measures[0].detectors = crate::config::MeasureSettings::default_detectors();
     let mut engine = Engine::new(settings.validate().unwrap(), 0);
     let faulty = 720..732;
     let events: Vec<Given> = (0..900i64)
@@ -206,7 +207,7 @@ fn an_alert_that_is_open_when_its_entity_is_forgotten_ends() {
         settings.measures[0].forecast = None;
         settings.measures[0].aggregates.truncate(1);
         settings.measures[0].detectors = vec![DetectorKind::ZScore];
-        settings.alert = crate::config::AlertSettings { votes: 1, dropout_after, ..settings.alert };
+        settings.alert = crate::config::AlertSettings { dropout_after, ..settings.alert };
         let mut engine = Engine::new(settings.validate().unwrap(), 0);
         let given = |window: i64, entity: &str, value| Given {
             event_time: (1_000 + window) * 10 * SECOND,

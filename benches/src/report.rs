@@ -1,13 +1,15 @@
 //! The figures: a table, lines with goals, and both as JSON.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
+use crate::figures::number;
+use anyhow::Context as _;
 use serde_json::{Value, json};
-use tidewatch_benches::figures::number;
 
 /// What a figure is meant to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Goal {
+pub enum Goal {
     /// At least this.
     AtLeast(f64),
     /// At most this.
@@ -24,7 +26,7 @@ impl Goal {
 }
 
 /// All that an instrument has to say.
-pub(crate) struct Report {
+pub struct Report {
     table: String,
     figures: Value,
     goals: Vec<(String, f64, Goal)>,
@@ -32,17 +34,21 @@ pub(crate) struct Report {
 
 impl Report {
     /// Of a table as text, and the same figures for JSON.
-    pub(crate) fn new(table: String, figures: Value) -> Self {
+    #[must_use]
+    pub fn new(table: String, figures: Value) -> Self {
         Self { table, figures, goals: Vec::new() }
     }
 
     /// Holds a figure against its goal.
-    pub(crate) fn goal(mut self, what: impl Into<String>, figure: f64, goal: Goal) -> Self {
+    #[must_use]
+    pub fn goal(mut self, what: impl Into<String>, figure: f64, goal: Goal) -> Self {
         self.goals.push((what.into(), figure, goal));
         self
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// The table and a line for each goal.
+    #[must_use]
+    pub fn text(&self) -> String {
         let mut text = format!("\n{}\n", self.table);
         for (what, figure, goal) in &self.goals {
             let (words, bound) = match goal {
@@ -56,7 +62,9 @@ impl Report {
         text
     }
 
-    pub(crate) fn json(&self, about: &str) -> Value {
+    /// The same for machines; `about` says what was measured on.
+    #[must_use]
+    pub fn json(&self, about: &str) -> Value {
         let goal = |(what, figure, goal): &(String, f64, Goal)| {
             let (name, bound) = match goal {
                 Goal::AtLeast(bound) => ("at_least", bound),
@@ -68,20 +76,38 @@ impl Report {
     }
 
     /// How many goals are missed.
-    pub(crate) fn missed(&self) -> usize {
+    #[must_use]
+    pub fn missed(&self) -> usize {
         self.goals.iter().filter(|(_, figure, goal)| !goal.holds(*figure)).count()
     }
 }
 
 /// What was measured on, with the load of the machine before and after.
-pub(crate) fn about(broker: &str, load_before: &str) -> String {
+#[must_use]
+pub fn about(what: &str, load_before: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let build = if cfg!(debug_assertions) { "debug build, worth nothing" } else { "release build" };
-    format!("{broker} broker · {cores} cores · load {load_before} before, {} after · {build}", load())
+    format!("{what} · {cores} cores · load {load_before} before, {} after · {build}", load())
+}
+
+/// Says what was found, writes it to the file if one is named, and tells whether all goals are met.
+///
+/// # Errors
+/// A file that cannot be written; with `check`, a missed goal.
+pub fn publish(report: &Report, about: &str, json: Option<&Path>, check: bool) -> anyhow::Result<()> {
+    print!("\n{about}\n{}", report.text());
+    if let Some(file) = json {
+        let text = format!("{:#}\n", report.json(about));
+        std::fs::write(file, text).with_context(|| format!("--json: cannot write {}", file.display()))?;
+    }
+    let missed = report.missed();
+    anyhow::ensure!(!check || missed == 0, "goals missed: {missed}");
+    Ok(())
 }
 
 /// The machine's load average over a minute.
-pub(crate) fn load() -> String {
+#[must_use]
+pub fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }

@@ -1,0 +1,62 @@
+//! How well the shipped defaults detect: `cargo run --release -p tidewatch-benches --bin quality -- …`.
+//!
+//! Every instrument hands rows as events to the product's own engine and reads what it says of each window. There is no other algorithm
+//! here, no setting for a data set, and nothing that looks ahead.
+
+mod calibration;
+mod feed;
+mod measures;
+mod nab;
+mod rows;
+mod series;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tidewatch_benches::report;
+
+const EXAMPLES: &str = "\
+Examples:
+  quality nab --data NAB --results results --json nab.json
+  quality series --input my-series --output scored     every CSV file of a folder: timestamp,value[,label]
+  quality calibration --check                          asked against measured rates of false alarms";
+
+/// Measures how well the shipped defaults detect
+#[derive(Debug, Parser)]
+#[command(after_help = EXAMPLES)]
+struct Args {
+    #[command(subcommand)]
+    instrument: Instrument,
+    /// Write the figures to this file as JSON, too
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
+    /// Fail if a goal is missed
+    #[arg(long, global = true)]
+    check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Instrument {
+    /// The Numenta Anomaly Benchmark: 58 series, three profiles, halves with a frozen threshold
+    Nab(nab::Args),
+    /// Any folder of CSV files: scores of each row, and how good they are where rows are labelled
+    Series(series::Args),
+    /// Asked against measured rates of false alarms, on series in which nothing is wrong
+    Calibration(calibration::Args),
+}
+
+fn main() -> ExitCode {
+    tidewatch_benches::exit_code(measure(&Args::parse()))
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
+    let load = report::load();
+    let (what, report) = match &args.instrument {
+        Instrument::Nab(more) => ("NAB", nab::run(more)?),
+        Instrument::Series(more) => ("series", series::run(more)?),
+        Instrument::Calibration(more) => ("calibration", calibration::run(more)?),
+    };
+    let about = report::about(&format!("{what}, shipped defaults"), &load);
+    report::publish(&report, &about, args.json.as_deref(), args.check)
+}
