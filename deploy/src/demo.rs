@@ -21,9 +21,9 @@ use tidewatch_sink::config::OutputLocation;
 use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
 
 use crate::cli::DemoArgs;
+use crate::disorder;
 use crate::embedded;
 use crate::roles::{self, Outcome, Produce, Progresses, Roles};
-use crate::score;
 use crate::settings::{Loaded, ProducerSettings, Settings, SettingsError};
 use crate::shutdown::Shutdown;
 use crate::summary::{Cpu, Report};
@@ -268,7 +268,7 @@ fn report(
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
     alerts.sort_by(|a, b| (&a.alert_id, a.sequence, a.revision).cmp(&(&b.alert_id, b.sequence, b.revision)));
     let window_ms = settings.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);
-    let grace_ms = score::grace_ms(window_ms);
+    let grace_ms = tidewatch_score::grace_ms(window_ms);
     let delivery = settings.delivery()?;
     let OutputLocation::Folder(folder) = delivery.output else { anyhow::bail!("a demo stores in a folder") };
     Ok(Report {
@@ -276,11 +276,11 @@ fn report(
         seed: settings.producer.seed,
         event_time: Duration::from_millis(scenario.duration_ms.unsigned_abs()),
         published: outcome.published.as_ref().map_or(0, tidewatch_producer::publisher::PublishSummary::events),
-        disorder: score::disorder(&disorder, &balance.partitions),
+        disorder: disorder::compare(&disorder, &balance.partitions),
         balance,
         elapsed: outcome.elapsed,
         cpu,
-        score: score::score(&truth, &alerts, grace_ms),
+        score: tidewatch_score::score(&truth, &alerts, grace_ms),
         grace: Duration::from_millis(grace_ms.unsigned_abs()),
         fingerprint: fingerprint(&alerts),
         delivered: outcome.delivered.unwrap_or_default(),

@@ -6,6 +6,7 @@
 mod cli;
 mod dead_letters;
 mod demo;
+mod disorder;
 mod embedded;
 mod failure;
 mod health;
@@ -13,7 +14,6 @@ mod ledger;
 mod live;
 mod replay;
 mod roles;
-mod score;
 mod settings;
 mod shutdown;
 mod summary;

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidewatch_schemas::record::Severity;
+use tidewatch_score::{KindScore, Score};
 use tidewatch_sink::{DeliverySummary, TopicKind};
 
+use crate::disorder::DisorderScore;
 use crate::ledger::balance::{Balance, Totals};
 use crate::live::{bytes, count, grouped};
-use crate::score::{DisorderScore, KindScore, Score};
 
 const GREEN: anstyle::Style = anstyle::AnsiColor::Green.on_default().bold();
 const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();

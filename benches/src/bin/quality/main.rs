@@ -9,6 +9,7 @@ mod measures;
 mod nab;
 mod rows;
 mod series;
+mod truth;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +21,8 @@ const EXAMPLES: &str = "\
 Examples:
   quality nab --data NAB --results results --json nab.json
   quality series --input my-series --output scored     every CSV file of a folder: timestamp,value[,label]
-  quality calibration --check                          asked against measured rates of false alarms";
+  quality calibration --check                          asked against measured rates of false alarms
+  quality truth --seeds 20                             recall and precision on the demo's faults, by kind";
 
 /// Measures how well the shipped defaults detect
 #[derive(Debug, Parser)]
@@ -44,6 +46,8 @@ enum Instrument {
     Series(series::Args),
     /// Asked against measured rates of false alarms, on series in which nothing is wrong
     Calibration(calibration::Args),
+    /// The shipped scenarios through decoder and engine: what of the injected faults is found
+    Truth(truth::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         Instrument::Nab(more) => ("NAB", nab::run(more)?),
         Instrument::Series(more) => ("series", series::run(more)?),
         Instrument::Calibration(more) => ("calibration", calibration::run(more)?),
+        Instrument::Truth(more) => ("truth", truth::run(more)?),
     };
     let about = report::about(&format!("{what}, shipped defaults"), &load);
     report::publish(&report, &about, args.json.as_deref(), args.check)

@@ -31,7 +31,8 @@ const RATE: f64 = 0.3;
 /// Deviations beyond which a value does not count.
 const CLIP: f64 = 10.0;
 /// Deviations of the average's size that make a score of 1.0.
-const THRESHOLD: f64 = 5.0;
+const THRESHOLD: f64 = 6.0;
+const RAISE: f64 = 1.349_858_807_576_003;
 /// Rate at which its usual size is learnt, and deviations at which it is clipped.
 const LEARN_RATE: f64 = 0.001;
 const LEARN_REACH: f64 = 4.0;
@@ -46,9 +47,15 @@ pub(crate) struct Shift {
     excess: Excess,
     /// Usual size of the slow residual, at its own rate.
     usual: f64,
+    /// What makes a score of 1.0, less 1.
+    raised: f64,
 }
 
 impl Shift {
+    fn strength(&self, is: &Comparison) -> f64 {
+        self.excess.of(self.average_with(is).abs(), 0.0) / THRESHOLD
+    }
+
     fn average_with(&self, is: &Comparison) -> f64 {
         if self.usual <= 0.0 {
             return 0.0;
@@ -66,7 +73,7 @@ impl Detector for Shift {
     fn score(&self, observation: &Observation) -> f64 {
         match &observation.usual {
             Some(is) if !self.warming_up() && observation.start_ms - is.first_ms >= SILENT_MS => {
-                score_from(self.excess.of(self.average_with(is).abs(), 0.0) / THRESHOLD)
+                score_from(self.strength(is) / (1.0 + self.raised))
             }
             _ => 0.0,
         }
@@ -74,6 +81,12 @@ impl Detector for Shift {
 
     fn learn(&mut self, observation: &Observation) {
         let Some(is) = &observation.usual else { return };
+        let day_ms = SILENT_MS / 2;
+        if !self.warming_up() && (day_ms..SILENT_MS).contains(&(observation.start_ms - is.first_ms))
+            && self.strength(is) >= 1.0 + self.raised
+        {
+            self.raised = (1.0 + self.raised) * RAISE - 1.0;
+        }
         let rate = LEARN_RATE.max(1.0 / (f64::from(self.seen) + 1.0));
         self.average = self.average_with(is);
         let most = if self.seen > CLIP_FROM { self.excess.at(LEARN_REACH) } else { 0.0 };

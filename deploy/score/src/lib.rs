@@ -1,4 +1,4 @@
-//! What was found held against the truth: faults against alerts, labelled disorder against the ledger. Pure.
+//! Alerts held against the truth about what went wrong. Pure.
 //!
 //! A fault is *found* if an alert of its stream and entity overlaps `[onset, end + grace]`, on whichever measure. An alert (all
 //! records of one `alert_id`) is *false* if it overlaps no fault of its entity so. What a fault causes elsewhere is a truth of its
@@ -7,24 +7,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidewatch_schemas::record::{Alert, AnomalyKind, Correction, Disorder, Severity, Truth};
-
-use crate::ledger::balance::{PartitionBalance, Totals};
+use tidewatch_schemas::record::{Alert, AnomalyKind, Correction, Severity, Truth};
 
 /// How long after a fault's end an alert still belongs to it, at least: the window in which it ends closes later, and so do the
 /// windows that resolve the alert.
-pub(crate) const GRACE_MS_MIN: i64 = 30 * 60_000;
+pub const GRACE_MS_MIN: i64 = 30 * 60_000;
 /// The same in windows.
-pub(crate) const GRACE_WINDOWS: i64 = 3;
+pub const GRACE_WINDOWS: i64 = 3;
 
 /// The grace for windows of this length.
-pub(crate) fn grace_ms(window_ms: i64) -> i64 {
+#[must_use]
+pub fn grace_ms(window_ms: i64) -> i64 {
     GRACE_MS_MIN.max(GRACE_WINDOWS * window_ms)
 }
 
 /// How the faults of one kind went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KindScore {
+pub struct KindScore {
     /// Faults that an alert overlaps.
     pub found: u64,
     /// Those of them that at least one alert calls by their kind.
@@ -39,7 +38,7 @@ pub(crate) struct KindScore {
 
 /// The whole comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Score {
+pub struct Score {
     /// By kind: faults by theirs, alerts by theirs.
     pub kinds: BTreeMap<&'static str, KindScore>,
     /// Alerts by the highest severity that they had.
@@ -50,7 +49,8 @@ pub(crate) struct Score {
 
 impl Score {
     /// Over all kinds.
-    pub(crate) fn total(&self) -> KindScore {
+    #[must_use]
+    pub fn total(&self) -> KindScore {
         self.kinds.values().fold(KindScore::default(), |sum, kind| KindScore {
             found: sum.found + kind.found,
             named: sum.named + kind.named,
@@ -70,7 +70,8 @@ struct Life<'a> {
 }
 
 /// Compares the records of the alerts topic, in any order, with the truth.
-pub(crate) fn score(truth: &[Truth], alerts: &[Alert], grace_ms: i64) -> Score {
+#[must_use]
+pub fn score(truth: &[Truth], alerts: &[Alert], grace_ms: i64) -> Score {
     let lives = lives(alerts);
     let mut result = Score::default();
     let mut explained = BTreeSet::new();
@@ -124,47 +125,6 @@ fn lives(alerts: &[Alert]) -> BTreeMap<&str, Life<'_>> {
         }
     }
     lives
-}
-
-/// What a scenario did on purpose to the order and content of its records, and where the ledger says otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DisorderScore {
-    /// Late, duplicate and dead records, as the truth has them.
-    pub late: i64,
-    pub duplicates: i64,
-    pub dead_letters: i64,
-    /// Each partition of which the ledger says something else, in a line.
-    pub differences: Vec<String>,
-}
-
-/// Compares the truth about disorder with the ledger, partition by partition; `None` if the scenario has none.
-pub(crate) fn disorder(truth: &[Disorder], partitions: &[PartitionBalance]) -> Option<DisorderScore> {
-    let mut score = DisorderScore::default();
-    for truth in truth {
-        let dead_letters: i64 = truth.dead_letters.values().sum();
-        score.late += truth.late;
-        score.duplicates += truth.duplicates;
-        score.dead_letters += dead_letters;
-        let here = partitions.iter().find(|here| here.stream == truth.stream && here.partition == truth.partition);
-        let Totals { read, scored, late, duplicate, dead_lettered, .. } =
-            here.map_or_else(Totals::default, |here| here.totals);
-        let (told, fact) = (
-            [read, scored, late, duplicate, dead_lettered],
-            [truth.sent, truth.scored, truth.late, truth.duplicates, dead_letters],
-        );
-        if told != fact {
-            let names = ["read", "scored", "late", "duplicates", "dead letters"];
-            let parts = names.iter().zip(told).zip(fact).filter(|((_, told), fact)| told != fact);
-            let parts: Vec<String> = parts.map(|((name, told), fact)| format!("{told} {name}, truth {fact}")).collect();
-            score.differences.push(format!(
-                "stream `{}` partition {}: {}",
-                truth.stream,
-                truth.partition,
-                parts.join("; ")
-            ));
-        }
-    }
-    (!truth.is_empty()).then_some(score)
 }
 
 #[cfg(test)]
@@ -257,34 +217,6 @@ mod tests {
         let truth = [fault("a", Spike, 100, 120)];
         check(&truth, &[first.clone(), retracted.clone()], (0, 0, 1, 0, 0));
         check(&truth, &[first.clone(), brought_back, retracted], (1, 1, 0, 1, 0));
-    }
-
-    #[test]
-    fn the_ledger_says_of_each_partition_what_was_injected_or_how_it_differs() {
-        let truth = Disorder {
-            stream: "s".into(),
-            partition: 1,
-            seed: 1,
-            events: 10,
-            sent: 10,
-            scored: 6,
-            late: 1,
-            duplicates: 0,
-            dead_letters: BTreeMap::from([("undecodable".into(), 2), ("null-value".into(), 1)]),
-            dropped: 0,
-            idle: 0,
-            reordered: 0,
-            skewed: 0,
-            evolved: 0,
-        };
-        let totals = Totals { read: 10, scored: 6, late: 1, dead_lettered: 3, ..Totals::default() };
-        let ledger = PartitionBalance { stream: "s".into(), partition: 1, totals, ..PartitionBalance::default() };
-        assert_eq!(disorder(&[], std::slice::from_ref(&ledger)), None);
-        let score = disorder(std::slice::from_ref(&truth), std::slice::from_ref(&ledger)).unwrap();
-        assert_eq!(score, DisorderScore { late: 1, duplicates: 0, dead_letters: 3, differences: vec![] });
-        let totals = Totals { scored: 7, late: 0, ..totals };
-        let score = disorder(&[truth], &[PartitionBalance { totals, ..ledger }]).unwrap();
-        assert_eq!(score.differences, ["stream `s` partition 1: 7 scored, truth 6; 0 late, truth 1"]);
     }
 
     #[test]
