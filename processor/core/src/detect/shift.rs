@@ -4,7 +4,7 @@
 //! so that a shift stays in it), judged by its own tail:
 //!
 //! ```text
-//!   z = slow / (1.2533 usual size of slow), clipped at 10
+//!   z = slow / (1.2533 usual size of slow), clipped at 10; the deviation is at least the grain's
 //!   e <- e + .3 (z - e)
 //!   score = max(0, (|e| - m) / sd) / 5,   m and sd the mean and deviation of |e|, at a rate of .001
 //! ```
@@ -33,6 +33,8 @@ const CLIP: f64 = 10.0;
 /// Deviations of the average's size that make a score of 1.0.
 const THRESHOLD: f64 = 6.0;
 const RAISE: f64 = 1.349_858_807_576_003;
+/// The least deviation of its size: about that of independent values.
+const SD_LEAST: f64 = 0.2;
 /// Rate at which its usual size is learnt, and deviations at which it is clipped.
 const LEARN_RATE: f64 = 0.001;
 const LEARN_REACH: f64 = 4.0;
@@ -53,14 +55,14 @@ pub(crate) struct Shift {
 
 impl Shift {
     fn strength(&self, is: &Comparison) -> f64 {
-        self.excess.of(self.average_with(is).abs(), 0.0) / THRESHOLD
+        self.excess.of(self.average_with(is).abs(), SD_LEAST) / THRESHOLD
     }
 
     fn average_with(&self, is: &Comparison) -> f64 {
         if self.usual <= 0.0 {
             return 0.0;
         }
-        let z = (is.slow / (SD_PER_SIZE * self.usual)).clamp(-CLIP, CLIP);
+        let z = (is.slow / (SD_PER_SIZE * self.usual).max(is.least)).clamp(-CLIP, CLIP);
         self.average + RATE * (z - self.average)
     }
 }
@@ -82,7 +84,8 @@ impl Detector for Shift {
     fn learn(&mut self, observation: &Observation) {
         let Some(is) = &observation.usual else { return };
         let day_ms = SILENT_MS / 2;
-        if !self.warming_up() && (day_ms..SILENT_MS).contains(&(observation.start_ms - is.first_ms))
+        if !self.warming_up()
+            && (day_ms..SILENT_MS).contains(&(observation.start_ms - is.first_ms))
             && self.strength(is) >= 1.0 + self.raised
         {
             self.raised = (1.0 + self.raised) * RAISE - 1.0;

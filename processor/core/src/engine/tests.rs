@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::detect::DetectorKind;
 
+mod odd_series;
 mod restarts;
 mod scenes;
 

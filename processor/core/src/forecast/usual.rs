@@ -107,6 +107,8 @@ pub struct Comparison {
     pub usual: f64,
     /// The slow residual's usual size.
     pub usual_slow: f64,
+    /// The least deviation that is of interest, by the grain of the series.
+    pub least: f64,
     /// How well the profile explains the series, 0 to 1.
     pub skill: f64,
     /// Whether it explains it well enough to be believed when it says that a value is usual.
@@ -219,16 +221,18 @@ impl Usual {
         let counts = self.seen > 0 && start_ms - self.first_ms >= WEEK_MS;
         let daily = value - base - if counts { week } else { 0.0 };
         let residual = if is_known { daily - self.level } else { value - last };
-        let least = if self.excess.at(1.0) == 0.0 { self.grain.least_sd(last) } else { 0.0 };
+        let least = self.grain.least_sd(last);
+        let least_excess = if self.excess.at(1.0) == 0.0 { least } else { 0.0 };
         let gain = 1.0 - self.error / self.error_plain.max(f64::MIN_POSITIVE);
         Comparison {
             expected: value - residual,
             daily,
             residual,
             slow: value - base - week - self.slow_level,
-            excess: if self.seen >= WARM_UP { self.excess.of(residual.abs(), least) } else { 0.0 },
+            excess: if self.seen >= WARM_UP { self.excess.of(residual.abs(), least_excess) } else { 0.0 },
             usual: self.usual,
             usual_slow: self.usual_slow,
+            least,
             skill: (gain / SKILL_FULL).clamp(0.0, 1.0),
             is_trusted: self.error < (1.0 - SKILL_FULL) * self.error_plain,
             seen: self.seen,
