@@ -191,6 +191,12 @@ impl AlertState {
         score / self.threshold
     }
 
+    /// The strength that comes to this evidence.
+    #[must_use]
+    pub fn in_strength(&self, evidence: f64) -> f64 {
+        evidence * self.threshold
+    }
+
     /// Takes a window into account; gives what a person has to hear of.
     pub fn judge(
         &mut self,

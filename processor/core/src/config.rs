@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::detect::DetectorKind;
 
 mod duration;
+mod maintenance;
 mod rate;
 mod validate;
 
 pub use duration::Span;
+pub use maintenance::Maintenance;
 pub use rate::Rate;
 pub use validate::{ForecastParams, Measure, StreamConfig};
 
@@ -169,8 +171,63 @@ impl ForecastSettings {
     }
 }
 
+/// Which side of what was expected is worth an alert.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Above.
+    Up,
+    /// Below.
+    Down,
+    /// Above and below.
+    #[default]
+    Both,
+}
+
+/// What of a measure is worth an alert, whatever the detectors say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guards {
+    /// Which side of what was expected.
+    pub direction: Direction,
+    /// The least deviation from what was expected, in units of the measure.
+    pub min_deviation: f64,
+    /// The same as a share of what was expected.
+    pub min_deviation_ratio: f64,
+    /// A mean, extreme or quantile outside is an anomaly at once, also while the detectors warm up; left out: anything may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_range: Option<[f64; 2]>,
+    /// When nothing is: windows into which it falls are neither scored nor learnt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<Maintenance>,
+}
+
+impl Guards {
+    /// Whether a window is not judged.
+    pub(crate) fn is_maintained(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.maintenance.iter().any(|maintenance| maintenance.covers(start_ms, end_ms))
+    }
+
+    /// Whether a deviation from `expected` is worth an alert.
+    pub(crate) fn allow(&self, expected: f64, deviation: f64) -> bool {
+        let side = match self.direction {
+            Direction::Both => true,
+            Direction::Up => deviation > 0.0,
+            Direction::Down => deviation < 0.0,
+        };
+        let least = self.min_deviation.max(self.min_deviation_ratio * expected.abs());
+        side && deviation.abs() >= least
+    }
+
+    /// Whether a value cannot be right, or must not be.
+    pub(crate) fn is_out_of_range(&self, aggregate: Aggregate, value: f64) -> bool {
+        let has_range = !matches!(aggregate, Aggregate::Count | Aggregate::Sum | Aggregate::Stddev);
+        has_range && self.valid_range.is_some_and(|[low, high]| !(low..=high).contains(&value))
+    }
+}
+
 /// A number that an event carries, and what is done with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeasureSettings {
     /// Its name in what is written.
@@ -189,6 +246,13 @@ pub struct MeasureSettings {
     /// The forecast of each series; left out: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<ForecastSettings>,
+    /// What of it is worth an alert.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub guards: Guards,
+}
+
+fn is_default(guards: &Guards) -> bool {
+    *guards == Guards::default()
 }
 
 impl MeasureSettings {

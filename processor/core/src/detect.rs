@@ -98,6 +98,8 @@ pub enum DetectorKind {
     Novelty,
     /// Whether the series has been away from what is usual for some windows.
     Shift,
+    /// Whether a value is outside of the range that it has to be in; no detector to choose, but a guard.
+    ValidRange,
 }
 
 impl DetectorKind {
@@ -116,6 +118,7 @@ impl DetectorKind {
             Self::Residual => "residual",
             Self::Novelty => "novelty",
             Self::Shift => "shift",
+            Self::ValidRange => "valid-range",
         }
     }
 }
@@ -131,9 +134,9 @@ mod tests {
 
     #[test]
     fn kinds_are_named_alike_everywhere() {
-        use DetectorKind::{Iqr, IsolationForest, Novelty, Residual, Shift, ZScore};
+        use DetectorKind::{Iqr, IsolationForest, Novelty, Residual, Shift, ValidRange, ZScore};
         use serde::de::value::{Error, StrDeserializer};
-        for kind in [ZScore, Iqr, IsolationForest, Residual, Novelty, Shift] {
+        for kind in [ZScore, Iqr, IsolationForest, Residual, Novelty, Shift, ValidRange] {
             let read = DetectorKind::deserialize(StrDeserializer::<Error>::new(kind.as_str()));
             assert_eq!(read, Ok(kind));
         }

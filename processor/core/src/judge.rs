@@ -11,7 +11,7 @@ use crate::config::{Aggregate, Measure, Per, StreamConfig};
 use crate::detect::DetectorKind;
 use crate::detect::isolation_forest::{ForestParams, ForestScore};
 use crate::forecast::Expectation;
-use crate::series::{Series, Verdict};
+use crate::series::{JudgedValue, Series, Verdict};
 use crate::summary::Moments;
 use crate::window::{Pane, Window};
 
@@ -50,11 +50,13 @@ impl Closed {
         Self { start, end, first_offset, last_offset, measured: measured.collect() }
     }
 
-    /// The value of each series; `None` where the measure had none.
+    /// The value of each series; `None` where the measure had none, and under maintenance.
     fn values(&self, config: &StreamConfig) -> Vec<Option<f64>> {
         let of = |(measure, measured): (&Measure, &Measured)| {
             let measured = *measured;
-            measure.aggregates.clone().into_iter().map(move |aggregate| measured.value(aggregate))
+            let is_maintained = measure.guards.is_maintained(self.start, self.end);
+            let value = move |aggregate| measured.value(aggregate).filter(|_| !is_maintained);
+            measure.aggregates.clone().into_iter().map(value)
         };
         config.measures.iter().zip(&self.measured).flat_map(of).collect()
     }
@@ -196,9 +198,10 @@ impl Judge {
             let score = features.map_or(0.0, |features| forest.score(features));
             (score, forest.warming_up())
         });
-        let judge = |(((measure, _), series), value): (((&Measure, _), &Series), &Option<f64>)| {
+        let judge = |(((measure, aggregate), series), value): (((&Measure, Aggregate), &Series), &Option<f64>)| {
             let forest = if in_forest(measure) { forest } else { None };
-            value.map(|value| series.judge(start_ms, config.window.step_ms(), value, forest, config.pace))
+            let (step_ms, guards, pace) = (config.window.step_ms(), &measure.guards, config.pace);
+            value.map(|value| series.judge(&JudgedValue { start_ms, step_ms, value, aggregate, forest, guards, pace }))
         };
         series_of(config).zip(&self.series).zip(values).map(judge).collect()
     }

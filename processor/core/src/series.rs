@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{AlertState, Pace, Standing, Weight};
-use crate::config::Measure;
+use crate::config::{Aggregate, Guards, Measure};
 use crate::detect::iqr::{Iqr, IqrParams};
 use crate::detect::zscore::{ZScore, ZScoreParams};
 use crate::detect::{Detector, DetectorKind, Novelty, Observation, Residual, Shift};
@@ -18,6 +18,8 @@ use crate::state::format::in_4;
 const CENTRE_RATE: f64 = 0.05;
 /// Values beyond are taken as this, so that no square overflows.
 const MAGNITUDE_MAX: f64 = 1e150;
+/// The score of a value outside of its valid range.
+const OUT_OF_RANGE: f64 = 10.0;
 
 /// A detector of one series. The isolation forest is not here: it belongs to the entity, whose series it judges together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +39,7 @@ impl SeriesDetector {
             DetectorKind::Residual => Some(Self::Residual(Residual::default())),
             DetectorKind::Novelty => Some(Self::Novelty(Box::default())),
             DetectorKind::Shift => Some(Self::Shift(Shift::default())),
-            DetectorKind::IsolationForest => None,
+            DetectorKind::IsolationForest | DetectorKind::ValidRange => None,
         }
     }
 
@@ -73,6 +75,25 @@ pub struct Series {
     centre: Option<f64>,
     /// The alert that is open, or may come to be.
     pub alert: AlertState,
+}
+
+/// A window's value, and what it is judged by besides what is known of the series.
+#[derive(Clone, Copy, Debug)]
+pub struct JudgedValue<'a> {
+    /// Start of the window, in ms since 1970, and how long after it the next one starts.
+    pub start_ms: i64,
+    /// See there.
+    pub step_ms: i64,
+    /// The value.
+    pub value: f64,
+    /// Which of the window's values it is.
+    pub aggregate: Aggregate,
+    /// The score of the entity's forest, where the measure asks for one, and whether it warms up.
+    pub forest: Option<(f64, bool)>,
+    /// What is worth an alert.
+    pub guards: &'a Guards,
+    /// How often alerts may be false.
+    pub pace: Pace,
 }
 
 /// What the detectors make of one value.
@@ -161,10 +182,10 @@ impl Series {
         Observation { start_ms, value, expected: self.expect(), usual }
     }
 
-    /// Scores the value of the window that starts at `start_ms`, one each `step_ms`. `forest` is the score of the entity's forest, where
-    /// the measure asks for one, and whether it warms up.
+    /// Scores the value of a window.
     #[must_use]
-    pub fn judge(&self, start_ms: i64, step_ms: i64, value: f64, forest: Option<(f64, bool)>, pace: Pace) -> Verdict {
+    pub fn judge(&self, window: &JudgedValue<'_>) -> Verdict {
+        let JudgedValue { start_ms, step_ms, value, forest, guards, aggregate, pace } = *window;
         let observation = self.observe(start_ms, value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX));
         let mut scores: Vec<(DetectorKind, f64)> = Vec::with_capacity(self.detectors.len() + 1);
         let mut warming_up = false;
@@ -176,6 +197,14 @@ impl Series {
             scores.push((DetectorKind::IsolationForest, score));
             warming_up |= warming;
         }
+        let expected = observation.expected.or(observation.usual.and_then(|is| is.expectation()));
+        let usual = expected.map(|expected| expected.mean).or(self.centre);
+        let deviation = usual.map_or(0.0, |usual| value - usual);
+        if guards.is_out_of_range(aggregate, value) {
+            scores.push((DetectorKind::ValidRange, self.alert.in_strength(OUT_OF_RANGE)));
+        } else if !guards.allow(usual.unwrap_or(value), deviation) {
+            scores.iter_mut().for_each(|(_, score)| *score = 0.0);
+        }
         let strength = scores.iter().map(|&(_, score)| score).fold(0.0, f64::max);
         let standing = observation.usual.filter(|is| is.is_warm()).map(|is| Standing {
             value: is.daily,
@@ -186,9 +215,6 @@ impl Series {
         for (_, score) in &mut scores {
             *score = self.alert.in_thresholds(*score);
         }
-        let expected = observation.expected.or(observation.usual.and_then(|is| is.expectation()));
-        let usual = expected.map(|expected| expected.mean).or(self.centre);
-        let deviation = usual.map_or(0.0, |usual| value - usual);
         Verdict { value, expected, deviation, standing, scores, strength, evidence, score, warming_up }
     }
 

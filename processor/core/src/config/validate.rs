@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidewatch_schemas::catalogue::topic_name_problem;
 
-use super::{Aggregate, AlertSettings, ConfigError, Format, Revisions, Span, StreamSettings, TimeUnit, WindowSettings};
+use super::{
+    Aggregate, AlertSettings, ConfigError, Format, Guards, Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
+};
 use crate::alert::Pace;
 use crate::detect::DetectorKind;
 use crate::ids::IdMemory;
@@ -87,6 +89,8 @@ pub struct Measure {
     pub detectors: Vec<DetectorKind>,
     /// The forecast of each series.
     pub forecast: Option<ForecastParams>,
+    /// What of it is worth an alert.
+    pub guards: Guards,
 }
 
 impl Measure {
@@ -292,6 +296,24 @@ impl Measure {
         if detectors.len() != m.detectors.len() {
             return Err(wrong(&at("detectors"), "names a detector twice".into()));
         }
+        if detectors.contains(&DetectorKind::ValidRange) {
+            let problem = "names `valid-range`, which guards.valid_range asks for".into();
+            return Err(wrong(&at("detectors"), problem));
+        }
+        let guards = &m.guards;
+        for (setting, least) in
+            [("min_deviation", guards.min_deviation), ("min_deviation_ratio", guards.min_deviation_ratio)]
+        {
+            if !(least.is_finite() && least >= 0.0) {
+                return Err(wrong(&at(&format!("guards.{setting}")), format!("is {least}; it is 0 or more")));
+            }
+        }
+        if let Some([low, high]) = guards.valid_range
+            && !(low < high)
+        {
+            let problem = format!("is [{low}, {high}]; write the lower end first");
+            return Err(wrong(&at("guards.valid_range"), problem));
+        }
         let forecast = m.forecast.as_ref().map(|f| ForecastParams::from_settings(f, window, &at, wrong)).transpose()?;
         Ok(Self {
             name: m.name.clone(),
@@ -300,6 +322,7 @@ impl Measure {
             aggregates: m.aggregates.clone(),
             detectors: detectors.into_iter().collect(),
             forecast,
+            guards: m.guards.clone(),
         })
     }
 }

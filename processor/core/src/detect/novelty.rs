@@ -228,3 +228,6 @@ impl Detector for Novelty {
 fn is_silent(observation: &Observation, is: &Comparison) -> bool {
     observation.start_ms - is.first_ms < DAY_MS
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::detect::DetectorKind;
 
+mod guards;
 mod odd_series;
 mod restarts;
 mod scenes;
@@ -49,6 +50,7 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
                 horizons: vec![Span::from_millis(slide_ms)],
                 emit_every: Span::from_millis(2 * slide_ms),
             }),
+            guards: Default::default(),
         }],
         alert: Default::default(),
     }

@@ -16,8 +16,8 @@
 //! excesses compare between series of light and heavy tails.
 //!
 //! Learning: the level follows `daily` at .15, by four usual residuals at most, so that a spike leaves no echo; the third value in a row
-//! that is twice as far away on one side is believed, and the level jumps. The profiles learn `slow`, by three of its usual sizes at
-//! most, so that a fault leaves no echo a day later; at the rate `max(.1, 1/visits)` by day, .25 per pass by week.
+//! that is twice as far away on one side is believed, and the level jumps. The profiles and the slow level learn `slow`, by
+//! three of its usual sizes at most, so that a fault leaves no echo a day later; at the rate `max(.1, 1/visits)` by day, .25 a pass by week.
 //!
 //! `skill` says whether the profile explains the series: how much smaller residuals are than the distance from a moving average, 0 (not
 //! at all) to 1 (by 30 % or more).
@@ -52,10 +52,8 @@ const RESIDUAL_REACH: f64 = 6.0;
 const SLOW_REACH: f64 = 4.0;
 /// Values in a row, at more than twice the level's reach on one side, that are believed.
 const BELIEVE_AFTER: u8 = 3;
-/// Usual sizes of the slow residual that a profile learns at most.
+/// Usual sizes of the slow residual that the profiles and the slow level learn at most.
 const PROFILE_REACH: f64 = 3.0;
-/// Usual residuals that the profile of the week, and the slow level, learn at most.
-const WEEK_REACH: f64 = 3.0;
 /// Standard deviation of a Gaussian value, in its mean sizes.
 pub(crate) const SD_PER_SIZE: f64 = 1.253_314_137_315_500_3;
 /// How long the slow level remembers.
@@ -263,7 +261,7 @@ impl Usual {
             self.level += 0.15 * (is.daily - self.level);
         }
         if clips {
-            let reach = WEEK_REACH * self.usual;
+            let reach = PROFILE_REACH * self.usual_slow;
             let slow = is.slow.clamp(-reach, reach);
             self.slow_level += slow * young.max(step_ms as f64 / SLOW_MS);
             if start_ms - self.first_ms >= DAY_MS {
@@ -312,3 +310,6 @@ impl Usual {
         *slot += f64::max(0.1, 1.0 / f64::from(*visits)) * error;
     }
 }
+
+#[cfg(test)]
+mod tests;

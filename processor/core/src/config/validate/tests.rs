@@ -31,6 +31,7 @@ fn settings() -> StreamSettings {
             aggregates: vec![Aggregate::Mean],
             detectors: vec![DetectorKind::ZScore],
             forecast: None,
+            guards: Default::default(),
         }],
         alert: AlertSettings::default(),
     }

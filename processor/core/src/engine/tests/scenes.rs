@@ -289,13 +289,13 @@ fn state_that_does_not_fit_is_refused_with_what_to_do() {
     newer[0].format_version = 9;
     assert_eq!(
         refused(&config, newer),
-        "state of entity `a` of stream `calls` has format 9, this program reads up to 3: run the version that wrote it, or a later one"
+        "state of entity `a` of stream `calls` has format 9, this program reads up to 4: run the version that wrote it, or a later one"
     );
     let mut older = records.clone();
     older[0].format_version = 1;
     assert_eq!(
         refused(&config, older),
-        "state of entity `a` of stream `calls` has format 1, this program reads 2 to 3: set `processor.group_id` to a new name to start anew"
+        "state of entity `a` of stream `calls` has format 1, this program reads 2 to 4: set `processor.group_id` to a new name to start anew"
     );
     let mut damaged = records.clone();
     damaged[0].payload[3] ^= 1;

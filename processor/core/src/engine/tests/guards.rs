@@ -1,0 +1,87 @@
+//! What a measure's guards make of windows that are unusual, and of those that are not.
+
+use tidewatch_schemas::record::{AlertState, AnomalyKind};
+
+use super::*;
+
+const MINUTE: i64 = 60 * SECOND;
+/// 2026-01-05, a Monday.
+const START: i64 = 1_767_571_200_000;
+
+/// What opens under these guards: the window's number, its kind and the leading detector. One window of five minutes a value.
+fn opened(guards: serde_json::Value, values: &[f64]) -> Vec<(i64, AnomalyKind, String)> {
+    let settings: StreamSettings = serde_json::from_value(serde_json::json!({
+        "name": "calls", "topic": "calls", "format": "json", "entity": ["service"], "event_time": "at",
+        "window": { "tumbling": "5m" }, "disorder": "0s",
+        "measure": [{ "name": "latency", "field": "ms", "guards": guards }],
+    }))
+    .unwrap();
+    let mut engine = Engine::new(settings.validate().unwrap(), 0);
+    let mut effects = Effects::default();
+    for (offset, value) in (0..).zip(values) {
+        let event_time = START + offset * 5 * MINUTE;
+        engine.ingest(&Event { offset, event_time, entity: "a", values: &[*value], id: None }, &mut effects);
+    }
+    engine.advance(START + (values.len() as i64 + 1) * 5 * MINUTE, &mut effects);
+    let opened = effects.alerts.iter().filter(|alert| alert.state == AlertState::Opened);
+    opened
+        .map(|alert| {
+            let leading = alert.detectors.iter().max_by(|a, b| a.score.total_cmp(&b.score)).unwrap();
+            ((alert.opened_at - START) / (5 * MINUTE), alert.kind, leading.detector.clone())
+        })
+        .collect()
+}
+
+/// Values around 100, with these at window 600 and, when that is long told, at 800.
+fn with_faults(at_600: f64, at_800: f64) -> Vec<f64> {
+    let value = |window: usize| match window {
+        600 => at_600,
+        800 => at_800,
+        _ => 100.0 + (window * 7_919 % 101) as f64 / 50.0,
+    };
+    (0..900).map(value).collect()
+}
+
+/// The windows in which something opened, once two days are known.
+fn numbers(opened: &[(i64, AnomalyKind, String)]) -> Vec<i64> {
+    opened.iter().map(|(window, _, _)| *window).filter(|window| *window >= 576).collect()
+}
+
+#[test]
+fn a_side_may_be_of_no_interest() {
+    let values = with_faults(150.0, 20.0);
+    let of = |direction| numbers(&opened(serde_json::json!({ "direction": direction }), &values));
+    assert_eq!(of("both"), [600, 800]);
+    assert_eq!(of("up"), [600]);
+    assert_eq!(of("down"), [800]);
+}
+
+#[test]
+fn a_deviation_may_be_too_small_to_matter() {
+    let values = with_faults(115.0, 160.0);
+    assert_eq!(numbers(&opened(serde_json::json!({}), &values)), [600, 800]);
+    assert_eq!(numbers(&opened(serde_json::json!({ "min_deviation": 30.0 }), &values)), [800]);
+    assert_eq!(numbers(&opened(serde_json::json!({ "min_deviation_ratio": 0.3 }), &values)), [800]);
+    assert!(numbers(&opened(serde_json::json!({ "min_deviation": 100.0 }), &values)).is_empty());
+}
+
+#[test]
+fn a_value_out_of_its_valid_range_is_an_anomaly_at_once() {
+    let guards = serde_json::json!({ "valid_range": [0.0, 1.0] });
+    let values = [0.5, 0.4, 1.7, 0.5, 0.5, 0.5, 0.5, -0.2];
+    let found = opened(guards.clone(), &values);
+    assert_eq!(found[0], (2, AnomalyKind::Spike, "valid-range".to_owned()), "in warm-up too");
+    assert!(opened(guards, &[0.0, 1.0, 0.5]).is_empty(), "the ends belong to it");
+}
+
+#[test]
+fn under_maintenance_nothing_is_scored_or_learnt() {
+    // Windows 600 to 623 are from 02:00 to 04:00 on the third day, a Wednesday.
+    let mut values = with_faults(500.0, 100.0);
+    values[601..620].fill(500.0);
+    assert_eq!(numbers(&opened(serde_json::json!({}), &values)), [600]);
+    for when in ["Wed 02:00/2h", "02:00/2h", "2026-01-07T02:00Z/2026-01-07T04:00Z"] {
+        assert!(numbers(&opened(serde_json::json!({ "maintenance": [when] }), &values)).is_empty(), "{when}");
+    }
+    assert_eq!(numbers(&opened(serde_json::json!({ "maintenance": ["Thu 02:00/2h"] }), &values)), [600]);
+}
