@@ -11,6 +11,7 @@ use crate::forecast::Expectation;
 use crate::forecast::usual::Comparison;
 
 mod floor;
+pub mod forest;
 pub mod iqr;
 pub mod isolation_forest;
 mod novelty;

@@ -5,6 +5,7 @@
 
 mod calibration;
 mod feed;
+mod forest;
 mod measures;
 mod nab;
 mod rows;
@@ -22,6 +23,7 @@ Examples:
   quality nab --data NAB --results results --json nab.json
   quality series --input my-series --output scored     every CSV file of a folder: timestamp,value[,label]
   quality calibration --check                          asked against measured rates of false alarms
+  quality forest --data sets                           NAME.csv.gz, the last column the label
   quality truth --seeds 20                             recall and precision on the demo's faults, by kind";
 
 /// Measures how well the shipped defaults detect
@@ -46,6 +48,8 @@ enum Instrument {
     Series(series::Args),
     /// Asked against measured rates of false alarms, on series in which nothing is wrong
     Calibration(calibration::Args),
+    /// The forest by itself: how well it ranks the rows of labelled sets, and what a row costs
+    Forest(forest::Args),
     /// The shipped scenarios through decoder and engine: what of the injected faults is found
     Truth(truth::Args),
 }
@@ -60,6 +64,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         Instrument::Nab(more) => ("NAB", nab::run(more)?),
         Instrument::Series(more) => ("series", series::run(more)?),
         Instrument::Calibration(more) => ("calibration", calibration::run(more)?),
+        Instrument::Forest(more) => ("forest", forest::run(more)?),
         Instrument::Truth(more) => ("truth", truth::run(more)?),
     };
     let about = report::about(&format!("{what}, shipped defaults"), &load);

@@ -47,9 +47,14 @@ impl Default for ForestParams {
 
 /// Random numbers by SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, OOPSLA 2014), kept with the state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(u64);
 
 impl SplitMix64 {
+    /// A sequence of its own for each seed.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -59,12 +64,12 @@ impl SplitMix64 {
     }
 
     /// Uniform in `[0, 1)`.
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
     /// Uniform in `0..n`.
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.unit() * n as f64) as usize
     }
 }
@@ -91,7 +96,7 @@ impl OnlineIsolationForest {
             ..params
         };
         let trees = (0..params.trees).map(|_| Tree::new(dims)).collect();
-        Self { params, dims, random: SplitMix64(params.seed), trees, rows: VecDeque::new() }
+        Self { params, dims, random: SplitMix64::new(params.seed), trees, rows: VecDeque::new() }
     }
 
     /// Rows in the window.
