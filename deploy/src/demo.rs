@@ -268,7 +268,7 @@ fn report(
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
     alerts.sort_by(|a, b| (&a.alert_id, a.sequence, a.revision).cmp(&(&b.alert_id, b.sequence, b.revision)));
     let window_ms = settings.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);
-    let grace_ms = tidewatch_score::grace_ms(window_ms);
+    let delay_max_ms = tidewatch_score::delay_max_ms(window_ms);
     let delivery = settings.delivery()?;
     let OutputLocation::Folder(folder) = delivery.output else { anyhow::bail!("a demo stores in a folder") };
     Ok(Report {
@@ -280,8 +280,8 @@ fn report(
         balance,
         elapsed: outcome.elapsed,
         cpu,
-        score: tidewatch_score::score(&truth, &alerts, grace_ms),
-        grace: Duration::from_millis(grace_ms.unsigned_abs()),
+        score: tidewatch_score::score(&truth, &alerts, delay_max_ms),
+        delay_max: Duration::from_millis(delay_max_ms.unsigned_abs()),
         fingerprint: fingerprint(&alerts),
         delivered: outcome.delivered.unwrap_or_default(),
         folder,

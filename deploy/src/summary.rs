@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidewatch_schemas::record::Severity;
-use tidewatch_score::{KindScore, Score};
+use tidewatch_score::{Dimension, Score, Tally};
 use tidewatch_sink::{DeliverySummary, TopicKind};
 
 use crate::disorder::DisorderScore;
@@ -74,8 +73,8 @@ pub(crate) struct Report {
     pub score: Score,
     /// The ledger against the truth about disorder, if the scenario has any.
     pub disorder: Option<DisorderScore>,
-    /// The grace that faults were given.
-    pub grace: Duration,
+    /// How long after its onset a fault could be found at least.
+    pub delay_max: Duration,
     /// A hash over all alert records: the same seed, the same alerts.
     pub fingerprint: u64,
     /// What was stored.
@@ -188,28 +187,36 @@ impl Report {
     }
 
     fn quality(&self, text: &mut String) {
-        let KindScore { found, missed, alerts, false_alerts, .. } = self.score.total();
-        let faults = found + missed;
-        let headline = format!("{found} of {} found, {missed} missed", count(faults, "injected fault"));
+        let Score { total, open, .. } = &self.score;
+        let missed = total.faults - total.found;
+        let headline = format!("{} of {} found, {missed} missed", total.found, count(total.faults, "injected fault"));
         line(text, "Truth", &headline);
-        let open = if self.score.open > 0 { format!(", {} still open", self.score.open) } else { String::new() };
-        line(text, "Alerts", &format!("{}, {false_alerts} of them false{open}", count(alerts, "alert")));
-        let severities = [Severity::Critical, Severity::High, Severity::Medium, Severity::Low];
-        let by_severity: Vec<String> = severities
-            .iter()
-            .filter_map(|severity| {
-                self.score.severities.get(severity).map(|number| format!("{number} {}", severity.as_str()))
-            })
-            .collect();
-        if !by_severity.is_empty() {
-            line(text, "", &by_severity.join(" · "));
-        }
-        let grace = humantime::format_duration(self.grace);
+        let open = if *open > 0 { format!(", {open} still open") } else { String::new() };
+        let repeated = if total.repeated > 0 {
+            format!("{} on faults that were found already, ", total.repeated)
+        } else {
+            String::new()
+        };
+        let said = format!("{}, {repeated}{} of them false{open}", count(total.alerts(), "alert"), total.false_alerts);
+        line(text, "Alerts", &said);
+        let share = |share: f64| if share.is_nan() { "-".to_owned() } else { format!("{share:.2}") };
+        let shares = format!(
+            "recall {} · precision {} · F1 {}",
+            share(total.recall()),
+            share(total.precision()),
+            share(total.f1())
+        );
+        let delays = total.delay_ms(0.5).zip(total.delay_ms(0.95)).map(|(p50, p95)| {
+            let span = |ms: i64| humantime::format_duration(Duration::from_secs(ms.unsigned_abs() / 1_000)).to_string();
+            format!(" · found {} after the onset in the middle, {} for 95 %", span(p50), span(p95))
+        });
+        line(text, "", &format!("{shares}{}", delays.unwrap_or_default()));
+        let delay = humantime::format_duration(self.delay_max);
         line(
             text,
             "",
             &format!(
-                "{DIM}found: an alert of the entity overlaps the fault or the {grace} after it; false: it overlaps none{DIM:#}"
+                "{DIM}found: an alert of the entity opens or is updated during the fault, or at most {delay} after its onset{DIM:#}"
             ),
         );
         line(
@@ -217,23 +224,43 @@ impl Report {
             "",
             &format!("{DIM}fingerprint {:016x}: the same seed gives the same alerts{DIM:#}", self.fingerprint),
         );
+        for (dimension, title) in [
+            (Dimension::Kind, "by kind"),
+            (Dimension::Detector, "by detector"),
+            (Dimension::Severity, "by severity"),
+            (Dimension::Region, "by region"),
+            (Dimension::Tenant, "by tenant"),
+        ] {
+            self.tallies(text, dimension, title);
+        }
+        line(text, "", "by kind: faults by their own, alerts that are repeated or false by the kind that they say");
+        text.push('\n');
+    }
+
+    fn tallies(&self, text: &mut String, dimension: Dimension, title: &str) {
+        if self.score.of(dimension).next().is_none() {
+            return;
+        }
         text.push('\n');
         let head = format!(
-            "{:15}{:>7}{:>7}{:>8}{:>13}{:>8}{:>7}",
-            "by kind", "faults", "found", "missed", "named so", "alerts", "false"
+            "{title:17}{:>7}{:>7}{:>8}{:>10}{:>10}{:>7}",
+            "faults", "found", "missed", "named so", "repeated", "false"
         );
         line(text, "", &format!("{HEAD}{head}{HEAD:#}"));
-        for (kind, score) in &self.score.kinds {
-            let name = kind.replace('_', " ");
-            let KindScore { found, named, missed, alerts, false_alerts } = *score;
+        for (value, tally) in self.score.of(dimension) {
+            let Tally { faults, found, named, repeated, false_alerts, .. } = tally;
+            let name = value.replace('_', " ");
+            // An alert has a detector and a severity, a fault has none.
+            let is_of_faults = !matches!(dimension, Dimension::Detector | Dimension::Severity);
+            let of_faults = |number: u64| if is_of_faults { number.to_string() } else { "-".to_owned() };
+            let (all, missed, named) =
+                (of_faults(*faults), of_faults(faults.saturating_sub(*found)), of_faults(*named));
             line(
                 text,
                 "",
-                &format!("{name:15}{:>7}{found:>7}{missed:>8}{named:>13}{alerts:>8}{false_alerts:>7}", found + missed),
+                &format!("{name:17}{all:>7}{found:>7}{missed:>8}{named:>10}{repeated:>10}{false_alerts:>7}"),
             );
         }
-        line(text, "", "faults by their own kind, the last two columns by the kind that the alert says");
-        text.push('\n');
     }
 
     fn cost(&self, text: &mut String) {
@@ -300,9 +327,17 @@ mod tests {
     use crate::ledger::balance::KindBalance;
 
     fn report() -> Report {
-        let mut score = Score { open: 1, ..Score::default() };
-        score.kinds.insert("level_shift", KindScore { found: 3, named: 2, missed: 1, alerts: 5, false_alerts: 2 });
-        score.severities.insert(Severity::High, 5);
+        let tally = Tally {
+            faults: 4,
+            found: 3,
+            named: 2,
+            repeated: 1,
+            false_alerts: 1,
+            delays_ms: vec![60_000, 90_000, 600_000],
+        };
+        let mut score = Score { total: tally.clone(), open: 1, ..Score::default() };
+        score.by.insert((Dimension::Kind, "level_shift".into()), tally);
+        score.by.insert((Dimension::Severity, "high".into()), Tally { found: 3, repeated: 2, ..Tally::default() });
         let total = Totals { read: 1_000, scored: 990, late: 7, dead_lettered: 3, windows: 120, ..Totals::default() };
         Report {
             scenario: "smoke".into(),
@@ -314,7 +349,7 @@ mod tests {
             cpu: Cpu { roles: Duration::from_millis(30), broker: BrokerCpu::Elsewhere },
             score,
             disorder: None,
-            grace: Duration::from_secs(1_800),
+            delay_max: Duration::from_secs(1_800),
             fingerprint: 0xab,
             delivered: DeliverySummary::default(),
             folder: "tidewatch-demo/1/results".into(),
@@ -333,8 +368,15 @@ mod tests {
         let text = plain(&report);
         assert!(text.contains("990 scored + 7 late + 3 dead letters + 0 duplicates = 1,000 read  ✓"), "{text}");
         assert!(text.contains("3 of 4 injected faults found, 1 missed"), "{text}");
-        assert!(text.contains("5 alerts, 2 of them false, 1 still open"), "{text}");
-        assert!(text.contains("level shift          4      3       1            2       5      2"), "{text}");
+        assert!(
+            text.contains("5 alerts, 1 on faults that were found already, 1 of them false, 1 still open"),
+            "{text}"
+        );
+        let shares =
+            "recall 0.75 · precision 0.75 · F1 0.75 · found 1m 30s after the onset in the middle, 10m for 95 %";
+        assert!(text.contains(shares), "{text}");
+        assert!(text.contains("level shift            4      3       1         2         1      1"), "{text}");
+        assert!(text.contains("high                   -      3       -         -         2      0"), "{text}");
         assert!(text.contains("30.0 s per million events, all three roles, without Kafka's (0.0 s)"), "{text}");
         assert_eq!(report.problem(), None);
         report.published = 1_001;

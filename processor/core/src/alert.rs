@@ -47,6 +47,8 @@ const NO_NEWS: f64 = 0.49;
 /// How long it is known where the series was before an alert, in ms, and usual residuals within which a value is there again.
 const RETURN_MS: i64 = 7 * 86_400_000;
 const RETURN_REACH: f64 = 4.0;
+/// Usual distances from where the series has been for days, within which it is back.
+const RETURN_SLOW: f64 = 1.5;
 /// What a record may contribute to opening an alert at once: one by itself waits for the next window, where one has to wait.
 const RECORD_AT_ONCE: f64 = 1.99;
 
@@ -98,6 +100,8 @@ pub struct Standing {
     pub level: f64,
     /// How far from it values usually are.
     pub usual: f64,
+    /// How far it is from where the series has been for days, in usual distances.
+    pub slow: f64,
 }
 
 /// What a window's strength comes to.
@@ -173,10 +177,11 @@ impl AlertState {
         let known = [told, streak, open].into_iter().flatten().fold(0.0, f64::max);
         let open_level = self.open.as_ref().map(|open| open.level);
         let before = open_level.or(self.told.filter(|told| start - told.at <= RETURN_MS).map(|told| told.level));
-        let is_return = before
-            .flatten()
-            .zip(standing)
-            .is_some_and(|(level, standing)| (standing.value - level).abs() <= RETURN_REACH * standing.usual);
+        let is_return = before.flatten().zip(standing).is_some_and(|(level, standing)| {
+            let is_there = (standing.value - level).abs() <= RETURN_REACH * standing.usual;
+            // An alert may have opened late, when the level had gone along.
+            is_there || (self.open.is_none() && standing.slow.abs() <= RETURN_SLOW)
+        });
         let evidence = strength / self.threshold;
         if is_return {
             return Weight { evidence: evidence.min(NO_NEWS), score: evidence.min(NO_NEWS) };

@@ -210,6 +210,7 @@ impl Series {
             value: is.daily,
             level: is.daily - is.residual,
             usual: is.usual,
+            slow: if is.usual_slow > 0.0 { is.slow / is.usual_slow } else { 0.0 },
         });
         let Weight { evidence, score } = self.alert.weigh(pace, step_ms, start_ms, strength, standing);
         for (_, score) in &mut scores {

@@ -2,7 +2,6 @@
 //!
 //! The streams are declared as the program's own demo declares them.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
@@ -12,9 +11,9 @@ use tidewatch_processor::decode::{Decoded, EventDecoder, Taken};
 use tidewatch_processor_core::{Effects, Engine, Event, StreamSettings};
 use tidewatch_producer::generator::{Generator, StreamPartition};
 use tidewatch_producer::scenario::Scenario;
-use tidewatch_schemas::record::{Alert, AlertState, Severity, Truth};
+use tidewatch_schemas::record::{Alert, Truth};
 use tidewatch_schemas::wire::Framing;
-use tidewatch_score::{KindScore, Score, grace_ms, score};
+use tidewatch_score::{Dimension, Score, Tally, delay_max_ms, score};
 
 /// The streams of the demo.
 const STREAMS: &str = include_str!("../../../../deploy/config/demo.toml");
@@ -46,7 +45,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
         .with_context(|| format!("--scenario: `{}` is not shipped; `tidewatch scenarios` lists them", args.scenario))?;
     let declared: toml::Table = STREAMS.parse()?;
     let streams: Vec<StreamSettings> = declared["stream"].clone().try_into()?;
-    let mut all = Found::default();
+    let mut all = Score::default();
     for seed in args.from..args.from + args.seeds {
         let generator = scenario.generator(seed, 1);
         let truth: Vec<Truth> = generator.truth().cloned().collect();
@@ -56,9 +55,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
             let stream = streams.iter().find(|stream| stream.name == place.stream.name());
             alerts.extend(watch(&generator, place, stream.context("a stream that is not declared")?)?);
         }
-        all.add(&truth, &alerts, args.show.then_some(seed));
+        let found = score(&truth, &alerts, delay_max_ms(WINDOW_MS));
+        if args.show {
+            show(seed, &truth, &alerts, &found);
+        }
+        all.add(found);
     }
-    Ok(all.report())
+    Ok(report(&all))
 }
 
 /// The alerts of one partition's records.
@@ -87,100 +90,52 @@ fn watch(generator: &Generator, place: StreamPartition, stream: &StreamSettings)
     Ok(alerts)
 }
 
-/// The figures of all seeds.
-#[derive(Default)]
-struct Found {
-    kinds: BTreeMap<&'static str, KindScore>,
-    severities: BTreeMap<Severity, u64>,
-    /// From onset to the end of the window in which an alert opens, in windows, by the fault's kind.
-    delays: BTreeMap<&'static str, Vec<f64>>,
+fn show(seed: u64, truth: &[Truth], alerts: &[Alert], found: &Score) {
+    for fault in truth.iter().filter(|fault| found.missed.contains(&fault.fault_id)) {
+        let Truth { kind, stream, entity, measure, magnitude, .. } = fault;
+        eprintln!("seed {seed}: missed {} of {measure}, {stream} {entity}, magnitude {magnitude:.2}", kind.as_str());
+    }
+    for alert in alerts.iter().filter(|alert| alert.sequence == 0 && found.false_alerts.contains(&alert.alert_id)) {
+        let scores: Vec<String> =
+            alert.detectors.iter().map(|detector| format!("{} {:.2}", detector.detector, detector.score)).collect();
+        eprintln!("seed {seed}: false: {} ({})", alert.summary, scores.join(", "));
+    }
 }
 
-impl Found {
-    fn add(&mut self, truth: &[Truth], alerts: &[Alert], show: Option<u64>) {
-        let Score { kinds, severities, .. } = score(truth, alerts, grace_ms(WINDOW_MS));
-        for (kind, of) in kinds {
-            let sum = self.kinds.entry(kind).or_default();
-            sum.found += of.found;
-            sum.named += of.named;
-            sum.missed += of.missed;
-            sum.alerts += of.alerts;
-            sum.false_alerts += of.false_alerts;
-        }
-        for (severity, count) in severities {
-            *self.severities.entry(severity).or_default() += count;
-        }
-        let opened = || alerts.iter().filter(|alert| alert.state == AlertState::Opened);
-        for fault in truth {
-            let of_it = opened().filter(|alert| (&alert.stream, &alert.entity) == (&fault.stream, &fault.entity));
-            let within = of_it.filter(|alert| alert.window_end > fault.onset && alert.opened_at < fault.end);
-            match within.map(|alert| alert.window_end - fault.onset).min() {
-                Some(ms) => {
-                    self.delays.entry(fault.kind.as_str()).or_default().push(ms as f64 / WINDOW_MS as f64);
-                }
-                None => show_line(show, "missed", &format!("{fault:?}")),
-            }
-        }
-        for alert in opened() {
-            let is_of = |fault: &&Truth| (&alert.stream, &alert.entity) == (&fault.stream, &fault.entity);
-            let grace_ms = grace_ms(WINDOW_MS);
-            if !truth
-                .iter()
-                .filter(is_of)
-                .any(|fault| alert.opened_at <= fault.end + grace_ms && alert.window_end > fault.onset)
-            {
-                show_line(show, "false", &format!("{} {:?}", alert.summary, alert.detectors));
-            }
-        }
-    }
-
-    fn report(self) -> Report {
-        let mut table = format!(
-            "{:16} {:>7} {:>7} {:>7} {:>9} {:>7} {:>7} {:>10} {:>10}\n",
-            "by kind", "faults", "found", "recall", "named so", "alerts", "false", "delay p50", "p95"
+fn report(all: &Score) -> Report {
+    let mut table = format!(
+        "{:18} {:>7} {:>7} {:>7} {:>9} {:>9} {:>7} {:>10} {:>6}\n",
+        "", "faults", "found", "recall", "named so", "repeated", "false", "delay p50", "p95"
+    );
+    let windows = |tally: &Tally, share: f64| tally.delay_ms(share).map_or(f64::NAN, |ms| ms as f64 / WINDOW_MS as f64);
+    let mut figures: Vec<Value> = Vec::new();
+    let mut line = |dimension: &str, value: &str, tally: &Tally| {
+        let Tally { faults, found, named, repeated, false_alerts, .. } = tally;
+        let (recall, p50, p95) = (tally.recall(), windows(tally, 0.5), windows(tally, 0.95));
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            table,
+            "{value:18} {faults:>7} {found:>7} {recall:>7.3} {named:>9} {repeated:>9} {false_alerts:>7} {p50:>10.1} {p95:>6.1}"
         );
-        let quantile = |kind: &str, share| {
-            self.delays.get(kind).map_or(f64::NAN, |delays| tidewatch_benches::figures::quantile(delays, share))
-        };
-        let mut worst = 1.0_f64;
-        let mut total = KindScore::default();
-        let mut figures: Vec<Value> = Vec::new();
-        for (kind, of) in &self.kinds {
-            let KindScore { found, named, missed, alerts, false_alerts } = *of;
-            let recall = found as f64 / (found + missed) as f64;
-            if found + missed > 0 {
-                worst = worst.min(recall);
-            }
-            let (p50, p95) = (quantile(kind, 0.5), quantile(kind, 0.95));
-            // Writing to a String does not fail.
-            let _ = writeln!(
-                table,
-                "{kind:16} {:>7} {found:>7} {recall:>7.3} {named:>9} {alerts:>7} {false_alerts:>7} {p50:>10.1} {p95:>10.1}",
-                found + missed
-            );
-            figures.push(json!({
-                "kind": kind, "faults": found + missed, "found": found, "named": named, "alerts": alerts,
-                "false": false_alerts, "delay_p50_windows": p50, "delay_p95_windows": p95,
-            }));
-            total.found += found;
-            total.missed += missed;
-            total.alerts += alerts;
-            total.false_alerts += false_alerts;
+        figures.push(json!({
+            "by": dimension, "value": value, "faults": faults, "found": found, "named": named, "repeated": repeated,
+            "false": false_alerts, "delay_p50_windows": p50, "delay_p95_windows": p95,
+        }));
+    };
+    for dimension in [Dimension::Kind, Dimension::Detector, Dimension::Region] {
+        for (value, tally) in all.of(dimension) {
+            line(dimension.as_str(), value, tally);
         }
-        let recall = total.found as f64 / (total.found + total.missed) as f64;
-        let precision = (total.alerts - total.false_alerts) as f64 / total.alerts as f64;
-        let sudden = |share| quantile("spike", share).max(quantile("level_shift", share));
-        Report::new(table, figures.into())
-            .goal("recall", recall, Goal::AtLeast(SHARE_MIN))
-            .goal("precision", precision, Goal::AtLeast(SHARE_MIN))
-            .goal("recall of the kind with the least", worst, Goal::AtLeast(KIND_MIN))
-            .goal("delay of spikes and shifts, p50, windows", sudden(0.5), Goal::AtMost(1.0))
-            .goal("delay of spikes and shifts, p95, windows", sudden(0.95), Goal::AtMost(3.0))
     }
-}
-
-fn show_line(seed: Option<u64>, what: &str, text: &str) {
-    if let Some(seed) = seed {
-        eprintln!("{what}, seed {seed}: {text}");
-    }
+    line("all", "all", &all.total);
+    let kinds = || all.of(Dimension::Kind).filter(|(_, tally)| tally.faults > 0);
+    let least = kinds().map(|(_, tally)| tally.recall()).fold(f64::NAN, f64::min);
+    let mut sudden = Tally::default();
+    kinds().filter(|(kind, _)| ["spike", "level_shift"].contains(kind)).for_each(|(_, tally)| sudden.add(tally));
+    Report::new(table, figures.into())
+        .goal("recall", all.total.recall(), Goal::AtLeast(SHARE_MIN))
+        .goal("precision", all.total.precision(), Goal::AtLeast(SHARE_MIN))
+        .goal("recall of the kind with the least", least, Goal::AtLeast(KIND_MIN))
+        .goal("delay of spikes and shifts, p50, windows", windows(&sudden, 0.5), Goal::AtMost(1.0))
+        .goal("delay of spikes and shifts, p95, windows", windows(&sudden, 0.95), Goal::AtMost(3.0))
 }
