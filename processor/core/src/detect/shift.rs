@@ -28,7 +28,10 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, DetectorKind, Observation, score_from};
 use crate::forecast::usual::{Comparison, Excess, SD_PER_SIZE, WARM_UP};
 
-const SILENT_MS: i64 = 2 * 86_400_000;
+/// When there is a profile of the day; before, the residual is no such.
+const PROFILE_MS: i64 = 86_400_000;
+/// When it is told.
+const SILENT_MS: i64 = 2 * PROFILE_MS;
 /// Rate of the moving average: it sees about the last five windows.
 const RATE: f64 = 0.3;
 /// Deviations beyond which a value does not count.
@@ -95,8 +98,11 @@ impl Detector for Shift {
 
     fn learn(&mut self, observation: &Observation) {
         let Some(is) = &observation.usual else { return };
-        let is_training = (SILENT_MS / 2..SILENT_MS).contains(&(observation.start_ms - is.first_ms));
-        if is_training && !self.warming_up() && self.strength(is) >= self.threshold {
+        let age_ms = observation.start_ms - is.first_ms;
+        if age_ms < PROFILE_MS {
+            return;
+        }
+        if age_ms < SILENT_MS && !self.warming_up() && self.strength(is) >= self.threshold {
             self.threshold *= RAISE;
         }
         let rate = LEARN_RATE.max(1.0 / (f64::from(self.seen) + 1.0));

@@ -219,7 +219,7 @@ impl Usual {
         let counts = self.seen > 0 && start_ms - self.first_ms >= WEEK_MS;
         let daily = value - base - if counts { week } else { 0.0 };
         let residual = if is_known { daily - self.level } else { value - last };
-        let least = self.grain.least_sd(last);
+        let least = self.grain.least_sd(near);
         let least_excess = if self.excess.at(1.0) == 0.0 { least } else { 0.0 };
         let gain = 1.0 - self.error / self.error_plain.max(f64::MIN_POSITIVE);
         Comparison {
