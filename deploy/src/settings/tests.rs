@@ -94,6 +94,7 @@ fn the_example_of_a_stream_is_one_and_shows_every_setting_with_its_default() {
     assert_eq!(keys(&Value::Table(stream.clone())), known::<StreamSettings>());
     assert_eq!(keys(&stream["alert"]), known::<tidewatch_processor_core::config::AlertSettings>());
     assert_eq!(keys(&stream["measure"][0]), known::<tidewatch_processor_core::config::MeasureSettings>());
+    assert_eq!(keys(&stream["measure"][0]["guards"]), known::<tidewatch_processor_core::config::Guards>());
     let mut shown: Streams = table.clone().try_into().unwrap();
     shown.stream[0].validate().unwrap();
     // What has a default says it: taking those keys away changes nothing.
@@ -116,6 +117,9 @@ fn the_example_of_a_stream_is_one_and_shows_every_setting_with_its_default() {
     }
     // Without `dropout_after`, which has no default, the rest of the table is the default.
     inner["alert"].as_table_mut().unwrap().retain(|key, _| key == "dropout_after");
+    // And of the guards without those that have none.
+    let guards = inner["measure"][0]["guards"].as_table_mut().unwrap();
+    guards.retain(|key, _| key == "valid_range" || key == "maintenance");
     let bare: Streams = bare.try_into().unwrap();
     assert_eq!(shown.stream.remove(0), bare.stream[0]);
 }

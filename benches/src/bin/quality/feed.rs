@@ -151,7 +151,7 @@ mod tests {
         let before = judge(&series).unwrap();
         let mut other = series;
         for row in &mut other.rows[1_500..] {
-            row.value = -5.0 * row.value;
+            row.value *= -5.0;
         }
         let after = judge(&other).unwrap();
         let bits = |said: &[Said]| said[..1_500].iter().map(|said| said.score.to_bits()).collect::<Vec<_>>();

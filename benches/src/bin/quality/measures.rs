@@ -133,12 +133,10 @@ fn fading(labels: &[bool], segments: &[(usize, usize)], buffer: usize) -> Vec<f6
     let mut soft: Vec<f64> = labels.iter().map(|label| f64::from(u8::from(*label))).collect();
     let weight = |distance: usize| (1.0 - distance as f64 / buffer as f64).sqrt();
     for &(start, end) in segments {
-        for row in end..(end + buffer / 2).min(labels.len()) {
-            soft[row] += weight(row + 1 - end);
-        }
-        for row in start.saturating_sub(buffer / 2)..start {
-            soft[row] += weight(start - row);
-        }
+        let after = &mut soft[end..(end + buffer / 2).min(labels.len())];
+        after.iter_mut().zip(1..).for_each(|(soft, distance)| *soft += weight(distance));
+        let before = &mut soft[start.saturating_sub(buffer / 2)..start];
+        before.iter_mut().rev().zip(1..).for_each(|(soft, distance)| *soft += weight(distance));
     }
     soft.into_iter().map(|weight| weight.min(1.0)).collect()
 }

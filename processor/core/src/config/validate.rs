@@ -309,7 +309,7 @@ impl Measure {
             }
         }
         if let Some([low, high]) = guards.valid_range
-            && !(low < high)
+            && (low.is_nan() || high.is_nan() || low >= high)
         {
             let problem = format!("is [{low}, {high}]; write the lower end first");
             return Err(wrong(&at("guards.valid_range"), problem));

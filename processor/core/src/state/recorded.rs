@@ -107,8 +107,11 @@ fn restored(settings: &StreamSettings, version: i32, name: &str) -> Engine {
     restore(settings.validate().unwrap(), PARTITION, Some(RECORDED_AT as i64), records).unwrap()
 }
 
+/// The last telling of each window's metric, by entity, measure and window.
+type Metrics = BTreeMap<(String, String, i64, i64), WindowMetric>;
+
 /// What does not hang on detectors: those that a format did not know have learnt nothing yet when it is read.
-fn but_judgements(effects: Effects) -> (BTreeMap<(String, String, i64, i64), WindowMetric>, Vec<Forecast>) {
+fn but_judgements(effects: Effects) -> (Metrics, Vec<Forecast>) {
     let mut metrics = BTreeMap::new();
     for mut metric in effects.metrics {
         for point in &mut metric.series {
