@@ -1,8 +1,8 @@
 //! The forest of a cohort: how odd is a combination of values, against the recent ones?
 //!
-//! Two members look at the same rows. [`density`] is a forest of small random histograms: it sees where rows are sparse, in any shape.
-//! [`gauss`] is the distance from the mean in units of the covariance: it sees what leaves a line along which the rows lie, which cuts
-//! across one feature at a time do not. Each member's value is replaced by its [`rank`] among its last 2,048, as a quantile of the normal
+//! Two members look at the same rows. `density` is a forest of small random histograms: it sees where rows are sparse, in any shape.
+//! `gauss` is the distance from the mean in units of the covariance: it sees what leaves a line along which the rows lie, which cuts
+//! across one feature at a time do not. Each member's value is replaced by its `rank` among its last 2,048, as a quantile of the normal
 //! distribution, and the score is the greater one, the second with a handicap of half a deviation:
 //!
 //! ```text
