@@ -34,6 +34,8 @@ pub struct Topics {
     pub ledger: String,
     /// What the generator injected: faults (`truth`), and what it did to each partition (`disorder`); the processor does not read it.
     pub truth: String,
+    /// How the alerts stand against the truth; compacted.
+    pub score: String,
 }
 
 impl Default for Topics {
@@ -52,6 +54,7 @@ impl Default for Topics {
             state: name("state"),
             ledger: name("ledger"),
             truth: name("truth"),
+            score: name("score"),
         }
     }
 }
@@ -77,7 +80,7 @@ pub fn topic_name_problem(name: &str) -> Option<String> {
 
 impl Topics {
     /// Each topic with its setting in `[topics]` and the schema of its values.
-    fn all(&self) -> [(&'static str, &str, &'static str); 12] {
+    fn all(&self) -> [(&'static str, &str, &'static str); 13] {
         [
             ("service_calls", &self.service_calls, "service-call"),
             ("infrastructure", &self.infrastructure, "infrastructure"),
@@ -91,11 +94,12 @@ impl Topics {
             ("state", &self.state, "state"),
             ("ledger", &self.ledger, "ledger"),
             ("truth", &self.truth, "truth"),
+            ("score", &self.score, "score"),
         ]
         .map(|(setting, topic, kind)| (setting, topic.as_str(), kind))
     }
 
-    /// The topics that no stream may read: those that the processor writes, and the truth.
+    /// The topics that no stream may read: those that the processor writes, the truth, and what is made of it.
     pub fn own(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.all().into_iter().skip(STREAMS.len()).map(|(setting, topic, _)| (setting, topic))
     }
@@ -130,7 +134,7 @@ impl Topics {
 
     /// Each topic with the current schema of its values. Dead letters are the exception: their values are the originals', and the
     /// schema is that of the rows that they are stored as.
-    pub fn with_schemas(&self) -> [(&str, &'static Schema); 12] {
+    pub fn with_schemas(&self) -> [(&str, &'static Schema); 13] {
         self.all().map(|(_, topic, kind)| (topic, schema::current(kind).expect("each of these kinds is released")))
     }
 }
@@ -183,7 +187,10 @@ mod tests {
     fn what_no_stream_may_read_is_all_but_the_generators() {
         let topics = Topics::default();
         let own: Vec<&str> = topics.own().map(|(setting, _)| setting).collect();
-        assert_eq!(own, ["metrics", "forecasts", "alerts", "late", "dead_letters", "state", "ledger", "truth"]);
+        assert_eq!(
+            own,
+            ["metrics", "forecasts", "alerts", "late", "dead_letters", "state", "ledger", "truth", "score"]
+        );
     }
 
     #[test]

@@ -29,6 +29,7 @@ leaf! {
     AlertState: |v| Value::Enum(*v as u32, v.as_str().into());
     Severity: |v| Value::Enum(*v as u32, v.as_str().into());
     Correction: |v| Value::Enum(*v as u32, v.as_str().into());
+    Dimension: |v| Value::Enum(*v as u32, v.as_str().into());
     std::collections::BTreeMap<String, String>: |v| Value::Map(v.iter().map(|(k, x)| (k.clone(), x.leaf())).collect());
     std::collections::BTreeMap<String, i64>: |v| Value::Map(v.iter().map(|(k, x)| (k.clone(), x.leaf())).collect());
     Vec<String>: |v| Value::Array(v.iter().map(Leaf::leaf).collect());
@@ -73,6 +74,7 @@ draw! {
     AlertState: prop::sample::select(AlertState::ALL);
     Severity: prop::sample::select(Severity::ALL);
     Correction: prop::sample::select(Correction::ALL);
+    Dimension: prop::sample::select(Dimension::ALL);
     std::collections::BTreeMap<String, String>: btree_map(text(), text(), 0..2);
     std::collections::BTreeMap<String, i64>: btree_map(text(), any::<i64>(), 0..2);
     Vec<String>: vec(text(), 0..3);
@@ -133,6 +135,8 @@ kinds! {
     Disorder { stream, partition, seed, events, sent, scored, late, duplicates, dead_letters, dropped, idle, reordered,
         skewed, evolved }
     Truth { fault_id, kind, stream, entity, measure, labels, onset, end, magnitude, cause, seed }
+    Score { dimension, value, event_time, delay_max_ms, faults, pending, found, named, repeated, false_alerts, precision,
+        recall, f1, delay_p50_ms, delay_p95_ms, entities, watched_ms, false_alarms_per_entity_week }
 }
 
 /// Runs a macro for every top-level record kind.
@@ -152,6 +156,7 @@ macro_rules! every_kind {
         $check!(ledger, Ledger);
         $check!(truth, Truth);
         $check!(disorder, Disorder);
+        $check!(score, Score);
     };
 }
 
