@@ -91,6 +91,25 @@ pub(crate) enum Command {
   tidewatch sink --output /data/tidewatch
   tidewatch sink --drain                         end when all results are stored")]
     Sink(SinkArgs),
+    /// Hold the alerts against the truth, and publish what was found of the injected faults
+    #[command(
+        long_about = "Hold the alerts against the truth, and publish what was found of the injected faults.
+
+Precision, recall, F1, delay from onset and false alarms per entity and week, by kind, detector, severity, region and tenant: as records \
+                      on the score topic, on /metrics where telemetry.listen says so, and as a table at the end. It reads the \
+                      topics of truth, alerts and metrics from their beginnings and joins no group; the processor never reads the \
+                      truth.
+
+A fault is found if an alert of its entity opens or is updated in a window that overlaps it, or begins within score.delay_max of its \
+                      onset; one alert finds one fault. Alerts that overlap no fault of their entity and no such time are false. A \
+                      fault that was not found is missed once event time has come past it, and pending until then.",
+        after_help = "Examples:
+  tidewatch score                                follows the topics until Ctrl-C
+  tidewatch score --drain                        the score of all that there is
+  tidewatch score --drain --config tidewatch-demo/1/tidewatch.toml   of a demo
+  tidewatch tap score --filter dimension=total   what was published"
+    )]
+    Score(ScoreArgs),
     /// Run all three roles until Ctrl-C, creating topics that are missing
     #[command(after_help = "Examples:
   tidewatch up --brokers localhost:9092 --scenario demo --speed 60
@@ -284,6 +303,14 @@ pub(crate) struct SinkArgs {
     pub drain: bool,
 }
 
+/// Of `score`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ScoreArgs {
+    /// End when everything that there is has been read, instead of at Ctrl-C
+    #[arg(long)]
+    pub drain: bool,
+}
+
 /// Of `up`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct UpArgs {
@@ -425,7 +452,7 @@ pub(crate) struct LetterReplayArgs {
 /// Of `tap`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TapArgs {
-    /// The topic's name, or alerts, metrics, forecasts, late, dead_letters, ledger, truth, checks, ...
+    /// The topic's name, or alerts, metrics, forecasts, late, dead_letters, ledger, truth, score, checks, ...
     pub topic: String,
     /// Go on with what is written from now on, until Ctrl-C
     #[arg(long, short)]

@@ -13,17 +13,18 @@ use tidewatch_broker::Broker;
 use tidewatch_kafka::{KafkaServer, StartOptions};
 use tidewatch_processor::ProcessorConfig;
 use tidewatch_producer::schedule::Pace;
+use tidewatch_schemas::Record;
 use tidewatch_schemas::catalogue::Topics;
-use tidewatch_schemas::record::{Alert, Disorder, Truth};
-use tidewatch_schemas::{Record, schema, wire};
-use tidewatch_sink::TopicKind;
+use tidewatch_schemas::record::{Alert, Disorder};
 use tidewatch_sink::config::OutputLocation;
+use tidewatch_sink::{Stop, StopSignal, TopicKind};
 use tidewatch_topic_io::{Admin, KafkaConfig, PartitionReader, StartAt};
 
 use crate::cli::DemoArgs;
 use crate::disorder;
 use crate::embedded;
-use crate::roles::{self, Outcome, Produce, Progresses, Roles};
+use crate::roles::{self, Outcome, Produce, Progresses, ReadyBy, Roles};
+use crate::score;
 use crate::settings::{Loaded, ProducerSettings, Settings, SettingsError};
 use crate::shutdown::Shutdown;
 use crate::summary::{Cpu, Report};
@@ -84,7 +85,7 @@ pub(crate) fn run(args: &DemoArgs, mut loaded: Loaded, colour: bool, shutdown: &
         ..Roles::default()
     };
     let progresses = std::sync::Arc::new(Progresses::default());
-    crate::endpoint(settings, false, &progresses)?;
+    crate::endpoint(settings, ReadyBy::Start, &progresses)?;
     let cpu = ProcessTime::now();
     let broker_before = embedded::cpu();
     let ran = roles::run(roles, settings, &progresses, shutdown);
@@ -211,9 +212,10 @@ fn keep_apart(settings: &mut Settings, run: &str) {
         state,
         ledger,
         truth,
+        score,
     } = &mut settings.topics;
     let inputs = [service_calls, infrastructure, beacons, checks, truth];
-    let outputs = [metrics, forecasts, alerts, late, dead_letters, state, ledger];
+    let outputs = [metrics, forecasts, alerts, late, dead_letters, state, ledger, score];
     for name in inputs.into_iter().chain(outputs) {
         *name = apart(name);
     }
@@ -262,13 +264,13 @@ fn report(
     scenario: &tidewatch_producer::scenario::Scenario,
     cpu: Cpu,
 ) -> anyhow::Result<Report> {
-    let truth: Vec<Truth> = read_all(&settings.kafka, &settings.topics.truth)?;
     let disorder: Vec<Disorder> = read_all(&settings.kafka, &settings.topics.truth)?;
     let balance = crate::ledger::read(settings, false)?;
     let mut alerts: Vec<Alert> = read_all(&settings.kafka, &settings.topics.alerts)?;
     alerts.sort_by(|a, b| (&a.alert_id, a.sequence, a.revision).cmp(&(&b.alert_id, b.sequence, b.revision)));
-    let window_ms = settings.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);
-    let delay_max_ms = tidewatch_score::delay_max_ms(window_ms);
+    let drain = StopSignal::new();
+    drain.request(Stop::Drain);
+    let judgement = score::run(&settings.scoring()?, &score::Progress::default(), &drain)?;
     let delivery = settings.delivery()?;
     let OutputLocation::Folder(folder) = delivery.output else { anyhow::bail!("a demo stores in a folder") };
     Ok(Report {
@@ -280,8 +282,7 @@ fn report(
         balance,
         elapsed: outcome.elapsed,
         cpu,
-        score: tidewatch_score::score(&truth, &alerts, delay_max_ms),
-        delay_max: Duration::from_millis(delay_max_ms.unsigned_abs()),
+        judgement,
         fingerprint: fingerprint(&alerts),
         delivered: outcome.delivered.unwrap_or_default(),
         folder,
@@ -301,19 +302,11 @@ fn read_all<R: Record>(kafka: &KafkaConfig, topic: &str) -> anyhow::Result<Vec<R
         for message in reader.read(BATCH_MAX, WAIT)?.iter() {
             let place = (message.partition(), message.offset());
             let value = message.value().unwrap_or_default();
-            if is_of_another_kind::<R>(value) {
-                continue;
-            }
-            let record = wire::decode(value);
+            let Some(record) = score::decode::<R>(value) else { continue };
             records.push(record.with_context(|| format!("{topic} partition {} offset {}", place.0, place.1))?);
         }
     }
     Ok(records)
-}
-
-fn is_of_another_kind<R: Record>(value: &[u8]) -> bool {
-    let Ok((wire::Header::Fingerprint(fingerprint), _)) = wire::read_header(value) else { return false };
-    schema::by_fingerprint(fingerprint).is_some_and(|schema| schema.name() != R::NAME)
 }
 
 /// FNV-1a over the records' bytes.
@@ -392,6 +385,6 @@ mod tests {
         keep_apart(&mut settings, "demo-1");
         assert!(settings.topic_specs().iter().all(|spec| spec.name.starts_with("demo-1.tidewatch.")));
         assert_eq!(settings.processor.group_id, "demo-1.tidewatch");
-        assert_eq!(settings.topic_specs().len(), 12);
+        assert_eq!(settings.topic_specs().len(), 13);
     }
 }

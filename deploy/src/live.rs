@@ -146,6 +146,12 @@ pub(crate) fn count(number: u64, one: &str) -> String {
     format!("{} {one}{}", grouped(number), if number == 1 { "" } else { plural })
 }
 
+/// A span of time by its two largest units.
+pub(crate) fn span(time: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +168,7 @@ mod tests {
         }
         assert_eq!(count(1, "file"), "1 file");
         assert_eq!(count(2_000, "row"), "2,000 rows");
+        assert_eq!((span(Duration::from_millis(6_004_900)), span(Duration::ZERO)), ("1h 40m".into(), "0s".into()));
         assert_eq!(gauge(0.55), "█████░░░░░  55%");
         assert_eq!(gauge(7.0), "██████████ 100%");
     }

@@ -1,4 +1,4 @@
-//! The `tidewatch` program: the composition root of the three roles.
+//! The `tidewatch` program: the composition root of the roles.
 //!
 //! Invariant: only this crate reads the environment, settings files and the command line; the parts get checked values. Errors end
 //! here as one line on standard error and an exit code (see [`failure`]).
@@ -14,6 +14,7 @@ mod ledger;
 mod live;
 mod replay;
 mod roles;
+mod score;
 mod settings;
 mod shutdown;
 mod summary;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Colour, Command, ConfigAction, DeadLettersAction, DemoArgs, TopicsAction};
-use roles::{Outcome, Produce, Progresses, Roles};
+use roles::{Outcome, Produce, Progresses, ReadyBy, Roles};
 use settings::{Loaded, Settings};
 use shutdown::Shutdown;
 
@@ -91,13 +92,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let mut settings = loaded.settings;
             settings.validate()?;
             telemetry::log(&settings.telemetry, None, colour)?;
-            let only_looks = match &command {
-                Command::Tap(_) | Command::Ledger(_) | Command::Topics { action: TopicsAction::List } => true,
+            let needs_records = match &command {
+                Command::Tap(_)
+                | Command::Ledger(_)
+                | Command::Score(_)
+                | Command::Topics { action: TopicsAction::List } => true,
                 Command::DeadLetters { action } => !matches!(action, DeadLettersAction::Replay(_)),
                 _ => false,
             };
             let is_broker = matches!(command, Command::Broker(_));
-            let _broker = if is_broker { None } else { embedded::serve_folder(&mut settings, !only_looks)? };
+            let _broker = if is_broker { None } else { embedded::serve_folder(&mut settings, !needs_records)? };
             dispatch(command, &settings)
         }
     }
@@ -140,6 +144,9 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Sink(args) => {
             (Roles { sink: Some(settings.delivery()?), drain: args.drain, ..Roles::default() }, false)
         }
+        Command::Score(args) => {
+            (Roles { score: Some(settings.scoring()?), drain: args.drain, ..Roles::default() }, false)
+        }
         Command::Up(_) => {
             let (process, sink) = (Some(demo::processor_config(settings)?), Some(settings.delivery()?));
             (Roles { produce: produce()?, process, sink, ..Roles::default() }, true)
@@ -152,20 +159,21 @@ fn dispatch(command: Command, settings: &Settings) -> anyhow::Result<()> {
         admin.ensure_topics(&settings.topic_specs())?;
     }
     let progresses = Arc::new(Progresses::default());
-    endpoint(settings, roles.process.is_some(), &progresses)?;
+    endpoint(settings, roles.ready_by(), &progresses)?;
     let outcome = roles::run(roles, settings, &progresses, &shutdown)?;
     write!(anstream::stdout(), "{}", told(&outcome))?;
     Ok(())
 }
 
-/// Records metrics and serves them, if an address is set (or `by_default`).
-fn endpoint(settings: &Settings, processes: bool, progresses: &Arc<Progresses>) -> anyhow::Result<()> {
+/// Records metrics and serves them, if an address is set, or a processor has work here.
+fn endpoint(settings: &Settings, ready_by: ReadyBy, progresses: &Arc<Progresses>) -> anyhow::Result<()> {
     let metrics = telemetry::record_metrics()?;
+    let processes = ready_by == ReadyBy::Assignment;
     if let Some(address) = settings.listen_address(processes)? {
         let watermarks = Arc::clone(progresses);
         let pages = health::Pages {
             metrics,
-            ready: roles::readiness(Arc::clone(progresses), processes),
+            ready: roles::readiness(Arc::clone(progresses), ready_by),
             watermarks: Arc::new(move || match processes {
                 true => watermarks.process.explain_watermark(),
                 false => Some("no processor runs in this process\n".to_owned()),
@@ -225,6 +233,9 @@ fn told(outcome: &Outcome) -> String {
     if let Some(delivered) = &outcome.delivered {
         let (rows, files) = (live::count(delivered.rows(), "row"), live::count(delivered.files(), "file"));
         text.push_str(&format!("sink      {rows} in {files}, {}\n", live::bytes(delivered.bytes())));
+    }
+    if let Some(judgement) = &outcome.judgement {
+        text.push_str(&score::table::render(judgement));
     }
     text
 }

@@ -19,6 +19,7 @@ use tidewatch_schemas::wire::Framing;
 use tidewatch_sink::{DeliveryConfig, DeliverySummary, Stop, StopSignal};
 
 use crate::live::{self, Live, Status};
+use crate::score::{self, Judgement, ScoreConfig};
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
 
@@ -40,6 +41,8 @@ pub(crate) struct Roles {
     pub process: Option<ProcessorConfig>,
     /// Stores, if it is one of them.
     pub sink: Option<DeliveryConfig>,
+    /// Holds alerts against the truth, if it is one of them.
+    pub score: Option<ScoreConfig>,
     /// End when everything is done, not only when asked to.
     pub drain: bool,
     /// Say every few seconds what holds event time back.
@@ -63,6 +66,8 @@ pub(crate) struct Outcome {
     pub processed: Option<tidewatch_processor::Summary>,
     /// Of the sink.
     pub delivered: Option<DeliverySummary>,
+    /// Of the scorer.
+    pub judgement: Option<Judgement>,
     /// From start to end.
     pub elapsed: Duration,
     /// Whether a person ended it early.
@@ -78,6 +83,19 @@ pub(crate) struct Progresses {
     pub process: tidewatch_processor::Progress,
     /// Of the sink.
     pub sink: tidewatch_sink::Progress,
+    /// Of the scorer.
+    pub score: score::Progress,
+}
+
+/// What makes a process ready for its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadyBy {
+    /// Nothing but its start.
+    Start,
+    /// That the processor has partitions.
+    Assignment,
+    /// That the scorer has published.
+    FirstScore,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +103,7 @@ struct Stops {
     produce: AtomicBool,
     process: StopSignal,
     sink: StopSignal,
+    score: StopSignal,
     /// Set by a role that ends with an error.
     failed: AtomicBool,
 }
@@ -136,9 +155,18 @@ pub(crate) fn run(
                 })
             })
             .transpose()?;
+        let score: Handle<'_, _> = roles
+            .score
+            .map(|config| {
+                spawn(scope, "score", &stops.failed, || {
+                    let config = config;
+                    score::run(&config, &progresses.score, &stops.score)
+                })
+            })
+            .transpose()?;
         let mut interrupted_at = None;
         loop {
-            let ended = [is_ended(&produce), is_ended(&process), is_ended(&sink)];
+            let ended = [is_ended(&produce), is_ended(&process), is_ended(&sink), is_ended(&score)];
             if shutdown.is_asked_for() {
                 let asked_at = *interrupted_at.get_or_insert_with(Instant::now);
                 stops.ask(Stop::Now, &ended);
@@ -152,7 +180,8 @@ pub(crate) fn run(
             if failed {
                 stops.fail();
             }
-            live.show(&statuses(&ended, [produces, process.is_some(), sink.is_some()], progresses, started));
+            let there = [produces, process.is_some(), sink.is_some(), score.is_some()];
+            live.show(&statuses(&ended, there, progresses, started));
             if ended.iter().all(|&ended| ended)
                 && (drain || interrupted_at.is_some() || process.is_none() && sink.is_none() || failed)
             {
@@ -172,6 +201,7 @@ pub(crate) fn run(
             published: join(produce)?,
             processed: join(process)?,
             delivered: join(sink)?,
+            judgement: join(score)?,
             elapsed: started.elapsed(),
             is_interrupted: interrupted_at.is_some(),
         };
@@ -239,18 +269,32 @@ fn produce(
 
 impl Roles {
     fn names(&self) -> Vec<&'static str> {
-        let all =
-            [(self.produce.is_some(), "produce"), (self.process.is_some(), "process"), (self.sink.is_some(), "sink")];
+        let all = [
+            (self.produce.is_some(), "produce"),
+            (self.process.is_some(), "process"),
+            (self.sink.is_some(), "sink"),
+            (self.score.is_some(), "score"),
+        ];
         all.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect()
+    }
+
+    /// What they are ready by.
+    pub(crate) const fn ready_by(&self) -> ReadyBy {
+        match (&self.process, &self.score) {
+            (Some(_), _) => ReadyBy::Assignment,
+            (None, Some(_)) => ReadyBy::FirstScore,
+            (None, None) => ReadyBy::Start,
+        }
     }
 }
 
 impl Stops {
     /// Asks the next role in order; a later one is asked when the earlier have ended.
-    fn ask(&self, stop: Stop, &[produce, process, _]: &[bool; 3]) {
+    fn ask(&self, stop: Stop, &[produce, process, sink, _]: &[bool; 4]) {
         if stop == Stop::Now {
             self.produce.store(true, Relaxed);
             self.process.request(Stop::Now);
+            self.score.request(Stop::Now);
         }
         if produce {
             self.process.request(stop);
@@ -259,6 +303,9 @@ impl Stops {
             // What was committed is stored, if there is time for it also after an interruption.
             self.sink.request(Stop::Drain);
         }
+        if produce && process && sink {
+            self.score.request(stop);
+        }
     }
 
     /// A role failed: nobody waits for anybody.
@@ -266,25 +313,30 @@ impl Stops {
         self.produce.store(true, Relaxed);
         self.process.request(Stop::Now);
         self.sink.request(Stop::Now);
+        self.score.request(Stop::Now);
     }
 }
 
 /// Says why the roles are not ready to do their work, if so.
-pub(crate) fn readiness(progresses: Arc<Progresses>, processes: bool) -> crate::health::Readiness {
-    Arc::new(move || {
-        if processes && progresses.process.assigned() == 0 {
-            return Err("the processor has no partitions yet".to_owned());
+pub(crate) fn readiness(progresses: Arc<Progresses>, by: ReadyBy) -> crate::health::Readiness {
+    Arc::new(move || match by {
+        ReadyBy::Assignment if progresses.process.assigned() == 0 => {
+            Err("the processor has no partitions yet".to_owned())
         }
-        Ok(())
+        ReadyBy::FirstScore if progresses.score.glance().found.is_none() => {
+            Err("the scorer has not read all that there was at its start yet".to_owned())
+        }
+        _ => Ok(()),
     })
 }
 
-fn statuses(ended: &[bool; 3], there: [bool; 3], progresses: &Progresses, started: Instant) -> Vec<Status> {
+fn statuses(ended: &[bool; 4], there: [bool; 4], progresses: &Progresses, started: Instant) -> Vec<Status> {
     let seconds = started.elapsed().as_secs_f64().max(0.001);
     let all = [
         produce_status(&progresses.produce, ended[0], seconds),
         process_status(&progresses.process, ended[1]),
         sink_status(&progresses.sink, ended[2]),
+        score_status(progresses.score.glance(), ended[3]),
     ];
     all.into_iter().zip(there).filter_map(|(status, is_there)| is_there.then_some(status)).collect()
 }
@@ -341,6 +393,20 @@ fn sink_status(progress: &tidewatch_sink::Progress, is_done: bool) -> Status {
     Status { text: parts.join(" · "), share: None, is_done }
 }
 
+fn score_status(glance: score::Glance, is_done: bool) -> Status {
+    let mut parts = vec![format!("{} read", live::grouped(glance.read))];
+    match glance.found {
+        Some(score::Found { faults, found, pending, false_alerts }) => {
+            parts.push(format!("{found} of {} found", live::count(faults, "fault")));
+            parts.push(format!("{pending} pending"));
+            parts.push(live::count(false_alerts, "false alert"));
+        }
+        None if !is_done => parts.push(format!("{} to go", live::grouped(glance.to_go))),
+        None => {}
+    }
+    Status { text: parts.join(" · "), share: None, is_done }
+}
+
 fn lag(lag: i64) -> String {
     live::grouped(lag.max(0).unsigned_abs())
 }
@@ -358,14 +424,19 @@ mod tests {
     #[test]
     fn roles_are_ended_from_the_source_to_the_sink() {
         let stops = Stops::default();
-        stops.ask(Stop::Drain, &[false, false, false]);
+        stops.ask(Stop::Drain, &[false, false, false, false]);
         assert_eq!((stops.process.requested(), stops.sink.requested()), (None, None));
-        stops.ask(Stop::Drain, &[true, false, false]);
+        stops.ask(Stop::Drain, &[true, false, false, false]);
         assert_eq!((stops.process.requested(), stops.sink.requested()), (Some(Stop::Drain), None));
-        stops.ask(Stop::Now, &[true, false, false]);
+        stops.ask(Stop::Now, &[true, false, false, false]);
         assert_eq!((stops.process.requested(), stops.sink.requested()), (Some(Stop::Now), None));
-        stops.ask(Stop::Now, &[true, true, false]);
+        stops.ask(Stop::Now, &[true, true, false, false]);
         assert_eq!(stops.sink.requested(), Some(Stop::Drain), "what was committed is stored");
+        let stops = Stops::default();
+        stops.ask(Stop::Drain, &[true, true, false, false]);
+        assert_eq!(stops.score.requested(), None);
+        stops.ask(Stop::Drain, &[true, true, true, false]);
+        assert_eq!(stops.score.requested(), Some(Stop::Drain), "of all that there will be");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod show;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tidewatch_processor::{ProcessorSettings, check_streams};
@@ -21,6 +22,7 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_sink::{DeliveryConfig, SinkSettings};
 use tidewatch_topic_io::{KafkaConfig, TopicSpec};
 
+use crate::score::ScoreConfig;
 pub(crate) use broker::BrokerSettings;
 pub(crate) use error::SettingsError;
 pub(crate) use layers::Layers;
@@ -52,6 +54,8 @@ pub(crate) struct Settings {
     pub processor: ProcessorSettings,
     /// Storage of results.
     pub sink: SinkSettings,
+    /// The comparison with the truth.
+    pub score: ScoreSettings,
     /// The embedded broker.
     pub broker: BrokerSettings,
     /// Logs and metrics.
@@ -89,6 +93,18 @@ pub(crate) struct ProducerSettings {
     pub speed: Option<f64>,
     /// Publishing threads.
     pub threads: usize,
+}
+
+/// `[score]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScoreSettings {
+    /// How often the score is published.
+    pub publish_every: Span,
+    /// How long after its onset a fault can be found at least; none: half an hour, or three windows where these are longer.
+    pub delay_max: Option<Span>,
+    /// Entities, faults and alert records that are kept at most.
+    pub records_max: usize,
 }
 
 /// `[telemetry]`.
@@ -217,6 +233,7 @@ impl Settings {
         self.processor.validate(&self.kafka).map_err(invalid)?;
         self.streams()?;
         self.delivery()?;
+        self.scoring()?;
         self.scenario()?;
         self.pace()?;
         if self.topic_creation.partitions < 1 {
@@ -242,6 +259,25 @@ impl Settings {
     /// What Delivery runs on.
     pub(crate) fn delivery(&self) -> Result<DeliveryConfig, SettingsError> {
         self.sink.validate(self.kafka.clone(), &self.topics).map_err(invalid)
+    }
+
+    /// What the scorer runs on.
+    pub(crate) fn scoring(&self) -> Result<ScoreConfig, SettingsError> {
+        let ScoreSettings { publish_every, delay_max, records_max } = self.score;
+        if publish_every.as_millis() == 0 {
+            return Err(invalid("score.publish_every = \"0s\" is no time between two; write one like \"10s\""));
+        }
+        if records_max == 0 {
+            return Err(invalid("score.records_max = 0 is not at least 1"));
+        }
+        let window_ms = self.streams()?.iter().map(|stream| stream.window.last_of(0).1).max().unwrap_or(0);
+        Ok(ScoreConfig {
+            kafka: self.kafka.clone(),
+            topics: self.topics.clone(),
+            delay_max_ms: delay_max.map_or_else(|| tidewatch_score::delay_max_ms(window_ms), Span::as_millis),
+            publish_every: Duration::from_millis(publish_every.as_millis().unsigned_abs()),
+            records_max,
+        })
     }
 
     /// The scenario, with the number of events that is asked for.
@@ -303,7 +339,7 @@ impl Settings {
     }
 
     fn topic_spec(&self, name: &str) -> TopicSpec {
-        let compacted = [&self.topics.state, &self.topics.ledger].contains(&&name.to_owned());
+        let compacted = [&self.topics.state, &self.topics.ledger, &self.topics.score].contains(&&name.to_owned());
         let retention_ms = (!compacted).then_some(self.topic_creation.retention.as_millis());
         let replication = self.topic_creation.replication;
         let mut spec =
@@ -322,14 +358,14 @@ impl Settings {
         // The newest segment is not compacted, and a restart reads all there is: with Kafka's usual gigabyte that would be far more
         // than the state.
         if compacted {
-            let bytes = if name == self.topics.ledger { LEDGER_SEGMENT_BYTES } else { STATE_SEGMENT_BYTES };
+            let bytes = if name == self.topics.state { STATE_SEGMENT_BYTES } else { LEDGER_SEGMENT_BYTES };
             spec.properties.insert("segment.bytes".into(), bytes.to_string());
         }
         spec
     }
 }
 
-/// Segments of the ledger topic, in bytes: some hundred thousand records, which a restart reads in well under a second.
+/// Segments of the ledger and the score topic, in bytes: some hundred thousand records, which a restart reads in well under a second.
 const LEDGER_SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Segments of the state topic, in bytes: some hundred thousand entities of small state.

@@ -6,17 +6,17 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidewatch_score::{Dimension, Score, Tally};
 use tidewatch_sink::{DeliverySummary, TopicKind};
 
 use crate::disorder::DisorderScore;
 use crate::ledger::balance::{Balance, Totals};
 use crate::live::{bytes, count, grouped};
+use crate::score::{Judgement, table};
 
 const GREEN: anstyle::Style = anstyle::AnsiColor::Green.on_default().bold();
 const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
-const HEAD: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();
-const DIM: anstyle::Style = anstyle::Style::new().dimmed();
+pub(crate) const HEAD: anstyle::Style = anstyle::AnsiColor::Cyan.on_default().bold();
+pub(crate) const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
 /// Processor time of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +70,9 @@ pub(crate) struct Report {
     /// CPU time of this process in that time; Kafka has its own.
     pub cpu: Cpu,
     /// Alerts against the truth.
-    pub score: Score,
+    pub judgement: Judgement,
     /// The ledger against the truth about disorder, if the scenario has any.
     pub disorder: Option<DisorderScore>,
-    /// How long after its onset a fault could be found at least.
-    pub delay_max: Duration,
     /// A hash over all alert records: the same seed, the same alerts.
     pub fingerprint: u64,
     /// What was stored.
@@ -132,7 +130,14 @@ impl Report {
         if self.is_interrupted {
             line(&mut text, "Truth", "not judged: the run was ended before all faults had happened");
         } else {
-            self.quality(&mut text);
+            table::headline(&mut text, &self.judgement);
+            line(
+                &mut text,
+                "",
+                &format!("{DIM}fingerprint {:016x}: the same seed gives the same alerts{DIM:#}", self.fingerprint),
+            );
+            table::tables(&mut text, &self.judgement.score);
+            text.push('\n');
         }
         self.cost(&mut text);
         self.files(&mut text);
@@ -186,83 +191,6 @@ impl Report {
         line(text, "Windows", &format!("{} closed and scored{revised}", number(windows)));
     }
 
-    fn quality(&self, text: &mut String) {
-        let Score { total, open, .. } = &self.score;
-        let missed = total.faults - total.found;
-        let headline = format!("{} of {} found, {missed} missed", total.found, count(total.faults, "injected fault"));
-        line(text, "Truth", &headline);
-        let open = if *open > 0 { format!(", {open} still open") } else { String::new() };
-        let repeated = if total.repeated > 0 {
-            format!("{} on faults that were found already, ", total.repeated)
-        } else {
-            String::new()
-        };
-        let said = format!("{}, {repeated}{} of them false{open}", count(total.alerts(), "alert"), total.false_alerts);
-        line(text, "Alerts", &said);
-        let share = |share: f64| if share.is_nan() { "-".to_owned() } else { format!("{share:.2}") };
-        let shares = format!(
-            "recall {} · precision {} · F1 {}",
-            share(total.recall()),
-            share(total.precision()),
-            share(total.f1())
-        );
-        let delays = total.delay_ms(0.5).zip(total.delay_ms(0.95)).map(|(p50, p95)| {
-            let span = |ms: i64| humantime::format_duration(Duration::from_secs(ms.unsigned_abs() / 1_000)).to_string();
-            format!(" · found {} after the onset in the middle, {} for 95 %", span(p50), span(p95))
-        });
-        line(text, "", &format!("{shares}{}", delays.unwrap_or_default()));
-        let delay = humantime::format_duration(self.delay_max);
-        line(
-            text,
-            "",
-            &format!(
-                "{DIM}found: an alert of the entity opens or is updated during the fault, or at most {delay} after its onset{DIM:#}"
-            ),
-        );
-        line(
-            text,
-            "",
-            &format!("{DIM}fingerprint {:016x}: the same seed gives the same alerts{DIM:#}", self.fingerprint),
-        );
-        for (dimension, title) in [
-            (Dimension::Kind, "by kind"),
-            (Dimension::Detector, "by detector"),
-            (Dimension::Severity, "by severity"),
-            (Dimension::Region, "by region"),
-            (Dimension::Tenant, "by tenant"),
-        ] {
-            self.tallies(text, dimension, title);
-        }
-        line(text, "", "by kind: faults by their own, alerts that are repeated or false by the kind that they say");
-        text.push('\n');
-    }
-
-    fn tallies(&self, text: &mut String, dimension: Dimension, title: &str) {
-        if self.score.of(dimension).next().is_none() {
-            return;
-        }
-        text.push('\n');
-        let head = format!(
-            "{title:17}{:>7}{:>7}{:>8}{:>10}{:>10}{:>7}",
-            "faults", "found", "missed", "named so", "repeated", "false"
-        );
-        line(text, "", &format!("{HEAD}{head}{HEAD:#}"));
-        for (value, tally) in self.score.of(dimension) {
-            let Tally { faults, found, named, repeated, false_alerts, .. } = tally;
-            let name = value.replace('_', " ");
-            // An alert has a detector and a severity, a fault has none.
-            let is_of_faults = !matches!(dimension, Dimension::Detector | Dimension::Severity);
-            let of_faults = |number: u64| if is_of_faults { number.to_string() } else { "-".to_owned() };
-            let (all, missed, named) =
-                (of_faults(*faults), of_faults(faults.saturating_sub(*found)), of_faults(*named));
-            line(
-                text,
-                "",
-                &format!("{name:17}{all:>7}{found:>7}{missed:>8}{named:>10}{repeated:>10}{false_alerts:>7}"),
-            );
-        }
-    }
-
     fn cost(&self, text: &mut String) {
         let arrival = self.delivered.alert_arrival;
         if arrival.count > 0 {
@@ -312,7 +240,8 @@ impl Report {
     }
 }
 
-fn line(text: &mut String, head: &str, rest: &str) {
+/// A line behind its head.
+pub(crate) fn line(text: &mut String, head: &str, rest: &str) {
     // Writing to a String does not fail.
     let _ = if head.is_empty() && text.is_empty() {
         writeln!(text, "{rest}")
@@ -327,17 +256,6 @@ mod tests {
     use crate::ledger::balance::KindBalance;
 
     fn report() -> Report {
-        let tally = Tally {
-            faults: 4,
-            found: 3,
-            named: 2,
-            repeated: 1,
-            false_alerts: 1,
-            delays_ms: vec![60_000, 90_000, 600_000],
-        };
-        let mut score = Score { total: tally.clone(), open: 1, ..Score::default() };
-        score.by.insert((Dimension::Kind, "level_shift".into()), tally);
-        score.by.insert((Dimension::Severity, "high".into()), Tally { found: 3, repeated: 2, ..Tally::default() });
         let total = Totals { read: 1_000, scored: 990, late: 7, dead_lettered: 3, windows: 120, ..Totals::default() };
         Report {
             scenario: "smoke".into(),
@@ -347,9 +265,8 @@ mod tests {
             balance: Balance { total, ..Balance::default() },
             elapsed: Duration::from_secs(2),
             cpu: Cpu { roles: Duration::from_millis(30), broker: BrokerCpu::Elsewhere },
-            score,
+            judgement: Judgement::default(),
             disorder: None,
-            delay_max: Duration::from_secs(1_800),
             fingerprint: 0xab,
             delivered: DeliverySummary::default(),
             folder: "tidewatch-demo/1/results".into(),
@@ -367,16 +284,6 @@ mod tests {
         let mut report = report();
         let text = plain(&report);
         assert!(text.contains("990 scored + 7 late + 3 dead letters + 0 duplicates = 1,000 read  ✓"), "{text}");
-        assert!(text.contains("3 of 4 injected faults found, 1 missed"), "{text}");
-        assert!(
-            text.contains("5 alerts, 1 on faults that were found already, 1 of them false, 1 still open"),
-            "{text}"
-        );
-        let shares =
-            "recall 0.75 · precision 0.75 · F1 0.75 · found 1m 30s after the onset in the middle, 10m for 95 %";
-        assert!(text.contains(shares), "{text}");
-        assert!(text.contains("level shift            4      3       1         2         1      1"), "{text}");
-        assert!(text.contains("high                   -      3       -         -         2      0"), "{text}");
         assert!(text.contains("30.0 s per million events, all three roles, without Kafka's (0.0 s)"), "{text}");
         assert_eq!(report.problem(), None);
         report.published = 1_001;

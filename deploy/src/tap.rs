@@ -93,6 +93,7 @@ pub(crate) fn topic_name<'a>(text: &'a str, topics: &'a Topics) -> &'a str {
         "state" => &topics.state,
         "ledger" => &topics.ledger,
         "truth" => &topics.truth,
+        "score" => &topics.score,
         _ => text,
     }
 }

@@ -57,5 +57,6 @@ pub(crate) fn record_metrics() -> anyhow::Result<PrometheusHandle> {
     tidewatch_producer::metrics::describe();
     tidewatch_processor::metrics::describe();
     tidewatch_sink::metrics::describe();
+    crate::score::describe();
     Ok(handle)
 }

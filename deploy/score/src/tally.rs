@@ -106,7 +106,9 @@ pub struct Figures {
 }
 
 impl Figures {
-    fn new(dimension: Dimension, value: &str, tally: Tally) -> Self {
+    /// Of a tally.
+    #[must_use]
+    pub fn new(dimension: Dimension, value: &str, tally: Tally) -> Self {
         let number = |share: f64| share.is_finite().then_some(share);
         Self {
             dimension,

@@ -62,6 +62,7 @@ fn the_reference_names_every_setting() {
     check_section::<SinkSettings>("sink", &["roll", "retry"]);
     check_section::<tidewatch_sink::config::RollSettings>("sink.roll", &[]);
     check_section::<tidewatch_sink::config::RetrySettings>("sink.retry", &[]);
+    check_section::<ScoreSettings>("score", &[]);
     check_section::<BrokerSettings>("broker", &["limits"]);
     check_section::<broker::LimitSettings>("broker.limits", &[]);
     check_section::<TelemetrySettings>("telemetry", &[]);
