@@ -3,8 +3,8 @@
 //! Reads the topics of truth, alerts and metrics from their beginnings, what is committed of them, and follows them. It joins no group
 //! and commits nothing: a start reads all again, so that what it says is a function of the topics. Of metrics only entity, partition
 //! and window count: how far event time has come, and how long each entity was watched. What it finds goes to the score topic and to
-//! `/metrics`, from the moment on at which all has been read that was there at the start. `records_max` bounds what is kept: some
-//! 250 bytes each.
+//! `/metrics`, from the moment on at which all has been read that was there at the start. `records_max` bounds what is kept: entities,
+//! faults and alert records, of up to 400 bytes each.
 
 mod intake;
 mod metrics;

@@ -59,6 +59,10 @@ fn settings_that_cannot_be_are_named_and_end_with_78() {
     check_refused("[telemetry]\nlisten = \"here\"", &check, 78, &["telemetry.listen = \"here\""]);
     check_refused("[kafka]\nsasl_mechanism = \"PLAIN\"", &check, 78, &["kafka.sasl_mechanism"]);
     check_refused("[topic_creation]\npartitions = 0", &check, 78, &["topic_creation.partitions = 0"]);
+    let unknown = "unknown setting `score.publish`, did you mean `score.publish_every`?";
+    check_refused("[score]\npublish = \"5s\"", &["score"], 78, &[unknown]);
+    check_refused("[score]\npublish_every = \"0s\"", &check, 78, &["score.publish_every = \"0s\""]);
+    check_refused("[score]\nrecords_max = 0", &check, 78, &["score.records_max = 0"]);
     check_refused("[producer]\nrate = 1.0\nspeed = 1.0", &check, 78, &["producer.rate and producer.speed"]);
     check_refused("[sink]\ntopics = [\"alert\"]", &check, 78, &["tidewatch.toml:2: `sink.topics[0]`", "`alerts`"]);
     check_refused("a = = 1", &check, 78, &["tidewatch.toml:1: "]);

@@ -74,6 +74,15 @@ fn check_records(folder: &Path, run: &str, summary: &str) {
     assert_eq!(tap(&["metrics", "--limit", "3"]).lines().count(), 3);
     let opened = tap(&["alerts", "--filter", "state=opened"]);
     assert_eq!(opened.lines().count().to_string(), after(summary, "\nAlerts"), "{opened}\n{summary}");
+    let score: serde_json::Value = serde_json::from_str(&tap(&["score", "--filter", "dimension=total"])).unwrap();
+    let of = |field: &str| score[field].as_i64().unwrap();
+    let (found, faults) = (of("found"), of("faults"));
+    assert!(
+        summary.contains(&format!("{found} of {faults} injected faults found, {} missed", faults - found)),
+        "{score}"
+    );
+    let rate = score["false_alarms_per_entity_week"].as_f64().unwrap();
+    assert!(summary.contains(&format!("{rate:.3} false alarms per entity and week (8 entities")), "{score}\n{summary}");
     let balance = tidewatch(folder, &["ledger", "--json", "--config", &settings]);
     let balance: serde_json::Value = serde_json::from_str(&balance).unwrap();
     assert_eq!(balance["total"]["read"], 20_000, "{balance}");

@@ -6,11 +6,9 @@
 #[allow(dead_code)] // Nothing is killed or compared byte for byte here.
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use support::{Corner, Running};
+use support::{Corner, page};
 use tidewatch_topic_io::{Outgoing, PartitionReader, TransactionOptions, TransactionalWriter, Writer};
 
 tidewatch_test_brokers::on_both_brokers!(
@@ -30,29 +28,6 @@ fn stream(topic: &str, more: &str) -> String {
         "[[stream]]\nname = \"tills\"\ntopic = \"{topic}\"\nformat = \"json\"\nentity = [\"till\"]\nevent_time = \"at\"\n\
          window = {{ tumbling = \"1m\" }}\ndisorder = \"1s\"\n{more}[[stream.measure]]\nname = \"amount\"\nfield = \"amount\"\n"
     )
-}
-
-/// A processor that serves its pages at a port of its own, and that port.
-fn serve(corner: &Corner, settings: &str, args: &[&str]) -> (Running, String) {
-    let mut command = corner.command(settings, args);
-    command.env("TIDEWATCH_TELEMETRY__LISTEN", "127.0.0.1:0");
-    let mut process = corner.spawn(command);
-    loop {
-        let log = process.log();
-        if let Some(address) = log.split("address=").nth(1).and_then(|rest| rest.split_once(char::is_whitespace)) {
-            return (process, address.0.to_owned());
-        }
-        assert!(!process.has_ended(), "{log}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn page(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 fn send(writer: &mut Writer, topic: &str, partition: i32, value: &str) {
@@ -95,7 +70,7 @@ fn each_partition_is_told_with_what_holds_it_back(bootstrap_servers: &str) {
         std::thread::sleep(Duration::from_millis(20));
     }
 
-    let (mut process, address) = serve(&corner, &settings, &["process", "--explain-watermark"]);
+    let (mut process, address) = corner.serve(&settings, &["process", "--explain-watermark"]);
     let is_told = |text: &str| {
         let line = |partition: i32| text.lines().rfind(|line| line.starts_with(&format!("  partition {partition} ")));
         REASONS.iter().all(|(partition, windows, reason)| {
@@ -172,7 +147,7 @@ fn every_figure_is_there_and_is_the_ledgers(bootstrap_servers: &str) {
                 idle_timeout = \"0s\"\n";
     let settings = format!("{}{}", corner.outputs("run", 1), stream(&topic, more));
     let published = publish_every_fate(&corner, &topic);
-    let (mut process, address) = serve(&corner, &settings, &["process"]);
+    let (mut process, address) = corner.serve(&settings, &["process"]);
     let records = |metrics: &str, outcome: &str| {
         figure(metrics, &format!("tidewatch_processor_records_total{{outcome=\"{outcome}\"}}")) as i64
     };

@@ -39,8 +39,8 @@ struct Stream {
 struct Entity {
     /// By id and seed.
     faults: BTreeMap<(String, i64), Fault>,
-    /// By id, then sequence.
-    alerts: BTreeMap<String, BTreeMap<i32, Step>>,
+    /// By id, in the order of their sequences.
+    alerts: BTreeMap<String, Vec<Step>>,
     watched: Option<Watched>,
     /// Region and tenant, as far as the truth tells them.
     place: Vec<(Dimension, String)>,
@@ -64,6 +64,7 @@ struct Watched {
 /// An alert record, as far as it counts.
 #[derive(Clone, Debug)]
 struct Step {
+    sequence: i32,
     revision: i32,
     is_retracted: bool,
     state: AlertState,
@@ -94,11 +95,13 @@ impl Evidence {
     pub fn add_alert(&mut self, alert: &Alert) {
         let (entity, is_new) = self.entity(&alert.stream, &alert.entity);
         let steps = entity.alerts.entry(alert.alert_id.clone()).or_default();
-        let before = steps.get(&alert.sequence).map(|step| step.revision);
-        if before.is_none_or(|before| before < alert.revision) {
-            steps.insert(alert.sequence, Step::of(alert));
+        let found = steps.binary_search_by_key(&alert.sequence, |step| step.sequence);
+        match found {
+            Ok(at) if steps[at].revision < alert.revision => steps[at] = Step::of(alert),
+            Ok(_) => {}
+            Err(at) => steps.insert(at, Step::of(alert)),
         }
-        self.records += usize::from(is_new) + usize::from(before.is_none());
+        self.records += usize::from(is_new) + usize::from(found.is_err());
     }
 
     /// Takes a window in.
@@ -250,6 +253,7 @@ impl Step {
     fn of(alert: &Alert) -> Self {
         let leading = alert.detectors.iter().max_by(|a, b| a.score.total_cmp(&b.score));
         Self {
+            sequence: alert.sequence,
             revision: alert.revision,
             is_retracted: alert.correction == Correction::Retracted,
             state: alert.state,
@@ -269,8 +273,8 @@ struct Life<'a> {
 }
 
 impl<'a> Life<'a> {
-    fn of(steps: &'a BTreeMap<i32, Step>) -> Option<Self> {
-        let steps: Vec<&Step> = steps.values().filter(|step| !step.is_retracted).collect();
+    fn of(steps: &'a [Step]) -> Option<Self> {
+        let steps: Vec<&Step> = steps.iter().filter(|step| !step.is_retracted).collect();
         (!steps.is_empty()).then_some(Self { steps })
     }
 

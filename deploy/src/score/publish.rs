@@ -21,7 +21,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Publisher<'a> {
     config: &'a ScoreConfig,
     writer: Writer,
-    /// Keys that stand on the topic, with what was written under them here.
+    /// What stands on the topic; nothing where nobody can read it.
     told: BTreeMap<Vec<u8>, Option<record::Score>>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Publisher<'a> {
     pub(super) fn new(config: &'a ScoreConfig, admin: &Admin) -> anyhow::Result<Self> {
         let topic = &config.topics.score;
         let partitions = admin.partitions(topic).context("topics.score")?;
-        let told = keys(&config.kafka, topic, partitions)?.into_iter().map(|key| (key, None)).collect();
+        let told = newest(&config.kafka, topic, partitions)?;
         Ok(Self { config, writer: Writer::new(&config.kafka)?, told })
     }
 
@@ -87,23 +87,26 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// The keys of a topic under which there is a record.
-fn keys(kafka: &KafkaConfig, topic: &str, partitions: i32) -> anyhow::Result<BTreeSet<Vec<u8>>> {
+/// The newest record of each key of a topic.
+fn newest(
+    kafka: &KafkaConfig,
+    topic: &str,
+    partitions: i32,
+) -> anyhow::Result<BTreeMap<Vec<u8>, Option<record::Score>>> {
     let mut reader = PartitionReader::new(kafka, true)?;
     let all: Vec<_> = (0..partitions).map(|partition| (topic, partition, StartAt::Beginning)).collect();
     reader.assign(&all)?;
-    let mut keys = BTreeSet::new();
+    let mut newest = BTreeMap::new();
     while !reader.is_at_end() {
         for message in reader.read(READ_MAX, WAIT)?.iter() {
             let key = message.key().unwrap_or_default().to_vec();
-            if message.value().is_some() {
-                keys.insert(key);
-            } else {
-                keys.remove(&key);
-            }
+            match message.value() {
+                Some(value) => newest.insert(key, wire::decode(value).ok()),
+                None => newest.remove(&key),
+            };
         }
     }
-    Ok(keys)
+    Ok(newest)
 }
 
 fn record(figures: &Figures, event_time: Option<i64>, delay_max_ms: i64) -> record::Score {

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -88,6 +90,21 @@ impl Corner {
         command.env("TIDEWATCH_TELEMETRY__LISTEN", "off");
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Starts the program with its pages at a port of its own, and gives that address.
+    pub(crate) fn serve(&self, settings: &str, args: &[&str]) -> (Running, String) {
+        let mut command = self.command(settings, args);
+        command.env("TIDEWATCH_TELEMETRY__LISTEN", "127.0.0.1:0");
+        let mut process = self.spawn(command);
+        loop {
+            let log = process.log();
+            if let Some(address) = log.split("address=").nth(1).and_then(|rest| rest.split_once(char::is_whitespace)) {
+                return (process, address.0.to_owned());
+            }
+            assert!(!process.has_ended(), "{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Runs the program to its end, which must be a good one.
@@ -190,6 +207,15 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a page says, with the head of the answer.
+pub(crate) fn page(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn read_text(path: &Path) -> String {
