@@ -401,8 +401,10 @@ fn score_status(glance: score::Glance, is_done: bool) -> Status {
             parts.push(format!("{pending} pending"));
             parts.push(live::count(false_alerts, "false alert"));
         }
-        None if !is_done => parts.push(format!("{} to go", live::grouped(glance.to_go))),
-        None => {}
+        None if is_done => {}
+        None => {
+            parts.push(glance.to_go.map_or("connecting".to_owned(), |to_go| format!("{} to go", live::grouped(to_go))))
+        }
     }
     Status { text: parts.join(" · "), share: None, is_done }
 }

@@ -30,6 +30,9 @@ use publish::Publisher;
 /// Records of one read, and how long it waits for the first, so that the wish to end is seen.
 const READ_MAX: usize = 10_000;
 const WAIT: Duration = Duration::from_millis(200);
+/// How long the last records may take to arrive, and how long after a signal.
+const ARRIVE_MAX: Duration = Duration::from_secs(30);
+const ARRIVE_INTERRUPTED_MAX: Duration = Duration::from_secs(3);
 
 /// What the role runs on; checked.
 #[derive(Clone, Debug)]
@@ -72,8 +75,8 @@ pub(crate) struct Progress(Mutex<Glance>);
 pub(crate) struct Glance {
     /// Records read.
     pub read: u64,
-    /// Offsets to go to where the topics ended at the start.
-    pub to_go: u64,
+    /// Offsets to go to where the topics ended at the start, once that is known.
+    pub to_go: Option<u64>,
     /// As last published, if there was anything to publish.
     pub found: Option<Found>,
 }
@@ -128,7 +131,7 @@ pub(crate) fn run(config: &ScoreConfig, progress: &Progress, stop: &StopSignal) 
         }
         intake.take(&reader.read(READ_MAX, WAIT)?);
         ends.pass(&reader);
-        progress.update(|glance| (glance.read, glance.to_go) = (intake.read(), ends.to_go(&reader)));
+        progress.update(|glance| (glance.read, glance.to_go) = (intake.read(), Some(ends.to_go(&reader))));
         if !ends.are_reached() {
             continue;
         }
@@ -141,10 +144,15 @@ pub(crate) fn run(config: &ScoreConfig, progress: &Progress, stop: &StopSignal) 
         }
     }
     let judgement = intake.judge(config.delay_max_ms, ends.are_reached());
-    if judgement.is_whole {
-        publish(&mut publisher, &judgement.score, progress)?;
+    let published = if judgement.is_whole { publish(&mut publisher, &judgement.score, progress) } else { Ok(()) };
+    let is_interrupted = stop.requested() == Some(Stop::Now);
+    let arrived =
+        published.and_then(|()| publisher.finish(if is_interrupted { ARRIVE_INTERRUPTED_MAX } else { ARRIVE_MAX }));
+    match arrived {
+        // The next start writes it.
+        Err(error) if is_interrupted => tracing::warn!("{}", crate::failure::line(&error)),
+        arrived => arrived?,
     }
-    publisher.finish()?;
     Ok(judgement)
 }
 

@@ -5,7 +5,7 @@
 #[allow(dead_code)] // Nothing is read or compared here.
 mod support;
 
-use support::Corner;
+use support::{Corner, page};
 use tidewatch_broker::{Broker, BrokerConfig, Fault, FaultRule};
 
 /// A broker of a test's own, and the program's topics on it.
@@ -31,6 +31,20 @@ fn a_sink_ends_in_order_without_a_broker() {
     broker.kill();
     sink.signal("TERM");
     let (status, log) = sink.finish();
+    assert!(status.success(), "{status}: {log}");
+}
+
+#[test]
+fn a_scorer_ends_in_order_without_a_broker() {
+    let (broker, corner) = scene("score-alone");
+    let (mut score, address) = corner.serve("", &["score"]);
+    while !page(&address, "/ready").starts_with("HTTP/1.1 200") {
+        assert!(!score.has_ended(), "{}", score.log());
+        std::thread::yield_now();
+    }
+    broker.kill();
+    score.signal("TERM");
+    let (status, log) = score.finish();
     assert!(status.success(), "{status}: {log}");
 }
 

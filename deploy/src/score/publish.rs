@@ -14,8 +14,6 @@ use super::{READ_MAX, ScoreConfig, WAIT, metrics};
 
 /// The CloudEvents source of what is written.
 const SOURCE: &[u8] = b"tidewatch/score";
-/// How long the last records may take to arrive.
-const FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// Writes what has changed since it last wrote.
 pub(super) struct Publisher<'a> {
@@ -57,10 +55,10 @@ impl<'a> Publisher<'a> {
         Ok(self.writer.poll()?)
     }
 
-    /// Waits until all has arrived.
-    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+    /// Waits so long for all to arrive.
+    pub(super) fn finish(mut self, arrive_max: Duration) -> anyhow::Result<()> {
         self.writer
-            .flush(FLUSH_MAX)
+            .flush(arrive_max)
             .with_context(|| format!("the score has not arrived on {}", self.config.topics.score))
     }
 
