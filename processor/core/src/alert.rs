@@ -190,6 +190,16 @@ impl AlertState {
         Weight { evidence, score: if is_news { evidence } else { (0.5 * evidence / (1.0 + evidence)).min(NO_NEWS) } }
     }
 
+    /// The strength that is evidence of 1.0.
+    pub(crate) const fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    /// Takes on the threshold of others, if it is higher.
+    pub(crate) fn borrow(&mut self, threshold: f64) {
+        self.threshold = self.threshold.max(threshold).min(THRESHOLD_MOST);
+    }
+
     /// A detector's own score in units of the series' threshold.
     #[must_use]
     pub fn in_thresholds(&self, score: f64) -> f64 {

@@ -226,6 +226,17 @@ impl Guards {
     }
 }
 
+/// Which forest judges the series of an entity together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IsolationForest {
+    /// One of densities for all entities of a cohort, see [`crate::detect::forest`].
+    #[default]
+    Cohort,
+    /// The Online Isolation Forest of each entity, see [`crate::detect::isolation_forest`]; for comparison.
+    Online,
+}
+
 /// A number that an event carries, and what is done with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -334,6 +345,13 @@ pub struct StreamSettings {
     pub schemas: Vec<SchemaSource>,
     /// The fields whose values name the entity. One entity must live in one partition.
     pub entity: Vec<String>,
+    /// Those of them that name its cohort: entities that agree in these share a forest, and a new one borrows from the others; left out:
+    /// all entities of the stream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cohort: Vec<String>,
+    /// Which forest judges the series of an entity together.
+    #[serde(default, alias = "isolation-forest")]
+    pub isolation_forest: IsolationForest,
     /// The field with the event's time.
     pub event_time: String,
     /// The unit of an event time that is a bare number.
@@ -373,7 +391,7 @@ pub struct StreamSettings {
     /// Entities that one partition remembers; at the bound the least recently seen makes room.
     #[serde(default = "StreamSettings::default_entities_max")]
     pub entities_max: usize,
-    /// The seed of the isolation forest's random cuts.
+    /// The seed of the forests' random cuts.
     #[serde(default)]
     pub seed: u64,
     /// The numbers that are watched.

@@ -6,6 +6,7 @@ use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{Alert, Forecast, WindowMetric};
 
+use crate::cohort::Cohorts;
 use crate::config::StreamConfig;
 use crate::entity::{Context, Entity};
 use crate::recency::Recency;
@@ -113,6 +114,8 @@ pub struct Counts {
 pub(crate) struct Slot {
     pub(crate) key: Arc<str>,
     pub(crate) entity: Entity,
+    /// The number of its cohort.
+    cohort: u16,
     /// Slot of its last record in the state topic.
     pub(crate) recorded: Option<u8>,
 }
@@ -127,6 +130,7 @@ pub struct Engine {
     pub(crate) partition: i32,
     pub(crate) watermark: Watermark,
     pub(crate) counts: Counts,
+    pub(crate) cohorts: Cohorts,
     pub(crate) slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     pub(crate) by_key: AHashMap<Arc<str>, u32>,
@@ -143,6 +147,7 @@ impl Engine {
     pub fn new(config: Arc<StreamConfig>, partition: i32) -> Self {
         let watermark = Watermark::new(config.disorder_ms);
         Self {
+            cohorts: Cohorts::new(&config),
             config,
             partition,
             watermark,
@@ -186,7 +191,7 @@ impl Engine {
             None => Some(self.admit(event, effects)),
         };
         let mut would_change_alert = None;
-        if let Some((slot, Slot { entity, .. })) =
+        if let Some((slot, Slot { entity, cohort, .. })) =
             slot.and_then(|slot| Some((slot, self.slots[slot as usize].as_mut()?)))
         {
             if let Some(added) = entity.add(&config, event.event_time, &sample, now) {
@@ -202,7 +207,8 @@ impl Engine {
                 }
                 return Ingested::Scored;
             }
-            would_change_alert = entity.late_event_would_change(&config, event.event_time, &sample);
+            let cohort = self.cohorts.of(*cohort);
+            would_change_alert = entity.late_event_would_change(&config, event.event_time, &sample, cohort);
         }
         self.counts.late += 1;
         Ingested::Late(LateEvent { window_start, window_end, late_by_ms, would_change_alert })
@@ -254,10 +260,11 @@ impl Engine {
             if is_due {
                 self.about_to_change(slot);
             }
-            let Some(Slot { key, entity, .. }) = &mut self.slots[slot as usize] else { continue };
+            let Some(Slot { key, entity, cohort, .. }) = &mut self.slots[slot as usize] else { continue };
             if is_due {
                 let whose = Whose { config: &self.config, partition: self.partition, entity: key };
-                entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts });
+                let (cohort, final_until) = (self.cohorts.of(*cohort), time - self.config.lateness_ms);
+                entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts, cohort, final_until });
             }
             self.deadlines.set(slot, entity.due(&self.config));
         }
@@ -318,7 +325,8 @@ impl Engine {
 
     /// Puts an entity into the table as the most recent one.
     fn insert(&mut self, key: Arc<str>, entity: Entity, recorded: Option<u8>) -> u32 {
-        let slot = Some(Slot { key: key.clone(), entity, recorded });
+        let cohort = self.cohorts.admit(&self.config, &key);
+        let slot = Some(Slot { key: key.clone(), entity, cohort, recorded });
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -357,9 +365,11 @@ impl Engine {
     /// Closes an entity's windows, earliest first, ends its alerts, and forgets it.
     fn forget(&mut self, slot: u32, effects: &mut Effects) {
         self.about_to_forget(slot);
-        let Some(Slot { key, mut entity, .. }) = self.slots[slot as usize].take() else { return };
+        let final_until = self.final_until().unwrap_or(i64::MIN);
+        let Some(Slot { key, mut entity, cohort, .. }) = self.slots[slot as usize].take() else { return };
         let whose = Whose { config: &self.config, partition: self.partition, entity: &key };
-        entity.finish(&mut Context { whose, effects, counts: &mut self.counts });
+        let cohort = self.cohorts.of(cohort);
+        entity.finish(&mut Context { whose, effects, counts: &mut self.counts, cohort, final_until });
         self.deadlines.set(slot, None);
         self.by_key.remove(&key);
         self.recency.remove(slot);

@@ -14,6 +14,7 @@
 //! differently from what was told is told as a revision. Several late events are worked in together, when the watermark passes the
 //! next step (slide, gap) or a window of the entity closes or becomes final.
 
+use crate::cohort::Cohort;
 use crate::config::{Revisions, StreamConfig};
 use crate::ids::Ids;
 use crate::judge::{Closed, Judge, Judged};
@@ -159,7 +160,7 @@ impl Entity {
         let last_final = self.last_final.as_ref().map(|last| Closed::new(config, last.start, last.end, &last.pane));
         if let Some(closed) = told.or(last_final) {
             let judge = self.ahead.as_mut().map_or(&mut self.settled, |ahead| &mut ahead.judge);
-            let judged = judge.end_alerts(config, &closed);
+            let judged = judge.end_alerts(config, &closed, context.cohort.version(config, closed.end));
             let forgotten = || Telling { is_forgotten: true, ..Telling::default() };
             let ended = judged.steps.iter().filter_map(|step| context.whose.alert(step, &closed, &judged, forgotten()));
             context.effects.alerts.extend(ended);
@@ -181,13 +182,15 @@ impl Entity {
         config: &StreamConfig,
         event_time: i64,
         sample: &Sample<'_>,
+        cohort: &Cohort,
     ) -> Option<bool> {
         let LastFinal { start, end, pane } = &**self.last_final.as_ref()?;
         if !(*start..*end).contains(&event_time) {
             return None;
         }
+        let version = cohort.version(config, *end);
         let is_anomalous =
-            |pane: &Pane| self.settled.would_be_anomalous(config, &Closed::new(config, *start, *end, pane));
+            |pane: &Pane| self.settled.would_be_anomalous(config, &Closed::new(config, *start, *end, pane), version);
         let mut with = pane.clone();
         with.add(sample);
         Some(is_anomalous(&with) != is_anomalous(pane))
@@ -208,7 +211,7 @@ impl Entity {
                 }
                 Revisions::On => {
                     let mut ahead = self.ahead.take().unwrap_or_else(|| Box::new(Ahead::new(self.settled.clone())));
-                    let judged = ahead.judge.judge(config, &closed);
+                    let (judged, _) = ahead.judge.judge(config, &closed, context.cohort.version(config, end));
                     ahead.tell(closed, pane, judged, context);
                     self.ahead = Some(ahead);
                 }
@@ -225,7 +228,10 @@ impl Entity {
             let back = context.whose.dropout(Silence::Over, opened_at, missing, closed.first_offset);
             context.effects.alerts.push(back);
         }
-        let judged = self.settled.judge(config, closed);
+        let (judged, row) = self.settled.judge(config, closed, context.cohort.version(config, closed.end));
+        if context.final_until >= closed.end {
+            context.cohort.learn(config, closed.end, row, self.settled.examples());
+        }
         self.last_final = Some(Box::new(LastFinal { start: closed.start, end: closed.end, pane }));
         judged
     }
@@ -258,9 +264,9 @@ impl Entity {
             let made = self.contents.window(config.window, end);
             windows.extend(made.map(|(start, pane)| (Closed::new(config, start, end, &pane), pane)));
         }
-        let judge = &mut ahead.judge;
+        let (judge, cohort) = (&mut ahead.judge, &*context.cohort);
         let windows = windows.into_iter().map(|(closed, pane)| {
-            let judged = judge.judge(config, &closed);
+            let (judged, _) = judge.judge(config, &closed, cohort.version(config, closed.end));
             (closed, pane, judged)
         });
         let windows = windows.collect();

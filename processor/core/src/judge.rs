@@ -7,16 +7,22 @@ use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::AlertState as Change;
 
 use crate::alert::{JudgedWindow, OpenAlert};
+use crate::cohort::{Row, Version};
 use crate::config::{Aggregate, Measure, Per, StreamConfig};
-use crate::detect::DetectorKind;
+use crate::detect::forest::Forest;
 use crate::detect::isolation_forest::{ForestParams, ForestScore};
+use crate::detect::{DetectorKind, score_from};
 use crate::forecast::Expectation;
+use crate::series::typical::Example;
 use crate::series::{JudgedValue, Series, Verdict};
 use crate::summary::Moments;
 use crate::window::{Pane, Window};
 
 /// Missing windows in a row after which an entity starts anew: what was known of it is too old to judge by.
 const GAP_MAX: i64 = 10_000;
+/// Oddness of a row, in normal deviations, that makes a score of 1.0; and the score from which it is asked which series it is by.
+const ODDNESS: f64 = 4.0;
+const ODDNESS_OF_NOTE: f64 = 0.5;
 
 /// A window that has closed, in the numbers that records and series are made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +111,25 @@ pub(crate) struct AlertStep {
     pub(crate) open: OpenAlert,
 }
 
+/// What a forest makes of a window.
+#[derive(Clone, Debug, Default)]
+struct Joint {
+    /// Whether it warms up, where there is one.
+    warming_up: Option<bool>,
+    score: f64,
+    /// Of each of its series, at least 0 and 1 in all; empty where nothing is odd.
+    shares: Vec<f64>,
+}
+
+impl Joint {
+    /// The score that the `at`-th of its series has a part in, and whether the forest warms up: whole for the one with the greatest share.
+    fn of(&self, at: usize) -> Option<(f64, bool)> {
+        let greatest = self.shares.iter().copied().fold(0.0, f64::max);
+        let part = self.shares.get(at).map_or(1.0, |share| if greatest > 0.0 { share / greatest } else { 0.0 });
+        self.warming_up.map(|warming_up| (self.score * part, warming_up))
+    }
+}
+
 /// All that is known of an entity's series.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Judge {
@@ -112,6 +137,7 @@ pub(crate) struct Judge {
     last: Option<(i64, i64)>,
     /// In the order of measures and their aggregates.
     series: Vec<Series>,
+    /// The entity's own, where it is asked for.
     forest: Option<ForestScore>,
 }
 
@@ -131,7 +157,7 @@ impl Judge {
             series.fit(measure, config.window.step_ms());
         }
         let dims = self.forest.as_ref().map_or(0, ForestScore::dims);
-        if dims != forest_dims(config) {
+        if dims != config.own_series() {
             self.forest = forest(config);
         }
     }
@@ -147,32 +173,52 @@ impl Judge {
         since == Some(opened_at) || self.last.is_none_or(|(start, _)| opened_at > start)
     }
 
-    /// Judges a window and learns it. Windows come in order of their ends.
-    pub(crate) fn judge(&mut self, config: &StreamConfig, closed: &Closed) -> Judged {
+    /// Judges a window by what is known of the entity and of its cohort, and learns it. Windows come in order of their ends. Gives the
+    /// row that the cohort's forest has to learn once the window is final.
+    pub(crate) fn judge(
+        &mut self,
+        config: &StreamConfig,
+        closed: &Closed,
+        cohort: Option<&Version>,
+    ) -> (Judged, Option<Row>) {
         self.learn_gap(config, closed.start);
         let values = closed.values(config);
-        let features = self.features(config, &values);
-        let verdicts = self.verdicts(config, closed.start, &values, features.as_deref());
+        let row = self.row(config, closed.start, &values, cohort);
+        let verdicts = self.verdicts(config, closed.start, &values, row.as_ref(), cohort);
         let steps = self.steps(config, closed, &verdicts);
         for (series, value) in self.series.iter_mut().zip(&values) {
             series.learn(closed.start, config.window.step_ms(), *value);
         }
-        if let (Some(forest), Some(features)) = (&mut self.forest, &features) {
-            forest.learn(features);
+        if let Some(cohort) = cohort {
+            self.series.iter_mut().zip(&cohort.typical).for_each(|(series, typical)| series.borrow(typical));
+        }
+        if let (Some(forest), Some(row)) = (&mut self.forest, &row) {
+            forest.learn(&row.numbers);
         }
         self.last = Some((closed.start, closed.end));
-        Judged { verdicts, steps, paths: self.paths(config, closed.end) }
+        let judged = Judged { verdicts, steps, paths: self.paths(config, closed.end) };
+        (judged, row.filter(|_| self.forest.is_none()))
+    }
+
+    /// What each series adds to what is typical of the cohort.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = Option<Example>> {
+        self.series.iter().map(Series::example)
     }
 
     /// Whether each series of a window would be anomalous by what is known now; nothing is learnt.
-    pub(crate) fn would_be_anomalous(&self, config: &StreamConfig, closed: &Closed) -> Vec<bool> {
+    pub(crate) fn would_be_anomalous(
+        &self,
+        config: &StreamConfig,
+        closed: &Closed,
+        cohort: Option<&Version>,
+    ) -> Vec<bool> {
         let is_anomalous = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|verdict| verdict.evidence >= 1.0);
-        self.verdicts_of(config, closed).iter().map(is_anomalous).collect()
+        self.verdicts_of(config, closed, cohort).iter().map(is_anomalous).collect()
     }
 
     /// Ends the alerts that are open, as of the last window, whether or not they are over.
-    pub(crate) fn end_alerts(&mut self, config: &StreamConfig, closed: &Closed) -> Judged {
-        let verdicts = self.verdicts_of(config, closed);
+    pub(crate) fn end_alerts(&mut self, config: &StreamConfig, closed: &Closed, cohort: Option<&Version>) -> Judged {
+        let verdicts = self.verdicts_of(config, closed, cohort);
         let end = |(at, series): (usize, &mut Series)| {
             let open = series.alert.end()?;
             Some(AlertStep { series: at as u16, change: Change::Resolved, open })
@@ -181,10 +227,10 @@ impl Judge {
         Judged { verdicts, steps, paths: Vec::new() }
     }
 
-    fn verdicts_of(&self, config: &StreamConfig, closed: &Closed) -> Vec<Option<Verdict>> {
+    fn verdicts_of(&self, config: &StreamConfig, closed: &Closed, cohort: Option<&Version>) -> Vec<Option<Verdict>> {
         let values = closed.values(config);
-        let features = self.features(config, &values);
-        self.verdicts(config, closed.start, &values, features.as_deref())
+        let row = self.row(config, closed.start, &values, cohort);
+        self.verdicts(config, closed.start, &values, row.as_ref(), cohort)
     }
 
     fn verdicts(
@@ -192,18 +238,37 @@ impl Judge {
         config: &StreamConfig,
         start_ms: i64,
         values: &[Option<f64>],
-        features: Option<&[f64]>,
+        row: Option<&Row>,
+        cohort: Option<&Version>,
     ) -> Vec<Option<Verdict>> {
-        let forest = self.forest.as_ref().map(|forest| {
-            let score = features.map_or(0.0, |features| forest.score(features));
-            (score, forest.warming_up())
-        });
+        let joint = self.joint(config, row, cohort.and_then(|cohort| cohort.forest.as_ref()));
+        let (step_ms, pace) = (config.window.step_ms(), config.pace);
+        let mut joint_series = 0..;
         let judge = |(((measure, aggregate), series), value): (((&Measure, Aggregate), &Series), &Option<f64>)| {
-            let forest = if in_forest(measure) { forest } else { None };
-            let (step_ms, guards, pace) = (config.window.step_ms(), &measure.guards, config.pace);
+            let forest = if in_forest(measure) { joint_series.next().and_then(|at| joint.of(at)) } else { None };
+            let guards = &measure.guards;
             value.map(|value| series.judge(&JudgedValue { start_ms, step_ms, value, aggregate, forest, guards, pace }))
         };
         series_of(config).zip(&self.series).zip(values).map(judge).collect()
+    }
+
+    /// What the forest makes of a row, the entity's own or the cohort's.
+    fn joint(&self, config: &StreamConfig, row: Option<&Row>, forest: Option<&Forest>) -> Joint {
+        if let Some(forest) = &self.forest {
+            let score = row.map_or(0.0, |row| forest.score(&row.numbers));
+            return Joint { warming_up: Some(forest.warming_up()), score, shares: Vec::new() };
+        }
+        if config.joint_series() == 0 {
+            return Joint::default();
+        }
+        let forest = forest.filter(|forest| forest.knows_tails());
+        let Some((forest, row, oddness)) = forest.zip(row).and_then(|(forest, row)| Some((forest, row, row.oddness?)))
+        else {
+            return Joint { warming_up: Some(true), ..Joint::default() };
+        };
+        let score = score_from(oddness.score / ODDNESS);
+        let shares = if score >= ODDNESS_OF_NOTE { forest.attribute(&row.numbers, oddness) } else { Vec::new() };
+        Joint { warming_up: Some(false), score, shares }
     }
 
     fn steps(&mut self, config: &StreamConfig, closed: &Closed, verdicts: &[Option<Verdict>]) -> Vec<AlertStep> {
@@ -254,15 +319,26 @@ impl Judge {
         }
     }
 
-    /// What the forest sees of a window; `None` while a forecast that it builds on is not ready.
-    fn features(&self, config: &StreamConfig, values: &[Option<f64>]) -> Option<Vec<f64>> {
-        self.forest.as_ref()?;
-        series_of(config)
+    /// What the forest sees of a window; `None` without one, and while it is not known what to expect of a series.
+    fn row(
+        &self,
+        config: &StreamConfig,
+        start_ms: i64,
+        values: &[Option<f64>],
+        cohort: Option<&Version>,
+    ) -> Option<Row> {
+        if self.forest.is_none() && config.joint_series() == 0 {
+            return None;
+        }
+        let numbers: Vec<f64> = series_of(config)
             .zip(&self.series)
             .zip(values)
             .filter(|(((measure, _), _), _)| in_forest(measure))
-            .map(|((_, series), value)| value.map_or(Some(f64::NAN), |value| series.feature(value)))
-            .collect()
+            .map(|((_, series), value)| value.map_or(Some(f64::NAN), |value| series.feature(start_ms, value)))
+            .collect::<Option<_>>()?;
+        let forest = cohort.and_then(|cohort| cohort.forest.as_ref());
+        let oddness = forest.filter(|forest| !forest.warming_up()).map(|forest| forest.score(&numbers));
+        Some(Row { numbers, oddness })
     }
 }
 
@@ -271,14 +347,8 @@ pub(crate) fn series_of(config: &StreamConfig) -> impl Iterator<Item = (&Measure
     config.measures.iter().flat_map(|measure| measure.aggregates.iter().map(move |&aggregate| (measure, aggregate)))
 }
 
-/// The series that an entity's forest judges together: two at least, else there is none.
-fn forest_dims(config: &StreamConfig) -> usize {
-    let dims = series_of(config).filter(|(measure, _)| in_forest(measure)).count();
-    if dims > 1 { dims } else { 0 }
-}
-
 fn forest(config: &StreamConfig) -> Option<ForestScore> {
-    let dims = forest_dims(config);
+    let dims = config.own_series();
     (dims > 0).then(|| ForestScore::new(ForestParams { seed: config.seed, ..ForestParams::default() }, dims))
 }
 

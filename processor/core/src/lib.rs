@@ -9,6 +9,7 @@
 //! aggregate ([`forecast`], [`detect`]), and [`alert`] decides what a person hears of.
 
 pub mod alert;
+mod cohort;
 pub mod config;
 pub mod detect;
 pub mod engine;

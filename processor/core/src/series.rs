@@ -10,14 +10,20 @@ use crate::detect::iqr::{Iqr, IqrParams};
 use crate::detect::zscore::{ZScore, ZScoreParams};
 use crate::detect::{Detector, DetectorKind, Novelty, Observation, Residual, Shift};
 use crate::forecast::holt_winters::{HoltWinters, HoltWintersParams};
-use crate::forecast::usual::Usual;
+use crate::forecast::usual::{Usual, WARM_UP};
 use crate::forecast::{Expectation, Forecaster};
 use crate::state::format::in_4;
+
+pub(crate) mod typical;
+
+use typical::{Example, Typical};
 
 /// Rate at which a calm series' centre follows it; what an alert calls "expected" where there is no forecast.
 const CENTRE_RATE: f64 = 0.05;
 /// Values beyond are taken as this, so that no square overflows.
 const MAGNITUDE_MAX: f64 = 1e150;
+/// Usual errors beyond which features are taken as this.
+const FEATURE_MAX: f64 = 1e6;
 /// The score of a value outside of its valid range.
 const OUT_OF_RANGE: f64 = 10.0;
 
@@ -88,7 +94,7 @@ pub struct JudgedValue<'a> {
     pub value: f64,
     /// Which of the window's values it is.
     pub aggregate: Aggregate,
-    /// The score of the entity's forest, where the measure asks for one, and whether it warms up.
+    /// The score of a forest over the entity's series, as far as this one has a part in it, and whether the forest warms up.
     pub forest: Option<(f64, bool)>,
     /// What is worth an alert.
     pub guards: &'a Guards,
@@ -169,12 +175,32 @@ impl Series {
     }
 
     /// The value less what was expected, in units of the usual error, for detectors that look at several series at once; the bare
-    /// value where nothing is forecast; `None` until the forecast is ready.
-    #[must_use]
-    pub fn feature(&self, value: f64) -> Option<f64> {
-        let Some(forecaster) = &self.forecaster else { return Some(value) };
-        let expected = forecaster.expect()?;
-        (expected.sd > 0.0).then(|| (value - expected.mean) / expected.sd)
+    /// value where nothing is expected; `None` until it is known what to expect.
+    pub(crate) fn feature(&self, start_ms: i64, value: f64) -> Option<f64> {
+        let expected = match (&self.usual, &self.forecaster) {
+            (Some(usual), _) => usual.compare(start_ms, value).expectation()?,
+            (None, Some(forecaster)) => forecaster.expect()?,
+            (None, None) => return Some(value),
+        };
+        let error = value - expected.mean;
+        Some(if expected.sd > 0.0 { (error / expected.sd).clamp(-FEATURE_MAX, FEATURE_MAX) } else { 0.0 })
+    }
+
+    /// What this series adds to what is typical of its cohort, once it knows enough of itself.
+    pub(crate) fn example(&self) -> Option<Example> {
+        let usual = self.usual.as_ref()?;
+        let (level, threshold) = (usual.near(), self.alert.threshold());
+        usual.stray().map(|stray| Example { is_first: usual.seen() == WARM_UP, level, stray, threshold })
+    }
+
+    /// Borrows from its cohort, if it is time to.
+    pub(crate) fn borrow(&mut self, typical: &Typical) {
+        if let Some(usual) = self.usual.as_mut().filter(|usual| usual.may_borrow())
+            && let Some((stray, threshold)) = typical.lend(usual.near())
+        {
+            usual.borrow(stray);
+            self.alert.borrow(threshold);
+        }
     }
 
     fn observe(&self, start_ms: i64, value: f64) -> Observation {
@@ -206,7 +232,7 @@ impl Series {
             scores.iter_mut().for_each(|(_, score)| *score = 0.0);
         }
         let strength = scores.iter().map(|&(_, score)| score).fold(0.0, f64::max);
-        let standing = observation.usual.filter(|is| is.is_warm()).map(|is| Standing {
+        let standing = observation.usual.filter(|is| is.is_warm).map(|is| Standing {
             value: is.daily,
             level: is.daily - is.residual,
             usual: is.usual,

@@ -6,7 +6,7 @@
 //!
 //! | format | what is different |
 //! |---|---|
-//! | 4 | what is usual of a series, thresholds of alerts; detectors are no part of the declaration: those that are new start anew |
+//! | 4 | what is usual of a series, thresholds of alerts, cohorts; detectors are no part of the declaration: those that are new start anew |
 //! | 3 | two slots for each entity, the second under a key of its own; an entity that is gone has an empty payload |
 //! | 2 | one record for each entity, as of the last snapshot, which was written in one transaction; read as slot 0 |
 
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::State;
 
+use crate::cohort::Cohorts;
 use crate::config::StreamConfig;
 use crate::engine::{Counts, Engine};
 use crate::entity::Entity;
@@ -94,6 +95,8 @@ struct PartitionState {
     signature: String,
     watermark: Watermark,
     counts: Counts,
+    #[serde(deserialize_with = "format::in_4")]
+    cohorts: Cohorts,
 }
 
 /// What the two slots of a place in the topic hold.
@@ -130,12 +133,13 @@ impl Engine {
             let stream = engine.config.name.clone();
             return Err(StateError::NoRound { stream, partition, wanted: until, found });
         };
-        let PartitionState { signature, watermark, counts } = payload(&own)?;
+        let PartitionState { signature, watermark, counts, cohorts } = payload(&own)?;
         let signature = if own.format_version < 4 { without_detectors(signature) } else { signature };
         if signature != engine.config.state_signature() {
             return Err(StateError::OtherDeclaration { stream: engine.config.name.clone() });
         }
-        (engine.watermark, engine.counts) = (watermark, counts);
+        (engine.watermark, engine.counts, engine.cohorts) = (watermark, counts, cohorts);
+        engine.cohorts.fit(&engine.config);
         let entities = entities.into_iter();
         engine.make_room(entities.size_hint().1.unwrap_or(0));
         let mut seen = Vec::new();

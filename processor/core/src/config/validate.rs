@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_schemas::catalogue::topic_name_problem;
 
 use super::{
-    Aggregate, AlertSettings, ConfigError, Format, Guards, Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
+    Aggregate, AlertSettings, ConfigError, Format, Guards, IsolationForest, Revisions, Span, StreamSettings, TimeUnit,
+    WindowSettings,
 };
 use crate::alert::Pace;
 use crate::detect::DetectorKind;
+use crate::detect::forest::FEATURES_MAX;
 use crate::ids::IdMemory;
 use crate::window::Window;
 
@@ -38,6 +40,10 @@ pub struct StreamConfig {
     pub schemas: Vec<super::SchemaSource>,
     /// The fields whose values name the entity.
     pub entity: Vec<String>,
+    /// Those of them that name its cohort, by their places.
+    pub cohort: Vec<usize>,
+    /// Which forest judges the series of an entity together.
+    pub isolation_forest: IsolationForest,
     /// The field with the event's time.
     pub event_time: String,
     /// The unit of an event time that is a bare number.
@@ -141,6 +147,16 @@ impl StreamConfig {
                 return Err(wrong("entity", format!("names `{field}` twice")));
             }
         }
+        let mut cohort = Vec::with_capacity(s.cohort.len());
+        for field in &s.cohort {
+            let at = s.entity.iter().position(|other| other == field);
+            let problem = || format!("names `{field}`, which is not one of `entity`: {}", s.entity.join(", "));
+            cohort.push(at.ok_or_else(|| wrong("cohort", problem()))?);
+        }
+        cohort.sort_unstable();
+        if cohort.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(wrong("cohort", "names a field twice".into()));
+        }
         if s.entities_max == 0 {
             return Err(wrong("entities_max", "is 0; no entity could be remembered".into()));
         }
@@ -159,6 +175,7 @@ impl StreamConfig {
             }
             measures.push(Measure::from_settings(measure, window, &wrong)?);
         }
+        check_forest(&measures, &wrong)?;
         check_alert(&s.alert, window, &wrong)?;
         if matches!(window, Window::Session { .. }) {
             if s.alert.dropout_after.is_some() {
@@ -202,6 +219,8 @@ impl StreamConfig {
             format: s.format,
             schemas: s.schemas.clone(),
             entity: s.entity.clone(),
+            cohort,
+            isolation_forest: s.isolation_forest,
             event_time: s.event_time.clone(),
             event_time_unit: s.event_time_unit,
             window,
@@ -254,6 +273,21 @@ impl StreamConfig {
     #[must_use]
     pub fn series_count(&self) -> usize {
         self.measures.iter().map(|measure| measure.aggregates.len()).sum()
+    }
+
+    /// Number of series that a cohort's forest judges together: two at least, else there is none.
+    pub(crate) fn joint_series(&self) -> usize {
+        if self.isolation_forest == IsolationForest::Cohort { self.forest_series() } else { 0 }
+    }
+
+    /// The same of an entity's own forest.
+    pub(crate) fn own_series(&self) -> usize {
+        if self.isolation_forest == IsolationForest::Online { self.forest_series() } else { 0 }
+    }
+
+    fn forest_series(&self) -> usize {
+        let series = forest_series(&self.measures);
+        if series > 1 { series } else { 0 }
     }
 
     /// What the saved state depends on, as text: state written under another one cannot be used. Which records are taken in (`only`,
@@ -371,6 +405,24 @@ impl ForecastParams {
             emit_every_ms: f.emit_every.as_millis(),
         })
     }
+}
+
+/// Series that a forest is asked for.
+fn forest_series(measures: &[Measure]) -> usize {
+    let with_forest = |measure: &&Measure| measure.detectors.contains(&DetectorKind::IsolationForest);
+    measures.iter().filter(with_forest).map(|measure| measure.aggregates.len()).sum()
+}
+
+fn check_forest(measures: &[Measure], wrong: &impl Fn(&str, String) -> ConfigError) -> Result<(), ConfigError> {
+    let series = forest_series(measures);
+    if series > FEATURES_MAX {
+        let problem = format!(
+            "asks for an isolation forest over {series} series (each aggregate is one); leave `isolation-forest` out of the detectors of \
+             some, {FEATURES_MAX} at most"
+        );
+        return Err(wrong("measure", problem));
+    }
+    Ok(())
 }
 
 /// Checks the path to a field: names, with dots between them.

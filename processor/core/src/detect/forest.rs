@@ -28,6 +28,11 @@ mod rank;
 /// Deviations by which the Gaussian member stands back.
 const HANDICAP: f64 = 0.5;
 
+/// Scores that make a tail known.
+const TAILS_FROM: usize = 1_024;
+/// Numbers of a row, at most.
+pub const FEATURES_MAX: usize = 256;
+
 /// A forest over rows of so many numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
@@ -49,10 +54,10 @@ impl Forest {
     /// A forest that has seen nothing.
     ///
     /// # Panics
-    /// Without features, or with more than 256.
+    /// Without features, or with more than [`FEATURES_MAX`].
     #[must_use]
     pub fn new(seed: u64, features: usize) -> Self {
-        assert!((1..=256).contains(&features), "a row has 1 to 256 numbers, not {features}");
+        assert!((1..=FEATURES_MAX).contains(&features), "a row has 1 to {FEATURES_MAX} numbers, not {features}");
         Self { density: Density::new(seed, features), gauss: Gauss::new(features), ranks: Default::default() }
     }
 
@@ -66,6 +71,21 @@ impl Forest {
     #[must_use]
     pub fn state_bytes(&self) -> usize {
         postcard::to_stdvec(self).map_or(0, |bytes| bytes.len())
+    }
+
+    /// Whether it has scored so many rows that the tails of its scores are known.
+    pub(crate) fn knows_tails(&self) -> bool {
+        self.ranks[0].len() >= TAILS_FROM
+    }
+
+    /// Bytes that a forest over so many features takes at most, about.
+    pub(crate) const fn bytes_max(features: usize) -> usize {
+        120_000 + 4_096 * features + 16 * features * features
+    }
+
+    /// A copy that scores as this one does and cannot learn.
+    pub(crate) fn without_rows(&self) -> Self {
+        Self { density: self.density.without_rows(), ..self.clone() }
     }
 
     /// Whether too little is known to score.

@@ -3,7 +3,7 @@
 //! The score is `excess / 6`: standard deviations by which the size of the residual is beyond its mean, see
 //! [`crate::forecast::usual`], which keeps all of the state.
 //!
-//! Cost and memory: none of its own. Warm-up: 100 values. Gaps, constants, values that are not finite: as there.
+//! Cost and memory: none of its own. Warm-up: 100 values, or twelve where a cohort lends. Gaps, constants, values that are not finite: as there.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ impl Detector for Residual {
     }
 
     fn learn(&mut self, observation: &Observation) {
-        self.is_warm = observation.usual.is_some_and(|is| is.is_warm());
+        self.is_warm = observation.usual.is_some_and(|is| is.is_warm);
     }
 
     fn warming_up(&self) -> bool {

@@ -25,6 +25,8 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
         format: Format::Json,
         schemas: vec![],
         entity: vec!["service".into(), "instance".into()],
+        cohort: Vec::new(),
+        isolation_forest: Default::default(),
         event_time: "at".into(),
         event_time_unit: TimeUnit::Millis,
         window: WindowSettings::Hopping([Span::from_millis(size_ms), Span::from_millis(slide_ms)]),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{Correction, WindowMetric};
 
+use crate::cohort::Cohort;
 use crate::engine::{Counts, Effects};
 use crate::judge::{AlertStep, Closed, Judge, Judged};
 use crate::tell::{Telling, Whose, corrected, span};
@@ -48,6 +49,10 @@ pub(crate) struct Context<'a> {
     pub(crate) whose: Whose<'a>,
     pub(crate) effects: &'a mut Effects,
     pub(crate) counts: &'a mut Counts,
+    /// The entity's.
+    pub(crate) cohort: &'a mut Cohort,
+    /// Windows that end by this time are final; those after it that close all the same, as the entity is forgotten, teach nobody.
+    pub(crate) final_until: i64,
 }
 
 /// Tells a window for the first and last time.

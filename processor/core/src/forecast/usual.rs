@@ -23,7 +23,7 @@
 //! at all) to 1 (by 30 % or more).
 //!
 //! Cost: about 60 ns a value to compare and to learn. Memory: 2.6 kB with windows of five minutes and below, 1 kB with an hour. Warm-up:
-//! `excess` is 0 for the first 100 values. A missing window changes nothing but the time. A constant has no excess until it changes,
+//! `excess` is 0 for the first 100 values, or for the first twelve where there are others to borrow from. A missing window changes nothing but the time. A constant has no excess until it changes,
 //! and then in units of its grain.
 //!
 //! Source: the daily profile with a level is additive exponential smoothing (P. R. Winters, Management Science 6, 1960) with clipped
@@ -44,6 +44,8 @@ const WEEK_SLOTS: usize = 56;
 const WEEK_SLOT_MS: i64 = WEEK_MS / WEEK_SLOTS as i64;
 /// Values before anything is unusual.
 pub(crate) const WARM_UP: u32 = 100;
+/// Values after which a series that is new borrows from others.
+const BORROW_AT: u32 = 12;
 /// Values before errors are clipped.
 const CLIP_FROM: u32 = 30;
 /// Usual residuals by which the level follows one value, in which a residual is learnt, and a slow one, at most.
@@ -88,6 +90,16 @@ impl Excess {
     }
 }
 
+/// How far values usually are from what is usual at their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stray {
+    /// In units of the series.
+    pub(crate) usual: f64,
+    /// Mean and standard deviation of the distance, in usual ones.
+    pub(crate) mean: f64,
+    pub(crate) sd: f64,
+}
+
 /// A value held against what is usual.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
@@ -113,23 +125,19 @@ pub struct Comparison {
     pub is_trusted: bool,
     /// Values so far.
     pub seen: u32,
+    /// Whether so much is known that a value can be unusual.
+    pub is_warm: bool,
     /// Start of the first window, in ms since 1970.
     pub first_ms: i64,
 }
 
 impl Comparison {
-    /// Whether so much is known that a value can be unusual.
-    #[must_use]
-    pub const fn is_warm(&self) -> bool {
-        self.seen >= WARM_UP
-    }
-
     /// What was expected, with the band that holds 95 % of Gaussian residuals; `None` while warming up.
     #[must_use]
     pub fn expectation(&self) -> Option<Expectation> {
         let sd = SD_PER_SIZE * self.usual;
         let (mean, reach) = (self.expected, 1.96 * sd);
-        self.is_warm().then_some(Expectation { mean, lower: mean - reach, upper: mean + reach, sd })
+        self.is_warm.then_some(Expectation { mean, lower: mean - reach, upper: mean + reach, sd })
     }
 }
 
@@ -138,6 +146,7 @@ impl Comparison {
 pub struct Usual {
     first_ms: i64,
     seen: u32,
+    has_borrowed: bool,
     day: Vec<f64>,
     visits: Vec<u8>,
     week: Vec<f64>,
@@ -176,6 +185,7 @@ impl Usual {
         Self {
             first_ms: 0,
             seen: 0,
+            has_borrowed: false,
             day: vec![0.0; slots],
             visits: vec![0; slots],
             week: vec![0.0; WEEK_SLOTS],
@@ -227,15 +237,51 @@ impl Usual {
             daily,
             residual,
             slow: value - base - week - self.slow_level,
-            excess: if self.seen >= WARM_UP { self.excess.of(residual.abs(), least_excess) } else { 0.0 },
+            excess: if self.is_warm() { self.excess.of(residual.abs(), least_excess) } else { 0.0 },
             usual: self.usual,
             usual_slow: self.usual_slow,
             least,
             skill: (gain / SKILL_FULL).clamp(0.0, 1.0),
             is_trusted: self.error < (1.0 - SKILL_FULL) * self.error_plain,
             seen: self.seen,
+            is_warm: self.is_warm(),
             first_ms: if self.seen == 0 { start_ms } else { self.first_ms },
         }
+    }
+
+    /// Whether so much is known that a value can be unusual.
+    pub(crate) const fn is_warm(&self) -> bool {
+        self.has_borrowed || self.seen >= WARM_UP
+    }
+
+    /// Values so far.
+    pub(crate) const fn seen(&self) -> u32 {
+        self.seen
+    }
+
+    /// Where values have been lately.
+    pub(crate) const fn near(&self) -> f64 {
+        self.near
+    }
+
+    /// How far values stray, where enough of them have been seen to say so.
+    pub(crate) fn stray(&self) -> Option<Stray> {
+        let unit = self.usual;
+        let is_known = self.seen >= WARM_UP && unit > 0.0;
+        is_known.then(|| Stray { usual: unit, mean: self.excess.mean / unit, sd: self.excess.variance.sqrt() / unit })
+    }
+
+    /// Whether it is time to borrow how far values stray.
+    pub(crate) const fn may_borrow(&self) -> bool {
+        self.seen == BORROW_AT && !self.has_borrowed
+    }
+
+    /// Takes on how far the values of others stray, or its own do if that is further.
+    pub(crate) fn borrow(&mut self, stray: Stray) {
+        let unit = stray.usual.max(self.usual);
+        self.has_borrowed = true;
+        (self.usual, self.usual_slow) = (unit, self.usual_slow.max(unit));
+        self.excess = Excess { mean: stray.mean * unit, variance: (stray.sd * unit) * (stray.sd * unit) };
     }
 
     /// Learns the value of the window that starts at `start_ms`, one each `step_ms`.
@@ -247,7 +293,7 @@ impl Usual {
         let place = self.place(start_ms);
         let is_known = self.visits[place.slot] > 0;
         let young = 1.0 / (f64::from(self.seen) + 1.0);
-        let clips = self.seen > CLIP_FROM;
+        let clips = self.seen > CLIP_FROM || self.has_borrowed;
         let size = is.residual.abs();
         self.excess.learn(size, young.max(0.0001));
         let reach = if clips && self.usual > 0.0 { RESIDUAL_REACH * self.usual } else { f64::INFINITY };

@@ -140,8 +140,10 @@ impl Engine {
             signature: self.config.state_signature(),
             watermark: self.watermark.clone(),
             counts: self.counts,
+            cohorts: mem::take(&mut self.cohorts),
         };
-        let own = state_record(&self.config, self.partition, None, input_offset, &own);
+        let record = state_record(&self.config, self.partition, None, input_offset, &own);
+        self.cohorts = own.cohorts;
         let mut gone = mem::take(&mut self.rounds.forgotten);
         // Who has come back is not gone, but has a record.
         gone.retain(|(key, recorded)| match self.by_key.get(key) {
@@ -155,7 +157,7 @@ impl Engine {
         rounds.epoch += 1;
         rounds.open = Some(Round {
             input_offset,
-            own,
+            own: record,
             copies: VecDeque::new(),
             copies_bytes: 0,
             unwritten: mem::take(&mut rounds.changed),
@@ -224,7 +226,7 @@ impl Engine {
     /// The record of what is at a place of the table, for the open round.
     fn write_entity(&mut self, at: u32, input_offset: i64) -> Option<StateChange> {
         self.rounds.changed_in[at as usize] = UNCHANGED;
-        let Slot { key, entity, recorded } = self.slots[at as usize].as_mut()?;
+        let Slot { key, entity, recorded, .. } = self.slots[at as usize].as_mut()?;
         let slot = other(*recorded);
         *recorded = Some(slot);
         let state = state_record(&self.config, self.partition, Some(key), input_offset, entity);

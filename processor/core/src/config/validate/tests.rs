@@ -10,6 +10,8 @@ fn settings() -> StreamSettings {
         format: Format::Json,
         schemas: vec![],
         entity: vec!["service".into()],
+        cohort: Vec::new(),
+        isolation_forest: Default::default(),
         event_time: "at".into(),
         event_time_unit: TimeUnit::Millis,
         window: WindowSettings::Tumbling(Span::from_millis(60_000)),

@@ -106,6 +106,11 @@ impl Density {
         self.seen < FIRST[0]
     }
 
+    /// A copy that scores as this one does and cannot learn.
+    pub(super) fn without_rows(&self) -> Self {
+        Self { origin: self.origin.clone(), rows: Vec::new(), trees: self.trees.clone(), random: self.random.clone(), ..*self }
+    }
+
     fn kept(&self, row: &[f64]) -> impl Iterator<Item = f32> {
         assert_eq!(row.len(), self.features(), "a row of a forest has one number per feature");
         let origin = self.origin.iter().copied().chain(std::iter::repeat(0.0));

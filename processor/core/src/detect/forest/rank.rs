@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Numbers that are remembered.
 const WINDOW: usize = 2_048;
+/// One of so many is of the tail.
+const TAIL: usize = 50;
 
 /// The recent numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,21 +19,36 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
-    /// The share of the recent numbers below `x`, half of those that are equal counted in; beyond the greatest it goes on rising towards 1.
-    pub(super) fn rank(&self, x: f64) -> f64 {
+    /// Numbers that are remembered.
+    pub(super) const fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// The share of the recent numbers that are not below `x`, half of those that are equal counted in. Beyond the greatest it falls
+    /// exponentially, by `e` for each mean excess of the last fiftieth over the least of them.
+    pub(super) fn tail(&self, x: f64) -> f64 {
         let x = x as f32;
         let below = self.sorted.partition_point(|other| *other < x);
-        let up_to = self.sorted.partition_point(|other| *other <= x);
+        let up_to = below + self.sorted[below..].partition_point(|other| *other <= x);
         let all = self.sorted.len() as f64 + 1.0;
         match self.sorted.last() {
-            Some(&greatest) if below == self.sorted.len() => 1.0 - 0.5 / all / (1.0 + 0.5 * f64::from(x - greatest)),
-            _ => ((below + up_to) as f64 / 2.0 + 0.5) / all,
+            Some(&greatest) if below == self.sorted.len() => {
+                0.5 / all * libm::exp(-f64::from(x - greatest) / self.mean_excess())
+            }
+            _ => 1.0 - ((below + up_to) as f64 / 2.0 + 0.5) / all,
         }
     }
 
-    /// The same as a quantile of the normal distribution.
+    /// How far the greatest ones are beyond the least of them, on the average.
+    fn mean_excess(&self) -> f64 {
+        let peaks = &self.sorted[self.sorted.len() - self.sorted.len().div_ceil(TAIL)..];
+        let sum: f64 = peaks.iter().map(|peak| f64::from(peak - peaks[0])).sum();
+        (sum / peaks.len() as f64).max(1e-6 * f64::from(peaks[0].abs())).max(f64::MIN_POSITIVE)
+    }
+
+    /// The same as a quantile of the normal distribution: the greater, the further in the tail.
     pub(super) fn quantile(&self, x: f64) -> f64 {
-        normal_quantile(self.rank(x).clamp(1e-12, 1.0 - 1e-12))
+        -normal_quantile(self.tail(x).clamp(1e-300, 1.0 - 1e-12))
     }
 
     /// Takes a number in, and forgets the oldest.
@@ -159,15 +176,26 @@ mod tests {
     #[test]
     fn ranks_are_among_the_last_ones() {
         let mut ranks = Ranks::default();
-        assert_eq!(ranks.rank(1.0), 0.5);
+        assert_eq!(ranks.tail(1.0), 0.5);
         (0..5_000).for_each(|x| ranks.take(f64::from(x)));
         // 2,952 to 4,999 are remembered.
-        assert!((ranks.rank(3_976.0) - 0.5).abs() < 1e-3);
-        assert!(ranks.rank(2_000.0) < 1e-3);
-        assert!(ranks.rank(9_000.0) > ranks.rank(5_001.0), "beyond the greatest it goes on rising");
-        assert!(ranks.rank(f64::INFINITY) <= 1.0);
+        assert!((ranks.tail(3_976.0) - 0.5).abs() < 1e-3);
+        assert!(ranks.tail(2_000.0) > 1.0 - 1e-3);
+        assert_eq!(ranks.tail(f64::INFINITY), 0.0);
+        assert!(ranks.quantile(f64::INFINITY).is_finite());
         let equal = [7.0; 3_000];
         equal.iter().for_each(|x| ranks.take(*x));
-        assert!((ranks.rank(7.0) - 0.5).abs() < 1e-3, "half of the equal ones are below");
+        assert!((ranks.tail(7.0) - 0.5).abs() < 1e-3, "half of the equal ones are below");
+        assert!(ranks.quantile(7.1) > 6.0, "what never differed does");
+    }
+
+    #[test]
+    fn the_tail_of_an_exponential_distribution_is_its_own() {
+        let mut ranks = Ranks::default();
+        (0..2_048).for_each(|at| ranks.take(-((f64::from(at) + 0.5) / 2_048.0).ln()));
+        for x in [8.0_f64, 10.0, 20.0, 30.0] {
+            let ratio = ranks.tail(x).ln() / -x;
+            assert!((ratio - 1.0).abs() < 0.15, "{x}: {ratio}");
+        }
     }
 }

@@ -1,0 +1,175 @@
+//! Cohorts: entities of one kind, and what is usual of all of them.
+//!
+//! The entities of a stream that agree in the fields of its `cohort` setting share a [`Forest`] over their series, each series in units
+//! of the entity's own usual residual, so that a hundred thousand entities need no hundred thousand forests; and an entity that is new
+//! borrows from the others how far values stray until it has seen enough of its own.
+//!
+//! Every window has to be judged alike whenever it is judged: as it closes, again after a late event, and when it is final. So what judges
+//! it is a *version* that does not change any more when it closes. Event time is cut into epochs `E` of sixteen windows, or the lateness if
+//! that is longer. Version `k` has learnt the windows that end up to `kE`, of all entities, when they became final, in the order of their
+//! times and the entities' keys; a window that ends at `e` is judged by
+//!
+//! ```text
+//!   version floor((e - lateness - 1) / E)
+//! ```
+//!
+//! whose last window was final before the first time that this one can be judged. As it is judged for the last time, `lateness` after its
+//! end, what is being learnt is two versions on at most: two are kept.
+//!
+//! Cost: learning a row, and a copy of the forest every epoch. Memory: about three forests (without the rows of two of them) a cohort;
+//! as many cohorts as fit into 8 MiB, 32 at most. Entities of others belong to the one of the whole stream.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use tidewatch_schemas::entity;
+
+use crate::config::StreamConfig;
+use crate::detect::forest::{Forest, Oddness};
+use crate::series::typical::{Example, Typical};
+
+/// Windows of an epoch.
+const EPOCH_WINDOWS: i64 = 16;
+/// Versions that are kept besides the one that learns.
+const VERSIONS: usize = 2;
+/// Cohorts of a partition, and what they may take of its record.
+const COHORTS_MAX: usize = 32;
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The name of the cohort of the whole stream.
+const ALL: &str = "";
+
+/// What is known of a cohort's entities, up to some time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    /// The epoch of the last window that it has learnt.
+    epoch: i64,
+    /// Where entities have several series that are judged together.
+    pub(crate) forest: Option<Forest>,
+    /// Of each series.
+    pub(crate) typical: Vec<Typical>,
+}
+
+/// A row of a cohort's forest.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) numbers: Vec<f64>,
+    /// What the version said of it, where there is one.
+    pub(crate) oddness: Option<Oddness>,
+}
+
+/// One cohort.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cohort {
+    learning: Version,
+    /// The oldest first.
+    published: Vec<Version>,
+}
+
+fn epoch_ms(config: &StreamConfig) -> i64 {
+    (EPOCH_WINDOWS * config.window.step_ms()).max(config.lateness_ms)
+}
+
+impl Cohort {
+    fn new(config: &StreamConfig) -> Self {
+        let features = config.joint_series();
+        let forest = (features > 0).then(|| Forest::new(config.seed, features));
+        let typical = vec![Typical::default(); config.series_count()];
+        Self { learning: Version { epoch: i64::MIN, forest, typical }, published: Vec::new() }
+    }
+
+    fn fits(&self, config: &StreamConfig) -> bool {
+        let Version { forest, typical, .. } = &self.learning;
+        forest.as_ref().map_or(0, Forest::features) == config.joint_series() && typical.len() == config.series_count()
+    }
+
+    /// What judges a window that ends at `end`; `None` while too little has come.
+    pub(crate) fn version(&self, config: &StreamConfig, end: i64) -> Option<&Version> {
+        let epoch = (end - config.lateness_ms - 1).div_euclid(epoch_ms(config));
+        let versions = std::iter::once(&self.learning).chain(self.published.iter().rev());
+        versions.into_iter().find(|version| version.epoch <= epoch)
+    }
+
+    /// Learns what a final window that ends at `end` says; windows come in the order of their ends.
+    pub(crate) fn learn(
+        &mut self,
+        config: &StreamConfig,
+        end: i64,
+        row: Option<Row>,
+        series: impl Iterator<Item = Option<Example>>,
+    ) {
+        let epoch_ms = epoch_ms(config);
+        let epoch = (end + epoch_ms - 1).div_euclid(epoch_ms);
+        let learning = &mut self.learning;
+        if learning.epoch == i64::MIN {
+            learning.epoch = epoch;
+        } else if learning.epoch < epoch {
+            if self.published.len() == VERSIONS {
+                self.published.remove(0);
+            }
+            let forest = learning.forest.as_ref().map(Forest::without_rows);
+            self.published.push(Version { epoch: learning.epoch, forest, typical: learning.typical.clone() });
+            learning.epoch = epoch;
+        }
+        if let (Some(forest), Some(Row { numbers, oddness })) = (&mut learning.forest, row) {
+            let oddness = oddness.unwrap_or_else(|| forest.score(&numbers));
+            forest.learn(&numbers, oddness);
+        }
+        for (typical, example) in learning.typical.iter_mut().zip(series) {
+            if let Some(example) = example {
+                typical.learn(&example);
+            }
+        }
+    }
+}
+
+/// The cohorts of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cohorts {
+    /// The places of the fields that tell them apart.
+    fields: Vec<usize>,
+    /// By name; the first is that of the whole stream.
+    named: Vec<(String, Cohort)>,
+}
+
+impl Cohorts {
+    pub(crate) fn new(config: &StreamConfig) -> Self {
+        Self { fields: config.cohort.clone(), named: vec![(ALL.into(), Cohort::new(config))] }
+    }
+
+    /// Starts anew where those of a snapshot are not what the declaration asks for now.
+    pub(crate) fn fit(&mut self, config: &StreamConfig) {
+        let is_fit = self.named.first().is_some_and(|(_, cohort)| cohort.fits(config));
+        if !is_fit || self.fields != config.cohort {
+            *self = Self::new(config);
+        }
+    }
+
+    /// The number of an entity's cohort, which comes to be if there is room.
+    pub(crate) fn admit(&mut self, config: &StreamConfig, entity: &str) -> u16 {
+        let name = name(config, entity);
+        let known = self.named.iter().position(|(of, _)| *of == name);
+        let at = known.unwrap_or_else(|| {
+            let bytes = Forest::bytes_max(config.joint_series()) * (1 + VERSIONS);
+            if self.named.len() >= COHORTS_MAX.min(BYTES_MAX / bytes) {
+                return 0;
+            }
+            self.named.push((name.into_owned(), Cohort::new(config)));
+            self.named.len() - 1
+        });
+        at as u16
+    }
+
+    pub(crate) fn of(&mut self, at: u16) -> &mut Cohort {
+        &mut self.named[usize::from(at)].1
+    }
+}
+
+/// What the cohort of an entity is called: the values of the fields that tell cohorts apart.
+fn name<'a>(config: &StreamConfig, key: &'a str) -> Cow<'a, str> {
+    if config.cohort.is_empty() {
+        return Cow::Borrowed(ALL);
+    }
+    let values = entity::split(key);
+    let chosen: Vec<&str> = config.cohort.iter().map(|&at| values.get(at).map_or("", |value| &**value)).collect();
+    Cow::Owned(entity::join(&chosen).into_owned())
+}
