@@ -81,9 +81,9 @@ static RELEASED: LazyLock<Vec<Schema>> = LazyLock::new(|| {
         "infrastructure": 1;
         "beacon": 1;
         "check": 1;
-        "window-metric": 1 2;
+        "window-metric": 1 2 3;
         "forecast": 1 2;
-        "alert": 1 2;
+        "alert": 1 2 3;
         "late": 1 2;
         "dead-letter": 1;
         "state": 1;

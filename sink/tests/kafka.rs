@@ -19,8 +19,8 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::columns::ColumnDecoder;
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{
-    Alert, AlertState, AnomalyKind, DeadLetter, DeadLetterHeader, DetectorScore, Forecast, ForecastPoint, Late,
-    SeriesPoint, Severity, State, WindowMetric,
+    Alert, AlertState, AnomalyKind, DeadLetter, DeadLetterHeader, DetectorScore, DetectorShare, Forecast,
+    ForecastPoint, Late, SeriesPoint, Severity, State, WindowMetric,
 };
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_sink::transactional::{OutputKind, ValueFraming};
@@ -405,6 +405,11 @@ fn detectors() -> Vec<DetectorScore> {
     ["z-score", "iqr"].map(|detector| DetectorScore { detector: detector.to_owned(), score: 1.5 }).to_vec()
 }
 
+fn shares() -> Vec<DetectorShare> {
+    let share = |DetectorScore { detector, score }| DetectorShare { detector, score, share: 0.5 };
+    detectors().into_iter().map(share).collect()
+}
+
 fn alert(n: i64, committed: bool) -> Alert {
     Alert {
         alert_id: format!("alert-{n}-{committed}"),
@@ -425,7 +430,7 @@ fn alert(n: i64, committed: bool) -> Alert {
         upper: Some(2.0),
         score: 1.5,
         peak_score: 2.5,
-        detectors: detectors(),
+        detectors: shares(),
         windows: 1,
         sequence: 0,
         partition: 1,
@@ -435,6 +440,11 @@ fn alert(n: i64, committed: bool) -> Alert {
         revision: 0,
         correction: tidewatch_schemas::record::Correction::None,
         supersedes: None,
+        onset: None,
+        confidence: 1.0,
+        probability: 0.001,
+        attribution: vec![],
+        recent: vec![],
     }
 }
 
@@ -467,6 +477,8 @@ fn metric(n: i64, committed: bool) -> WindowMetric {
             score: 0.2,
             warming_up: n % 2 == 0,
             detectors: detectors(),
+            confidence: 0.9,
+            probability: 0.2,
         }],
         partition: 1,
         first_offset: n,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidewatch_schemas::record::{AlertState, AnomalyKind, Correction, DetectorScore, Severity};
+use tidewatch_schemas::record::{AlertState, AnomalyKind, Correction, DetectorShare, Severity};
 
 use super::*;
 use AnomalyKind::{Dip, LevelShift, Spike};
@@ -47,8 +47,8 @@ fn step(id: &str, entity: &str, kind: AnomalyKind, opened_at: i64, end: i64, seq
         score: 1.0,
         peak_score: 1.0,
         detectors: vec![
-            DetectorScore { detector: "residual".into(), score: 2.0 },
-            DetectorScore { detector: "shift".into(), score: 0.5 },
+            DetectorShare { detector: "residual".into(), score: 2.0, share: 0.5 },
+            DetectorShare { detector: "shift".into(), score: 0.5, share: 0.5 },
         ],
         windows: 1,
         sequence,
@@ -59,6 +59,11 @@ fn step(id: &str, entity: &str, kind: AnomalyKind, opened_at: i64, end: i64, seq
         revision: 0,
         correction: Correction::None,
         supersedes: None,
+        onset: None,
+        confidence: 1.0,
+        probability: 0.001,
+        attribution: vec![],
+        recent: vec![],
     }
 }
 

@@ -6,10 +6,12 @@
 //! |---|---|---|
 //! | calm | news, and then evidence of 1.0 and more, `open_after` times in a row, or once of at least `open_at_once` | opened |
 //! | open | severity rises or the kind becomes clear | updated |
-//! | open | evidence below `calm_below`, `resolve_after` times in a row | resolved |
+//! | open | evidence below `calm_below` and the value back where it was, `resolve_after` times in a row | resolved |
 //!
-//! Between `calm_below` and 1.0 an open alert stays as it is. It does not repeat while it is open, nor soon after: what is no more than
-//! twice as strong as what was told within `repeat_after` is no news. Nor is a return: a value where the series was before the alert, at
+//! Between `calm_below` and 1.0 an open alert stays as it is. A level that has shifted is usual after some windows to every detector, and
+//! keeps its alert open all the same, until the series is back or `repeat_after` is over: then that is the new normal, and it is resolved.
+//! It does not repeat while it is open, nor soon after: what is no more than twice as strong as what was told within `repeat_after` is no
+//! news. Nor is a return: a value where the series was before the alert, at
 //! most a week later. A window's *score* is its evidence if it is news, else below .5.
 //!
 //! The threshold makes alerts as rare as `false_alarms` asks. It is multiplied by `e^eta` each time that an alert opens, and falls by
@@ -21,13 +23,15 @@
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{AlertState as Change, AnomalyKind, Severity};
 
+use self::shape::{Away, Curve};
+use self::tail::Tail;
 use crate::config::AlertSettings;
 use crate::detect::DetectorKind;
 use crate::series::Verdict;
-use crate::state::format::{in_4, one_in_4};
+use crate::state::format::{Until4, in_4, one_in_4};
 
-/// Growth of the mean deviation, from the first to the last third of a sustained alert, from which it is called a drift.
-const DRIFT_GROWTH: f64 = 1.6;
+mod shape;
+mod tail;
 
 /// What the threshold rises by when an alert opens: `eta`, and `e^eta`.
 const ETA: f64 = 0.15;
@@ -49,6 +53,13 @@ const RETURN_MS: i64 = 7 * 86_400_000;
 const RETURN_REACH: f64 = 4.0;
 /// Usual distances from where the series has been for days, within which it is back.
 const RETURN_SLOW: f64 = 1.5;
+/// Windows, and time in ms, after which half of what can be known of a series is.
+const CONFIDENT_WINDOWS: f64 = 100.0;
+const CONFIDENT_MS: f64 = 2.0 * 86_400_000.0;
+/// A deviation of this share of what was expected is far.
+const FAR: f64 = 0.5;
+/// Windows of an alert in which it may turn out that only the combination with other measures is odd.
+const COMBINATION_WINDOWS: u32 = 3;
 /// What a record may contribute to opening an alert at once: one by itself waits for the next window, where one has to wait.
 const RECORD_AT_ONCE: f64 = 1.99;
 
@@ -71,13 +82,18 @@ pub struct AlertState {
     windows: u32,
     #[serde(deserialize_with = "in_4")]
     told: Option<Told>,
+    #[serde(deserialize_with = "in_4")]
+    away: Away,
+    #[serde(deserialize_with = "in_4")]
+    tail: Tail,
     streak: Option<Streak>,
     open: Option<OpenAlert>,
 }
 
 impl Default for AlertState {
     fn default() -> Self {
-        Self { threshold: 1.0, windows: 0, told: None, streak: None, open: None }
+        let (away, tail) = (Away::default(), Tail::default());
+        Self { threshold: 1.0, windows: 0, told: None, away, tail, streak: None, open: None }
     }
 }
 
@@ -87,8 +103,16 @@ struct Told {
     strength: f64,
     /// Start of the window in which it was resolved.
     at: i64,
-    /// The level before it.
-    level: Option<f64>,
+    before: Option<Before>,
+}
+
+/// Where a series was before an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Before {
+    /// At this level, until it left it at once.
+    Level(f64),
+    /// Where it had been for days; it left that little by little, and the level went along.
+    Days,
 }
 
 /// Where a window's value is, less what the time of day and of week explains.
@@ -102,6 +126,22 @@ pub struct Standing {
     pub usual: f64,
     /// How far it is from where the series has been for days, in usual distances.
     pub slow: f64,
+    /// What the season adds at this time, in the same unit.
+    pub season: f64,
+}
+
+impl Standing {
+    /// Whether it is where it was.
+    fn is_back(&self, before: Before) -> bool {
+        match before {
+            Before::Level(level) => (self.value - level).abs() <= RETURN_REACH * self.usual,
+            Before::Days => self.is_where_it_was_for_days(),
+        }
+    }
+
+    fn is_where_it_was_for_days(&self) -> bool {
+        self.slow.abs() <= RETURN_SLOW
+    }
 }
 
 /// What a window's strength comes to.
@@ -122,9 +162,12 @@ struct Streak {
     peak_score: f64,
     #[serde(deserialize_with = "in_4")]
     strength: f64,
-    /// The level before.
     #[serde(deserialize_with = "in_4")]
-    level: Option<f64>,
+    before: Option<Before>,
+    #[serde(deserialize_with = "in_4")]
+    curve: Curve,
+    #[serde(deserialize_with = "in_4")]
+    onset: Option<i64>,
 }
 
 /// An alert from its opening to its end.
@@ -147,12 +190,24 @@ pub struct OpenAlert {
     /// The greatest strength so far.
     #[serde(deserialize_with = "in_4")]
     strength: f64,
-    /// The level before.
     #[serde(deserialize_with = "in_4")]
-    level: Option<f64>,
+    before: Option<Before>,
     calm_windows: u32,
-    early_deviation: f64,
-    late_deviation: f64,
+    /// What the series looks like since `opened_at`.
+    #[serde(deserialize_with = "in_4")]
+    curve: Curve,
+    /// When it began, where that is before `opened_at`.
+    #[serde(deserialize_with = "in_4")]
+    onset: Option<i64>,
+    gone: [Until4<f64>; 2],
+}
+
+impl OpenAlert {
+    /// Start of the first window in which it was under way, by what is known now.
+    #[must_use]
+    pub fn onset(&self) -> i64 {
+        self.onset.map_or(self.opened_at, |onset| onset.min(self.opened_at))
+    }
 }
 
 /// One window of a series, as far as alerts need it.
@@ -175,12 +230,10 @@ impl AlertState {
         let streak = self.streak.as_ref().map(|streak| streak.strength);
         let open = self.open.as_ref().map(|open| open.strength);
         let known = [told, streak, open].into_iter().flatten().fold(0.0, f64::max);
-        let open_level = self.open.as_ref().map(|open| open.level);
-        let before = open_level.or(self.told.filter(|told| start - told.at <= RETURN_MS).map(|told| told.level));
-        let is_return = before.flatten().zip(standing).is_some_and(|(level, standing)| {
-            let is_there = (standing.value - level).abs() <= RETURN_REACH * standing.usual;
-            // An alert may have opened late, when the level had gone along.
-            is_there || (self.open.is_none() && standing.slow.abs() <= RETURN_SLOW)
+        let before_open = self.open.as_ref().map(|open| open.before);
+        let before = before_open.or(self.told.filter(|told| start - told.at <= RETURN_MS).map(|told| told.before));
+        let is_return = before.flatten().zip(standing).is_some_and(|(before, standing)| {
+            standing.is_back(before) || (self.open.is_none() && standing.is_where_it_was_for_days())
         });
         let evidence = strength / self.threshold;
         if is_return {
@@ -198,6 +251,18 @@ impl AlertState {
     /// Takes on the threshold of others, if it is higher.
     pub(crate) fn borrow(&mut self, threshold: f64) {
         self.threshold = self.threshold.max(threshold).min(THRESHOLD_MOST);
+    }
+
+    /// How much is known of the series, with a window each `step_ms`: `n / (n + 100)`, and half of that before two days.
+    pub(crate) fn confidence(&self, step_ms: i64) -> f64 {
+        let windows = f64::from(self.windows);
+        let days = windows * step_ms as f64 / CONFIDENT_MS;
+        windows / (windows + CONFIDENT_WINDOWS) * (0.5 + 0.5 * days.min(1.0))
+    }
+
+    /// The chance of a window at least as strong as this, by the recent ones.
+    pub(crate) fn probability(&self, strength: f64) -> f64 {
+        self.tail.probability(strength)
     }
 
     /// A detector's own score in units of the series' threshold.
@@ -219,9 +284,12 @@ impl AlertState {
         pace: Pace,
         window: JudgedWindow<'_>,
     ) -> Option<(Change, OpenAlert)> {
+        let Verdict { standing, strength, .. } = window.verdict;
+        self.away.follow(window.start, standing.map_or(0.0, |standing| standing.slow));
+        self.tail.learn(*strength);
         let step = match self.open.take() {
             None => self.judge_calm(settings, window),
-            Some(open) => self.judge_open(settings, window, open),
+            Some(open) => self.judge_open(settings, pace, window, open),
         };
         if matches!(step, Some((Change::Opened, _))) {
             self.raise();
@@ -251,8 +319,13 @@ impl AlertState {
             first_offset: window.first_offset,
             peak_score: 0.0,
             strength: 0.0,
-            level: verdict.standing.map(|standing| standing.level),
+            before: verdict
+                .standing
+                .map(|standing| if self.away.is_gradual() { Before::Days } else { Before::Level(standing.level) }),
+            curve: Curve::default(),
+            onset: self.away.since(),
         });
+        add(&mut streak.curve, verdict);
         streak.windows += 1;
         streak.peak_score = streak.peak_score.max(verdict.evidence);
         streak.strength = streak.strength.max(verdict.strength);
@@ -265,14 +338,15 @@ impl AlertState {
             peak_score: streak.peak_score,
             windows: streak.windows,
             sequence: 0,
-            severity: severity_of(settings, streak.peak_score, streak.windows),
+            severity: severity_of(settings, streak.peak_score, streak.windows, verdict),
             kind: first_kind(verdict),
             first_offset: streak.first_offset,
             strength: streak.strength,
-            level: streak.level,
+            before: streak.before,
             calm_windows: 0,
-            early_deviation: verdict.deviation,
-            late_deviation: verdict.deviation,
+            curve: streak.curve,
+            onset: streak.onset,
+            gone: Default::default(),
         };
         self.open = Some(open.clone());
         Some((Change::Opened, open))
@@ -281,16 +355,27 @@ impl AlertState {
     fn judge_open(
         &mut self,
         settings: &AlertSettings,
+        pace: Pace,
         window: JudgedWindow<'_>,
         mut open: OpenAlert,
     ) -> Option<(Change, OpenAlert)> {
         let verdict = window.verdict;
         open.strength = open.strength.max(verdict.strength);
-        if verdict.evidence < settings.calm_below {
+        add(&mut open.curve, verdict);
+        let lasts = open.curve.windows();
+        let is_new_normal = i64::from(lasts) >= REPEAT_WINDOWS || window.start - open.opened_at >= pace.repeat_ms;
+        let is_back = match (verdict.standing, open.before) {
+            (Some(standing), Some(before)) => standing.is_back(before) || standing.is_where_it_was_for_days(),
+            _ => true,
+        };
+        if verdict.evidence < settings.calm_below && (is_back || is_new_normal) {
             open.calm_windows += 1;
             if open.calm_windows >= settings.resolve_after {
                 open.sequence += 1;
-                self.told = Some(Told { strength: open.strength, at: window.start, level: open.level });
+                self.told = Some(Told { strength: open.strength, at: window.start, before: open.before });
+                if is_new_normal && open.kind == AnomalyKind::Drift && !is_back {
+                    open.kind = AnomalyKind::TrendChange;
+                }
                 return Some((Change::Resolved, open));
             }
             self.open = Some(open);
@@ -299,12 +384,8 @@ impl AlertState {
         open.calm_windows = 0;
         open.windows += 1;
         open.peak_score = open.peak_score.max(verdict.evidence);
-        open.late_deviation += (verdict.deviation - open.late_deviation) / 4.0;
-        if open.windows <= settings.sustained_after / 3 {
-            open.early_deviation += (verdict.deviation - open.early_deviation) / f64::from(open.windows);
-        }
-        let severity = severity_of(settings, open.peak_score, open.windows);
-        let kind = if open.windows == settings.sustained_after { sustained_kind(&open) } else { open.kind };
+        let severity = severity_of(settings, open.peak_score, open.windows, verdict);
+        let kind = lasting_kind(settings, &open, verdict);
         let worth_telling = severity > open.severity || kind != open.kind;
         open.severity = open.severity.max(severity);
         open.kind = kind;
@@ -338,25 +419,26 @@ fn at_once(verdict: &Verdict) -> f64 {
     verdict.scores.iter().map(of).fold(0.0, f64::max)
 }
 
-fn severity_of(settings: &AlertSettings, peak_score: f64, windows: u32) -> Severity {
-    let [medium, high, critical] = settings.severities;
-    let by_score = if peak_score >= critical {
-        3
-    } else if peak_score >= high {
-        2
-    } else {
-        usize::from(peak_score >= medium)
-    };
-    let by_length = usize::from(windows >= settings.sustained_after);
-    [Severity::Low, Severity::Medium, Severity::High, Severity::Critical][(by_score + by_length).min(3)]
+/// What a window adds to the curve of an anomaly.
+fn add(curve: &mut Curve, verdict: &Verdict) {
+    match verdict.standing {
+        Some(standing) => curve.add(standing.slow, standing.season),
+        None => curve.add(verdict.deviation, 0.0),
+    }
 }
 
-/// What an anomaly looks like at first: by the side it lies on, or an outlier when only its combination with other series is odd.
+/// By how improbable its worst window was, one more if it lasts, and one more if it is far out.
+fn severity_of(settings: &AlertSettings, peak_score: f64, windows: u32, verdict: &Verdict) -> Severity {
+    let by_score = settings.severities.iter().filter(|&&from| peak_score >= from).count();
+    let by_length = usize::from(windows >= settings.sustained_after);
+    let expected = verdict.value - verdict.deviation;
+    let by_distance = usize::from(verdict.deviation.abs() >= FAR * expected.abs() && expected != 0.0);
+    [Severity::Low, Severity::Medium, Severity::High, Severity::Critical][(by_score + by_length + by_distance).min(3)]
+}
+
+/// What an anomaly looks like at first: by the side it lies on, or an outlier when its combination with other measures is odd.
 fn first_kind(verdict: &Verdict) -> AnomalyKind {
-    let (forest, own): (Vec<_>, Vec<_>) =
-        verdict.scores.iter().partition(|(kind, _)| *kind == DetectorKind::IsolationForest);
-    let is_odd = |scores: &[&(DetectorKind, f64)]| scores.iter().any(|(_, score)| *score >= 1.0);
-    if is_odd(&forest) && !is_odd(&own) && !own.is_empty() {
+    if verdict.is_combination {
         AnomalyKind::Outlier
     } else if verdict.deviation < 0.0 {
         AnomalyKind::Dip
@@ -365,15 +447,15 @@ fn first_kind(verdict: &Verdict) -> AnomalyKind {
     }
 }
 
-/// What an anomaly that lasts turns out to be.
-fn sustained_kind(open: &OpenAlert) -> AnomalyKind {
-    if open.early_deviation * open.late_deviation <= 0.0 {
-        AnomalyKind::SeasonalBreak
-    } else if open.late_deviation.abs() > DRIFT_GROWTH * open.early_deviation.abs() {
-        AnomalyKind::Drift
-    } else {
-        AnomalyKind::LevelShift
+/// What it turns out to be, when it has lasted for `sustained_after` windows.
+fn lasting_kind(settings: &AlertSettings, open: &OpenAlert, verdict: &Verdict) -> AnomalyKind {
+    let is_sudden = matches!(open.kind, AnomalyKind::Spike | AnomalyKind::Dip);
+    if is_sudden && verdict.is_combination && open.windows <= COMBINATION_WINDOWS {
+        return AnomalyKind::Outlier;
     }
+    let is_open_question = is_sudden || open.kind == AnomalyKind::LevelShift;
+    let lasts = open.curve.windows() >= settings.sustained_after;
+    if is_open_question && lasts { open.curve.kind() } else { open.kind }
 }
 
 #[cfg(test)]
@@ -385,7 +467,7 @@ mod tests {
     fn verdict(scores: Vec<(DetectorKind, f64)>, strength: f64, evidence: f64, score: f64) -> Verdict {
         let deviation = strength;
         Verdict {
-            value: 0.0,
+            value: 100.0 + deviation,
             expected: None,
             deviation,
             standing: None,
@@ -393,6 +475,9 @@ mod tests {
             strength,
             evidence,
             score,
+            probability: 1.0,
+            confidence: 1.0,
+            is_combination: false,
             warming_up: false,
         }
     }
@@ -457,8 +542,8 @@ mod tests {
         check(&settings(1), &[2.0, 2.6, 2.6, 2.6], "opened:medium:spike@0 . . updated:high:level_shift@0");
         check(
             &settings(1),
-            &[2.0, 4.0, 8.0, 30.0],
-            "opened:medium:spike@0 updated:high:spike@0 updated:critical:spike@0 updated:critical:drift@0",
+            &[2.0, 3.0, 4.0, 5.0],
+            "opened:medium:spike@0 updated:high:spike@0 . updated:critical:drift@0",
         );
     }
 

@@ -9,20 +9,22 @@ use tidewatch_schemas::record::AlertState as Change;
 use crate::alert::{JudgedWindow, OpenAlert};
 use crate::cohort::{Row, Version};
 use crate::config::{Aggregate, Measure, Per, StreamConfig};
+use crate::detect::DetectorKind;
 use crate::detect::forest::Forest;
 use crate::detect::isolation_forest::{ForestParams, ForestScore};
-use crate::detect::{DetectorKind, score_from};
 use crate::forecast::Expectation;
 use crate::series::typical::Example;
-use crate::series::{JudgedValue, Series, Verdict};
+use crate::series::{JudgedValue, Recent, Series, Verdict};
+use crate::state::format::in_4;
 use crate::summary::Moments;
 use crate::window::{Pane, Window};
 
+mod joint;
+
+use joint::{Joint, attribution};
+
 /// Missing windows in a row after which an entity starts anew: what was known of it is too old to judge by.
 const GAP_MAX: i64 = 10_000;
-/// Oddness of a row, in normal deviations, that makes a score of 1.0; and the score from which it is asked which series it is by.
-const ODDNESS: f64 = 4.0;
-const ODDNESS_OF_NOTE: f64 = 0.5;
 
 /// A window that has closed, in the numbers that records and series are made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,25 +111,12 @@ pub(crate) struct AlertStep {
     pub(crate) series: u16,
     pub(crate) change: Change,
     pub(crate) open: OpenAlert,
-}
-
-/// What a forest makes of a window.
-#[derive(Clone, Debug, Default)]
-struct Joint {
-    /// Whether it warms up, where there is one.
-    warming_up: Option<bool>,
-    score: f64,
-    /// Of each of its series, at least 0 and 1 in all; empty where nothing is odd.
-    shares: Vec<f64>,
-}
-
-impl Joint {
-    /// The score that the `at`-th of its series has a part in, and whether the forest warms up: whole for the one with the greatest share.
-    fn of(&self, at: usize) -> Option<(f64, bool)> {
-        let greatest = self.shares.iter().copied().fold(0.0, f64::max);
-        let part = self.shares.get(at).map_or(1.0, |share| if greatest > 0.0 { share / greatest } else { 0.0 });
-        self.warming_up.map(|warming_up| (self.score * part, warming_up))
-    }
+    /// Each measure's share of what is unusual in the window, 1 in all.
+    #[serde(deserialize_with = "in_4")]
+    pub(crate) attribution: Vec<f64>,
+    /// The last windows of the series, this one the last.
+    #[serde(deserialize_with = "in_4")]
+    pub(crate) recent: Vec<Recent>,
 }
 
 /// All that is known of an entity's series.
@@ -221,7 +210,8 @@ impl Judge {
         let verdicts = self.verdicts_of(config, closed, cohort);
         let end = |(at, series): (usize, &mut Series)| {
             let open = series.alert.end()?;
-            Some(AlertStep { series: at as u16, change: Change::Resolved, open })
+            let (attribution, recent) = (attribution(config, &verdicts, at), series.recent());
+            Some(AlertStep { series: at as u16, change: Change::Resolved, open, attribution, recent })
         };
         let steps = self.series.iter_mut().enumerate().filter_map(end).collect();
         Judged { verdicts, steps, paths: Vec::new() }
@@ -244,31 +234,25 @@ impl Judge {
         let joint = self.joint(config, row, cohort.and_then(|cohort| cohort.forest.as_ref()));
         let (step_ms, pace) = (config.window.step_ms(), config.pace);
         let mut joint_series = 0..;
-        let judge = |(((measure, aggregate), series), value): (((&Measure, Aggregate), &Series), &Option<f64>)| {
+        let judge = |(((at, measure, aggregate), series), value): ((_, &Series), &Option<f64>)| {
+            let (at, measure): (usize, &Measure) = (at, measure);
             let forest = if in_forest(measure) { joint_series.next().and_then(|at| joint.of(at)) } else { None };
+            let is_combination = joint.combination.is_some_and(|measures| measures.contains(&at));
             let guards = &measure.guards;
-            value.map(|value| series.judge(&JudgedValue { start_ms, step_ms, value, aggregate, forest, guards, pace }))
+            value.map(|value| {
+                series.judge(&JudgedValue { start_ms, step_ms, value, aggregate, forest, is_combination, guards, pace })
+            })
         };
-        series_of(config).zip(&self.series).zip(values).map(judge).collect()
+        numbered_series_of(config).zip(&self.series).zip(values).map(judge).collect()
     }
 
     /// What the forest makes of a row, the entity's own or the cohort's.
     fn joint(&self, config: &StreamConfig, row: Option<&Row>, forest: Option<&Forest>) -> Joint {
-        if let Some(forest) = &self.forest {
-            let score = row.map_or(0.0, |row| forest.score(&row.numbers));
-            return Joint { warming_up: Some(forest.warming_up()), score, shares: Vec::new() };
+        match &self.forest {
+            Some(forest) => Joint::by_entity(forest, row),
+            None if config.joint_series() > 0 => Joint::by_cohort(config, forest, row),
+            None => Joint::default(),
         }
-        if config.joint_series() == 0 {
-            return Joint::default();
-        }
-        let forest = forest.filter(|forest| forest.knows_tails());
-        let Some((forest, row, oddness)) = forest.zip(row).and_then(|(forest, row)| Some((forest, row, row.oddness?)))
-        else {
-            return Joint { warming_up: Some(true), ..Joint::default() };
-        };
-        let score = score_from(oddness.score / ODDNESS);
-        let shares = if score >= ODDNESS_OF_NOTE { forest.attribute(&row.numbers, oddness) } else { Vec::new() };
-        Joint { warming_up: Some(false), score, shares }
     }
 
     fn steps(&mut self, config: &StreamConfig, closed: &Closed, verdicts: &[Option<Verdict>]) -> Vec<AlertStep> {
@@ -276,8 +260,10 @@ impl Judge {
         for (at, (series, verdict)) in self.series.iter_mut().zip(verdicts).enumerate() {
             let Some(verdict) = verdict else { continue };
             let window = JudgedWindow { start: closed.start, first_offset: closed.first_offset, verdict };
+            series.note(closed.start, verdict);
             if let Some((change, open)) = series.alert.judge(&config.alert, config.pace, window) {
-                steps.push(AlertStep { series: at as u16, change, open });
+                let attribution = attribution(config, verdicts, at);
+                steps.push(AlertStep { series: at as u16, change, open, attribution, recent: series.recent() });
             }
         }
         if config.alert.per == Per::Entity {
@@ -344,7 +330,16 @@ impl Judge {
 
 /// The stream's series, in the order in which entities hold them.
 pub(crate) fn series_of(config: &StreamConfig) -> impl Iterator<Item = (&Measure, Aggregate)> {
-    config.measures.iter().flat_map(|measure| measure.aggregates.iter().map(move |&aggregate| (measure, aggregate)))
+    numbered_series_of(config).map(|(_, measure, aggregate)| (measure, aggregate))
+}
+
+/// The same, each with the number of its measure.
+fn numbered_series_of(config: &StreamConfig) -> impl Iterator<Item = (usize, &Measure, Aggregate)> {
+    config
+        .measures
+        .iter()
+        .enumerate()
+        .flat_map(|(at, measure)| measure.aggregates.iter().map(move |&aggregate| (at, measure, aggregate)))
 }
 
 fn forest(config: &StreamConfig) -> Option<ForestScore> {

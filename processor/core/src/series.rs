@@ -2,6 +2,8 @@
 //!
 //! A value is scored by what was known before it, and learnt afterwards: it never scores itself.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{AlertState, Pace, Standing, Weight};
@@ -22,6 +24,8 @@ use typical::{Example, Typical};
 const CENTRE_RATE: f64 = 0.05;
 /// Values beyond are taken as this, so that no square overflows.
 const MAGNITUDE_MAX: f64 = 1e150;
+/// Windows that an alert shows.
+const RECENT: usize = 6;
 /// Usual errors beyond which features are taken as this.
 const FEATURE_MAX: f64 = 1e6;
 /// The score of a value outside of its valid range.
@@ -79,6 +83,9 @@ pub struct Series {
     usual: Option<Box<Usual>>,
     detectors: Vec<SeriesDetector>,
     centre: Option<f64>,
+    /// The last windows, the latest the last.
+    #[serde(deserialize_with = "in_4")]
+    recent: VecDeque<Recent>,
     /// The alert that is open, or may come to be.
     pub alert: AlertState,
 }
@@ -96,6 +103,8 @@ pub struct JudgedValue<'a> {
     pub aggregate: Aggregate,
     /// The score of a forest over the entity's series, as far as this one has a part in it, and whether the forest warms up.
     pub forest: Option<(f64, bool)>,
+    /// See [`Verdict::is_combination`].
+    pub is_combination: bool,
     /// What is worth an alert.
     pub guards: &'a Guards,
     /// How often alerts may be false.
@@ -124,8 +133,30 @@ pub struct Verdict {
     pub evidence: f64,
     /// The evidence if it is news, else below .5; 1.0 opens an alert.
     pub score: f64,
+    /// The chance of a window at least as strong, by the series' recent ones.
+    #[serde(deserialize_with = "in_4")]
+    pub probability: f64,
+    /// How much is known of the series, 0 to 1.
+    #[serde(deserialize_with = "in_4")]
+    pub confidence: f64,
+    /// Whether the series' own value is part of an odd combination: one that goes the other way than a measure with which it goes along.
+    #[serde(deserialize_with = "in_4")]
+    pub is_combination: bool,
     /// Whether a detector is still warming up, so that its score is 0.
     pub warming_up: bool,
+}
+
+/// A window, for what an alert shows of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recent {
+    /// Start of the window, in ms since 1970.
+    pub start_ms: i64,
+    /// The value.
+    pub value: f64,
+    /// What was expected, and the band.
+    pub expected: Option<[f64; 3]>,
+    /// See [`Verdict::score`].
+    pub score: f64,
 }
 
 impl Series {
@@ -140,7 +171,8 @@ impl Series {
         let needs_usual = measure.detectors.iter().any(|kind| kind.needs_usual());
         let usual = needs_usual.then(|| Box::new(Usual::new(step_ms)));
         let detectors = measure.detectors.iter().filter_map(|&kind| SeriesDetector::new(kind)).collect();
-        Self { forecaster, usual, detectors, centre: None, alert: AlertState::default() }
+        let (recent, alert) = (VecDeque::new(), AlertState::default());
+        Self { forecaster, usual, detectors, centre: None, recent, alert }
     }
 
     /// Takes on the detectors that the declaration names now: those that are new know nothing, those that it does not name are forgotten.
@@ -211,7 +243,7 @@ impl Series {
     /// Scores the value of a window.
     #[must_use]
     pub fn judge(&self, window: &JudgedValue<'_>) -> Verdict {
-        let JudgedValue { start_ms, step_ms, value, forest, guards, aggregate, pace } = *window;
+        let JudgedValue { start_ms, step_ms, value, forest, is_combination, guards, aggregate, pace } = *window;
         let observation = self.observe(start_ms, value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX));
         let mut scores: Vec<(DetectorKind, f64)> = Vec::with_capacity(self.detectors.len() + 1);
         let mut warming_up = false;
@@ -237,12 +269,40 @@ impl Series {
             level: is.daily - is.residual,
             usual: is.usual,
             slow: if is.usual_slow > 0.0 { is.slow / is.usual_slow } else { 0.0 },
+            season: if is.usual_slow > 0.0 { is.season / is.usual_slow } else { 0.0 },
         });
         let Weight { evidence, score } = self.alert.weigh(pace, step_ms, start_ms, strength, standing);
         for (_, score) in &mut scores {
             *score = self.alert.in_thresholds(*score);
         }
-        Verdict { value, expected, deviation, standing, scores, strength, evidence, score, warming_up }
+        Verdict {
+            value,
+            expected,
+            deviation,
+            standing,
+            scores,
+            strength,
+            evidence,
+            score,
+            probability: self.alert.probability(strength),
+            confidence: self.alert.confidence(step_ms),
+            is_combination,
+            warming_up,
+        }
+    }
+
+    /// Takes note of a window that was judged.
+    pub(crate) fn note(&mut self, start_ms: i64, verdict: &Verdict) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        let expected = verdict.expected.map(|expected| [expected.mean, expected.lower, expected.upper]);
+        self.recent.push_back(Recent { start_ms, value: verdict.value, expected, score: verdict.score });
+    }
+
+    /// The last windows that were judged, the latest the last.
+    pub(crate) fn recent(&self) -> Vec<Recent> {
+        self.recent.iter().copied().collect()
     }
 
     /// Learns the value of the window that starts at `start_ms`, one each `step_ms`; `None` is a window without one.

@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tidewatch_schemas::record::{
-    Alert, AlertState as Change, AnomalyKind, Correction, DetectorScore, Forecast, ForecastPoint, SeriesPoint,
-    Severity, WindowMetric, WindowSpan,
+    Alert, AlertState as Change, AnomalyKind, Correction, DetectorScore, DetectorShare, Forecast, ForecastPoint,
+    MeasureShare, RecentWindow, SeriesPoint, Severity, WindowMetric, WindowSpan,
 };
 
-use crate::alert::OpenAlert;
 use crate::config::{Aggregate, Measure, StreamConfig};
 use crate::detect::DetectorKind;
 use crate::forecast::Expectation;
 use crate::judge::{AlertStep, Closed, Judged, series_of};
-use crate::series::Verdict;
+use crate::series::{Recent, Verdict};
 
 /// Nominal coverage of the bands that forecasts carry.
 const LEVEL: f64 = 0.95;
@@ -50,6 +49,8 @@ pub(crate) enum Silence {
     Forgotten,
 }
 
+/// The share from which a sentence names a measure.
+const SHARE_NOTED: f64 = 0.05;
 /// The end of what is said of an alert that ends because its entity does.
 const FORGOTTEN: &str = "ends here: the entity was forgotten to make room";
 
@@ -102,7 +103,9 @@ impl Whose<'_> {
         let (measure, aggregate) = series_of(self.config).nth(usize::from(step.series))?;
         let verdict = judged.verdicts[usize::from(step.series)].as_ref()?;
         let open = &step.open;
-        let summary = self.sentence(measure, aggregate, closed.start, verdict, step, telling.is_forgotten);
+        let attribution = self.attribution(step);
+        let sentence = Sentence { measure, aggregate, start: closed.start, verdict, step, attribution: &attribution };
+        let summary = self.sentence(&sentence, telling.is_forgotten);
         Some(Alert {
             alert_id: self.alert_id(&measure.name, aggregate.as_str(), open.opened_at),
             state: step.change,
@@ -122,7 +125,7 @@ impl Whose<'_> {
             upper: verdict.expected.map(|expected| expected.upper),
             score: verdict.score,
             peak_score: open.peak_score,
-            detectors: detector_scores(verdict),
+            detectors: detector_shares(verdict),
             windows: saturated(open.windows),
             sequence: saturated(open.sequence),
             partition: self.partition,
@@ -135,6 +138,11 @@ impl Whose<'_> {
             revision: telling.revision,
             correction: telling.correction,
             supersedes: telling.supersedes,
+            onset: Some(open.onset()),
+            confidence: verdict.confidence,
+            probability: verdict.probability,
+            attribution,
+            recent: step.recent.iter().map(recent_window).collect(),
         })
     }
 
@@ -186,6 +194,11 @@ impl Whose<'_> {
             revision: 0,
             correction: Correction::None,
             supersedes: None,
+            onset: Some(opened_at),
+            confidence: 1.0,
+            probability: 0.0,
+            attribution: vec![MeasureShare { measure: measure.into(), share: 1.0 }],
+            recent: Vec::new(),
         }
     }
 
@@ -220,31 +233,59 @@ impl Whose<'_> {
         format!("{:016x}", fnv1a(text.as_bytes()))
     }
 
+    /// Which measures it is by, the greatest share first.
+    fn attribution(&self, step: &AlertStep) -> Vec<MeasureShare> {
+        let named = self.config.measures.iter().zip(&step.attribution).filter(|(_, share)| **share > 0.0);
+        let mut shares: Vec<_> =
+            named.map(|(measure, &share)| MeasureShare { measure: measure.name.clone(), share }).collect();
+        shares.sort_by(|a, b| b.share.total_cmp(&a.share));
+        shares
+    }
+
     /// One plain sentence for a person.
-    fn sentence(
-        &self,
-        measure: &Measure,
-        aggregate: Aggregate,
-        start: i64,
-        verdict: &Verdict,
-        step: &AlertStep,
-        is_forgotten: bool,
-    ) -> String {
+    fn sentence(&self, of: &Sentence<'_>, is_forgotten: bool) -> String {
+        let &Sentence { measure, aggregate, start, verdict, step, attribution } = of;
         let unit = measure.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
         let band = verdict
             .expected
             .map(|expected| format!(", expected {} to {}{unit}", short(expected.lower), short(expected.upper)))
             .unwrap_or_default();
-        let OpenAlert { kind, opened_at, .. } = step.open;
-        let kind = kind.as_str().replace('_', " ");
+        let kind = step.open.kind.as_str().replace('_', " ");
+        let since = clock(step.open.onset());
         let then = match step.change {
-            Change::Resolved if is_forgotten => format!("{kind} since {} {FORGOTTEN}", clock(opened_at)),
-            Change::Resolved => format!("{kind} since {} is over", clock(opened_at)),
-            Change::Opened | Change::Updated => format!("{kind} since {}", clock(opened_at)),
+            Change::Resolved if is_forgotten => format!("{kind} since {since} {FORGOTTEN}"),
+            Change::Resolved => format!("{kind} since {since} is over"),
+            Change::Opened | Change::Updated => format!("{kind} since {since}"),
         };
         let (value, at) = (short(verdict.value), clock(start));
-        format!("{} {} of {} was {value}{unit} at {at}{band}; {then}", aggregate.as_str(), measure.name, self.entity)
+        let by = if step.change == Change::Resolved { String::new() } else { by(attribution) };
+        format!(
+            "{} {} of {} was {value}{unit} at {at}{band}; {then}{by}",
+            aggregate.as_str(),
+            measure.name,
+            self.entity
+        )
     }
+}
+
+/// What an alert's sentence is about.
+struct Sentence<'a> {
+    measure: &'a Measure,
+    aggregate: Aggregate,
+    start: i64,
+    verdict: &'a Verdict,
+    step: &'a AlertStep,
+    attribution: &'a [MeasureShare],
+}
+
+/// Which measures it is by, as an alert's sentence ends; nothing where it is one.
+fn by(attribution: &[MeasureShare]) -> String {
+    let noted: Vec<_> = attribution.iter().filter(|of| of.share >= SHARE_NOTED).collect();
+    if noted.len() < 2 {
+        return String::new();
+    }
+    let parts: Vec<_> = noted.iter().map(|of| format!("{:.0} % by {}", 100.0 * of.share, of.measure)).collect();
+    format!("; {}", parts.join(", "))
 }
 
 /// Marks `new` as the correction of `old`: the next revision, with the names of the fields that differ. `None` if none does.
@@ -277,6 +318,33 @@ fn saturated(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+/// Each detector's score, and its share of what scores have beyond a half; where none has, of the scores.
+fn detector_shares(verdict: &Verdict) -> Vec<DetectorShare> {
+    let beyond = |score: f64| (score - 0.5).max(0.0);
+    let over: f64 = verdict.scores.iter().map(|&(_, score)| beyond(score)).sum();
+    let all: f64 = verdict.scores.iter().map(|&(_, score)| score).sum();
+    let share = |score: f64| {
+        if over > 0.0 {
+            beyond(score) / over
+        } else if all > 0.0 {
+            score / all
+        } else {
+            0.0
+        }
+    };
+    let named = |&(kind, score): &(DetectorKind, f64)| DetectorShare {
+        detector: kind.as_str().into(),
+        score,
+        share: share(score),
+    };
+    verdict.scores.iter().map(named).collect()
+}
+
+fn recent_window(recent: &Recent) -> RecentWindow {
+    let [expected, lower, upper] = recent.expected.map_or([None; 3], |band| band.map(Some));
+    RecentWindow { window_start: recent.start_ms, value: recent.value, expected, lower, upper, score: recent.score }
+}
+
 fn detector_scores(verdict: &Verdict) -> Vec<DetectorScore> {
     let named = |&(kind, score): &(DetectorKind, f64)| DetectorScore { detector: kind.as_str().into(), score };
     verdict.scores.iter().map(named).collect()
@@ -292,6 +360,8 @@ fn series_point(aggregate: Aggregate, verdict: &Verdict) -> SeriesPoint {
         score: verdict.score,
         warming_up: verdict.warming_up,
         detectors: detector_scores(verdict),
+        confidence: verdict.confidence,
+        probability: verdict.probability,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AnomalyKind, DetectorScore, record, symbols};
+use super::{AnomalyKind, fields, record, symbols};
 
 /// One step in the life of an alert: opened, updated or resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ pub struct Alert {
     /// Highest score since the alert opened.
     pub peak_score: f64,
     /// Each detector's score of this window.
-    pub detectors: Vec<DetectorScore>,
+    pub detectors: Vec<DetectorShare>,
     /// Anomalous windows so far.
     pub windows: i32,
     /// Step number; 0 is opened.
@@ -63,11 +63,21 @@ pub struct Alert {
     pub correction: Correction,
     /// The record that this one takes the place of: `alert_id:sequence:revision`.
     pub supersedes: Option<String>,
+    /// When it began by what is known now: start of the first window away from where the series had been.
+    pub onset: Option<i64>,
+    /// How much is known of the series, 0 (nothing) to 1.
+    pub confidence: f64,
+    /// Chance of a window at least as unusual, by the series' own recent ones.
+    pub probability: f64,
+    /// What is unusual of the entity in this window, by measure, the greatest share first.
+    pub attribution: Vec<MeasureShare>,
+    /// The last windows of the series, this one the last of them.
+    pub recent: Vec<RecentWindow>,
 }
 
 record!(
     "alert",
-    "tidewatch.alert.v2",
+    "tidewatch.alert.v3",
     Alert {
         alert_id,
         state,
@@ -96,9 +106,57 @@ record!(
         summary,
         revision,
         correction,
-        supersedes
+        supersedes,
+        onset,
+        confidence,
+        probability,
+        attribution,
+        recent
     }
 );
+
+/// One detector's opinion of one point, and what it weighs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectorShare {
+    /// Detector's name, such as z-score.
+    pub detector: String,
+    /// Score in units of the series' threshold; 1.0 is enough for an alert.
+    pub score: f64,
+    /// Its share of what speaks for the alert, 1 in all.
+    pub share: f64,
+}
+
+fields!(DetectorShare { detector, score, share });
+
+/// A measure's share of what is unusual of its entity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasureShare {
+    /// Measure's name.
+    pub measure: String,
+    /// 0 to 1; the shares of an alert sum to 1.
+    pub share: f64,
+}
+
+fields!(MeasureShare { measure, share });
+
+/// A window of the series, as it was judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecentWindow {
+    /// First instant of the window, inclusive.
+    pub window_start: i64,
+    /// Observed value, in the measure's unit.
+    pub value: f64,
+    /// What was expected.
+    pub expected: Option<f64>,
+    /// Lower bound of the prediction interval.
+    pub lower: Option<f64>,
+    /// Upper bound of the prediction interval.
+    pub upper: Option<f64>,
+    /// Combined score; 1.0 is the threshold.
+    pub score: f64,
+}
+
+fields!(RecentWindow { window_start, value, expected, lower, upper, score });
 
 /// Step of the alert's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]

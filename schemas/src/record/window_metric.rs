@@ -55,7 +55,7 @@ pub struct WindowMetric {
 
 record!(
     "window-metric",
-    "tidewatch.window-metric.v2",
+    "tidewatch.window-metric.v3",
     WindowMetric {
         stream,
         entity,
@@ -101,16 +101,31 @@ pub struct SeriesPoint {
     pub warming_up: bool,
     /// Each detector's score.
     pub detectors: Vec<DetectorScore>,
+    /// How much is known of the series, 0 (nothing) to 1.
+    pub confidence: f64,
+    /// Chance of a window at least as unusual, by the series' own recent ones.
+    pub probability: f64,
 }
 
-fields!(SeriesPoint { aggregate, value, expected, lower, upper, score, warming_up, detectors });
+fields!(SeriesPoint {
+    aggregate,
+    value,
+    expected,
+    lower,
+    upper,
+    score,
+    warming_up,
+    detectors,
+    confidence,
+    probability
+});
 
 /// One detector's opinion of one point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectorScore {
     /// Detector's name, such as z-score.
     pub detector: String,
-    /// Score; 1.0 is the detector's own threshold.
+    /// Score in units of the series' threshold; 1.0 is enough for an alert.
     pub score: f64,
 }
 

@@ -35,6 +35,9 @@ leaf! {
     Vec<String>: |v| Value::Array(v.iter().map(Leaf::leaf).collect());
     Vec<WindowSpan>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<DetectorScore>: |v| Value::Array(v.iter().map(Tree::tree).collect());
+    Vec<DetectorShare>: |v| Value::Array(v.iter().map(Tree::tree).collect());
+    Vec<MeasureShare>: |v| Value::Array(v.iter().map(Tree::tree).collect());
+    Vec<RecentWindow>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<SeriesPoint>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<ForecastPoint>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<DeadLetterHeader>: |v| Value::Array(v.iter().map(Tree::tree).collect());
@@ -80,6 +83,9 @@ draw! {
     Vec<String>: vec(text(), 0..3);
     Vec<WindowSpan>: vec(WindowSpan::draw(), 0..3);
     Vec<DetectorScore>: vec(DetectorScore::draw(), 0..4);
+    Vec<DetectorShare>: vec(DetectorShare::draw(), 0..4);
+    Vec<MeasureShare>: vec(MeasureShare::draw(), 0..4);
+    Vec<RecentWindow>: vec(RecentWindow::draw(), 0..4);
     Vec<SeriesPoint>: vec(SeriesPoint::draw(), 0..4);
     Vec<ForecastPoint>: vec(ForecastPoint::draw(), 0..4);
     Vec<DeadLetterHeader>: vec(DeadLetterHeader::draw(), 0..4);
@@ -112,8 +118,11 @@ macro_rules! kinds {
 }
 kinds! {
     DetectorScore { detector, score }
+    DetectorShare { detector, score, share }
+    MeasureShare { measure, share }
+    RecentWindow { window_start, value, expected, lower, upper, score }
     WindowSpan { window_start, window_end }
-    SeriesPoint { aggregate, value, expected, lower, upper, score, warming_up, detectors }
+    SeriesPoint { aggregate, value, expected, lower, upper, score, warming_up, detectors, confidence, probability }
     ForecastPoint { target_time, horizon_ms, expected, lower, upper }
     DeadLetterHeader { key, value }
     ServiceCall { event_time, service, instance, region, tenant, release, status, duration_ms, bytes, trace_id }
@@ -125,7 +134,8 @@ kinds! {
     Forecast { stream, entity, measure, aggregate, issued_at, level, path, revision }
     Alert { alert_id, state, severity, kind, stream, entity, labels, measure, aggregate, opened_at, window_start,
         window_end, observed, expected, lower, upper, score, peak_score, detectors, windows, sequence, partition,
-        first_offset, last_offset, summary, revision, correction, supersedes }
+        first_offset, last_offset, summary, revision, correction, supersedes, onset, confidence, probability, attribution,
+        recent }
     Late { stream, entity, event_time, window_start, window_end, late_by_ms, topic, partition, offset, key, value,
         would_change_alert }
     DeadLetter { stream, topic, partition, offset, timestamp_ms, key, value, headers, reason, error }

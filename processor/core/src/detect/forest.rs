@@ -123,6 +123,15 @@ impl Forest {
         }
     }
 
+    /// Whether two features of a row are out in ways that do not go together.
+    ///
+    /// # Panics
+    /// As [`Self::score`], and where there is no such feature.
+    #[must_use]
+    pub fn opposes(&self, row: &[f64], i: usize, j: usize) -> bool {
+        self.gauss.opposes(row, i, j)
+    }
+
     /// Each feature's share of a row's oddness, at least 0, 1 in all; equal shares where nothing is odd.
     ///
     /// # Panics

@@ -111,6 +111,8 @@ pub struct Comparison {
     pub residual: f64,
     /// The value less profile and slow level.
     pub slow: f64,
+    /// The profile, less its mean over the day.
+    pub season: f64,
     /// How far the residual's size is beyond what is usual, in its standard deviations; 0 while warming up.
     pub excess: f64,
     /// The residual's usual size.
@@ -149,6 +151,9 @@ pub struct Usual {
     has_borrowed: bool,
     day: Vec<f64>,
     visits: Vec<u8>,
+    /// Over the slots that have been seen.
+    day_sum: f64,
+    slots_seen: u16,
     week: Vec<f64>,
     last: f64,
     /// Moving averages of the values, at .05 and .15.
@@ -188,6 +193,8 @@ impl Usual {
             has_borrowed: false,
             day: vec![0.0; slots],
             visits: vec![0; slots],
+            day_sum: 0.0,
+            slots_seen: 0,
             week: vec![0.0; WEEK_SLOTS],
             last: 0.0,
             near: 0.0,
@@ -237,6 +244,7 @@ impl Usual {
             daily,
             residual,
             slow: value - base - week - self.slow_level,
+            season: if is_known { base + week - self.day_sum / f64::from(self.slots_seen.max(1)) } else { 0.0 },
             excess: if self.is_warm() { self.excess.of(residual.abs(), least_excess) } else { 0.0 },
             usual: self.usual,
             usual_slow: self.usual_slow,
@@ -349,11 +357,15 @@ impl Usual {
         *visits = visits.saturating_add(1);
         if *visits == 1 {
             *slot = value;
+            self.day_sum += value;
+            self.slots_seen += 1;
             return;
         }
         let reach = PROFILE_REACH * self.usual_slow;
         let error = if clips { is.slow.clamp(-reach, reach) } else { is.daily };
-        *slot += f64::max(0.1, 1.0 / f64::from(*visits)) * error;
+        let change = f64::max(0.1, 1.0 / f64::from(*visits)) * error;
+        *slot += change;
+        self.day_sum += change;
     }
 }
 

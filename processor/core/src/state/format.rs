@@ -1,11 +1,12 @@
 //! Reading what older formats wrote: a field that a later format has added is its default there.
 //!
 //! Payloads do not describe themselves, so whoever reads one says which format it is in ([`reading`]), and a field that is newer is marked
-//! `#[serde(deserialize_with = "in_4")]`: of an older payload nothing is read for it.
+//! `#[serde(deserialize_with = "in_4")]`: of an older payload nothing is read for it. A field that format 4 has no more is [`Until4`].
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::FORMAT_VERSION;
 
@@ -35,4 +36,23 @@ pub(crate) fn in_4<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(des
 /// A number that format 4 has added, and that is 1 where nothing is known.
 pub(crate) fn one_in_4<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     if FORMAT.get() < 4 { Ok(1.0) } else { f64::deserialize(deserializer) }
+}
+
+/// A field that format 4 has no more: it is read over in what is older, and nothing is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Until4<T>(PhantomData<T>);
+
+impl<T> Serialize for Until4<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Until4<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if FORMAT.get() < 4 {
+            T::deserialize(deserializer)?;
+        }
+        Ok(Self(PhantomData))
+    }
 }

@@ -115,7 +115,7 @@ fn but_judgements(effects: Effects) -> (Metrics, Vec<Forecast>) {
     let mut metrics = BTreeMap::new();
     for mut metric in effects.metrics {
         for point in &mut metric.series {
-            (point.score, point.warming_up) = (0.0, false);
+            (point.score, point.warming_up, point.confidence, point.probability) = (0.0, false, 0.0, 1.0);
             (point.expected, point.lower, point.upper) = (None, None, None);
             point.detectors.clear();
         }

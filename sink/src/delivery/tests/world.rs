@@ -374,6 +374,11 @@ fn alert(name: &str, window_start: i64) -> Vec<u8> {
         revision: 0,
         correction: tidewatch_schemas::record::Correction::None,
         supersedes: None,
+        onset: None,
+        confidence: 1.0,
+        probability: 0.001,
+        attribution: vec![],
+        recent: vec![],
     };
     let mut out = Vec::new();
     wire::encode(&alert, Framing::SingleObject, &mut out);

@@ -108,7 +108,13 @@ impl Density {
 
     /// A copy that scores as this one does and cannot learn.
     pub(super) fn without_rows(&self) -> Self {
-        Self { origin: self.origin.clone(), rows: Vec::new(), trees: self.trees.clone(), random: self.random.clone(), ..*self }
+        Self {
+            origin: self.origin.clone(),
+            rows: Vec::new(),
+            trees: self.trees.clone(),
+            random: self.random.clone(),
+            ..*self
+        }
     }
 
     fn kept(&self, row: &[f64]) -> impl Iterator<Item = f32> {

@@ -13,6 +13,9 @@ const RIDGE: f64 = 0.05;
 /// Rows before the correlations are learnt, and before they are used.
 const SPREAD_FIRST: u64 = 32;
 const READY: u64 = 64;
+/// Correlation, with the sign turned, from which features usually go opposite ways; and deviations from which one is out.
+const GOES_OPPOSITE: f64 = 0.3;
+const OUT: f64 = 2.0;
 /// Rows from one inverse to the next.
 const EVERY: u64 = 64;
 
@@ -71,6 +74,14 @@ impl Gauss {
     /// Each feature's part of the squared distance.
     pub(super) fn attribute(&self, row: &[f64]) -> Vec<f64> {
         self.weighed(row).map_or_else(|| vec![0.0; row.len()], |(z, weighed)| (z * weighed).to_vec())
+    }
+
+    /// Whether two features are out in ways that do not go together: one up and the other down though they do not usually go opposite ways,
+    /// or both to one side though they do.
+    pub(super) fn opposes(&self, row: &[f64], i: usize, j: usize) -> bool {
+        let z = self.standardised(row);
+        let goes_together = self.correlation[i * self.mean.len() + j] > -GOES_OPPOSITE;
+        z[i].abs().min(z[j].abs()) >= OUT && (z[i] * z[j] < 0.0) == goes_together
     }
 
     pub(super) fn learn(&mut self, row: &[f64]) {
