@@ -37,7 +37,7 @@ impl Joint {
 
     /// By its cohort's.
     pub(super) fn by_cohort(config: &StreamConfig, forest: Option<&Forest>, row: Option<&Row>) -> Self {
-        let forest = forest.filter(|forest| forest.knows_tails());
+        let forest = forest.filter(|forest| forest.knows_tail());
         let Some((forest, row, oddness)) = forest.zip(row).and_then(|(forest, row)| Some((forest, row, row.oddness?)))
         else {
             return Self { warming_up: Some(true), ..Self::default() };

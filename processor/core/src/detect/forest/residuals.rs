@@ -1,14 +1,20 @@
-//! The Gaussian member: the distance of a row from the mean in units of the covariance (P. C. Mahalanobis, 1936).
+//! What is left of each feature of a row when the other ones have said what it should be.
+//!
+//! With `z` the row in deviations from the mean and `P` the inverse of the correlations, the feature `j` is off by
+//! `u_j = (P z)_j / sqrt(P_jj)` deviations of what a linear regression on all others leaves of it: 0.3 deviations off by itself may be ten
+//! of these. Rows that leave a plane along which the others lie are sparse in `u`, wherever each of their numbers is.
 //!
 //! Mean, deviations and correlations follow the rows at a rate of 1/2048, each number clipped at six deviations, so that what is odd does
-//! not hide itself. The correlations' inverse, with a ridge of .05 on the diagonal, is made anew every 64 rows by Cholesky's decomposition.
-//! Memory: `16 d + 16 d^2` bytes. Cost: `d^2` multiplications to score and to learn, `d^3` every 64 rows.
+//! not hide itself. The inverse, with a ridge of .05 on the diagonal, is made anew every 64 rows by Cholesky's decomposition.
+//! Memory: `16 d + 16 d^2` bytes. Cost: `d^2` multiplications for a row's residuals and to learn it, `d^3` every 64 rows.
 
-use ndarray::{Array1, Array2, ArrayView1};
+use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 const RATE: f64 = 1.0 / 2_048.0;
+/// Deviations at which a number is clipped, to learn it and to see it.
 const CLIP: f64 = 6.0;
+const CLIP_SEEN: f64 = 30.0;
 const RIDGE: f64 = 0.05;
 /// Rows before the correlations are learnt, and before they are used.
 const SPREAD_FIRST: u64 = 32;
@@ -19,19 +25,19 @@ const OUT: f64 = 2.0;
 /// Rows from one inverse to the next.
 const EVERY: u64 = 64;
 
-/// Mean and covariance of the recent rows.
+/// Mean and covariance of the recent rows, relative to where the caller has put 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Gauss {
+pub(super) struct Residuals {
     rows: u64,
     mean: Vec<f64>,
     variance: Vec<f64>,
     /// Correlations, row by row.
     correlation: Vec<f64>,
-    /// Their inverse; empty while too little is known.
+    /// Their inverse, each line divided by the root of its diagonal element; empty while too little is known.
     inverse: Vec<f64>,
 }
 
-impl Gauss {
+impl Residuals {
     pub(super) fn new(features: usize) -> Self {
         let zeros = vec![0.0; features];
         Self {
@@ -43,52 +49,42 @@ impl Gauss {
         }
     }
 
-    /// The row in deviations from the mean; what is not a number is where the mean is.
-    fn standardised(&self, row: &[f64]) -> Array1<f64> {
-        let of = |((x, mean), variance): ((&f64, &f64), &f64)| {
-            let z = if *variance > 0.0 { (x - mean) / variance.sqrt() } else { 0.0 };
-            if z.is_nan() { 0.0 } else { z.clamp(-CLIP, CLIP) }
+    /// The row in deviations from the mean.
+    fn standardised(&self, row: &[f32], clip: f64) -> Vec<f64> {
+        let of = |((x, mean), variance): ((&f32, &f64), &f64)| {
+            if *variance > 0.0 { ((f64::from(*x) - mean) / variance.sqrt()).clamp(-clip, clip) } else { 0.0 }
         };
         row.iter().zip(&self.mean).zip(&self.variance).map(of).collect()
     }
 
-    /// `z` and the product of the inverse with it.
-    fn weighed(&self, row: &[f64]) -> Option<(Array1<f64>, Array1<f64>)> {
-        let features = self.mean.len();
-        let z = self.standardised(row);
-        let mut weighed = Array1::zeros(features);
-        if self.inverse.is_empty() {
-            return None;
-        }
-        for (sum, line) in weighed.iter_mut().zip(self.inverse.chunks_exact(features)) {
-            *sum = ArrayView1::from(line).dot(&z);
-        }
-        Some((z, weighed))
+    /// Whether enough is known.
+    pub(super) fn ready(&self) -> bool {
+        !self.inverse.is_empty()
     }
 
-    /// The distance, 0 while too little is known.
-    pub(super) fn score(&self, row: &[f64]) -> f64 {
-        self.weighed(row).map_or(0.0, |(z, weighed)| z.dot(&weighed).max(0.0).sqrt())
-    }
-
-    /// Each feature's part of the squared distance.
-    pub(super) fn attribute(&self, row: &[f64]) -> Vec<f64> {
-        self.weighed(row).map_or_else(|| vec![0.0; row.len()], |(z, weighed)| (z * weighed).to_vec())
+    /// The residuals of a row of numbers, 0 while too little is known.
+    pub(super) fn of(&self, row: &[f32]) -> Vec<f32> {
+        if !self.ready() {
+            return vec![0.0; row.len()];
+        }
+        let z = self.standardised(row, CLIP_SEEN);
+        let residual = |line: &[f64]| line.iter().zip(&z).map(|(weight, z)| weight * z).sum::<f64>() as f32;
+        self.inverse.chunks_exact(row.len()).map(residual).collect()
     }
 
     /// Whether two features are out in ways that do not go together: one up and the other down though they do not usually go opposite ways,
     /// or both to one side though they do.
-    pub(super) fn opposes(&self, row: &[f64], i: usize, j: usize) -> bool {
-        let z = self.standardised(row);
+    pub(super) fn opposes(&self, row: &[f32], i: usize, j: usize) -> bool {
+        let z = self.standardised(row, CLIP_SEEN);
         let goes_together = self.correlation[i * self.mean.len() + j] > -GOES_OPPOSITE;
         z[i].abs().min(z[j].abs()) >= OUT && (z[i] * z[j] < 0.0) == goes_together
     }
 
-    pub(super) fn learn(&mut self, row: &[f64]) {
+    pub(super) fn learn(&mut self, row: &[f32]) {
         let features = self.mean.len();
         self.rows += 1;
         if self.rows > SPREAD_FIRST {
-            let z = self.standardised(row);
+            let z = self.standardised(row, CLIP);
             let rate = RATE.max(1.0 / (self.rows - SPREAD_FIRST) as f64);
             for (line, zi) in self.correlation.chunks_exact_mut(features).zip(&z) {
                 for (known, zj) in line.iter_mut().zip(&z) {
@@ -100,7 +96,8 @@ impl Gauss {
         for ((x, mean), variance) in row.iter().zip(&mut self.mean).zip(&mut self.variance) {
             let reach = CLIP * variance.sqrt();
             let clips = self.rows > SPREAD_FIRST && reach > 0.0;
-            let error = if clips { (x - *mean).clamp(-reach, reach) } else { x - *mean };
+            let error = f64::from(*x) - *mean;
+            let error = if clips { error.clamp(-reach, reach) } else { error };
             *mean += rate * error;
             *variance = (1.0 - rate) * (*variance + rate * error * error);
         }
@@ -128,6 +125,10 @@ impl Gauss {
                 x[i] = (x[i] - known) / lower[[i, i]];
             }
             inverse.column_mut(column).assign(&x);
+        }
+        for (at, mut line) in inverse.rows_mut().into_iter().enumerate() {
+            let scale = line[at].sqrt();
+            line.iter_mut().for_each(|weight| *weight /= scale);
         }
         self.inverse = inverse.into_raw_vec_and_offset().0;
     }
