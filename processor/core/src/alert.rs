@@ -60,9 +60,6 @@ const CONFIDENT_MS: f64 = 2.0 * 86_400_000.0;
 const FAR: f64 = 0.5;
 /// Windows of an alert in which it may turn out that only the combination with other measures is odd.
 const COMBINATION_WINDOWS: u32 = 3;
-/// What a record may contribute to opening an alert at once: one by itself waits for the next window, where one has to wait.
-const RECORD_AT_ONCE: f64 = 1.99;
-
 /// How often alerts may be false, in windows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
@@ -410,13 +407,10 @@ impl AlertState {
     }
 }
 
-/// The evidence for opening an alert in this window already.
+/// The evidence for opening an alert in this window already: a record by itself waits for the next one, where alerts have to wait.
 fn at_once(verdict: &Verdict) -> f64 {
-    let of = |&(kind, score): &(DetectorKind, f64)| match kind {
-        DetectorKind::Novelty => score.min(RECORD_AT_ONCE),
-        _ => score,
-    };
-    verdict.scores.iter().map(of).fold(0.0, f64::max)
+    let but_records = verdict.scores.iter().filter(|(kind, _)| *kind != DetectorKind::Novelty);
+    but_records.map(|&(_, score)| score).fold(0.0, f64::max)
 }
 
 /// What a window adds to the curve of an anomaly.
