@@ -41,7 +41,7 @@ pub struct ProcessorSettings {
     pub transaction_timeout: Span,
     /// Records prefetched for all partitions together, in KiB; workers share it evenly.
     pub prefetch_kib: u32,
-    /// Where an input without committed offsets is read from.
+    /// Where an input without committed offsets is read from; one that is learnt from without alerts (`bootstrap`), from its beginning.
     pub start: Start,
     /// What is done when retention has removed input before it was read. Default fail.
     pub on_lost_input: OnLostInput,
