@@ -100,6 +100,7 @@ impl<'a> Cycle<'a> {
         let deadline = started + interval.min(self.config.commit_interval());
         // First of all, so that state is on its way while events are taken in, and the commit does not wait for it.
         let has_more_state = self.write_snapshots(last)?;
+        // What is decided of a new partition is committed without waiting for its first record.
         if self.inputs.values().any(|input| input.touched) {
             self.begin()?;
         }

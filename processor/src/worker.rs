@@ -263,9 +263,9 @@ impl<'a> Worker<'a> {
         let is_restored = |topic: &str, partition| self.cycle.inputs.contains_key(&(Arc::from(topic), partition));
         let owned = self.reader.positions().filter(|&(topic, partition, _)| !is_restored(topic, partition));
         let owned: Vec<_> = owned.map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
-        let (cycle, floors) = (&self.cycle, &*self.floors);
+        let (config, floors) = (self.cycle.config, &*self.floors);
         let assigned = self.reader.go_back(&owned, &mut |topic, partition, committed| {
-            start_at(committed, start_of(cycle, topic), floors.get(&(topic.to_owned(), partition)).copied())
+            start_at(committed, config.start_of(topic), floors.get(&(topic.to_owned(), partition)).copied())
         })?;
         self.cycle.progress.set_read_to(self.reader.read_to());
         self.restore(&assigned)
@@ -348,9 +348,9 @@ impl<'a> Worker<'a> {
 
     /// What has become of the group; a partition that comes is positioned already.
     fn group_events(&mut self) -> Result<Vec<GroupEvent>, KafkaError> {
-        let (cycle, floors) = (&self.cycle, &*self.floors);
+        let (config, floors) = (self.cycle.config, &*self.floors);
         self.reader.serve_group(&mut |topic, partition, committed| {
-            start_at(committed, start_of(cycle, topic), floors.get(&(topic.to_owned(), partition)).copied())
+            start_at(committed, config.start_of(topic), floors.get(&(topic.to_owned(), partition)).copied())
         })
     }
 
@@ -461,12 +461,6 @@ impl<'a> Worker<'a> {
         self.cycle.progress.step();
         Ok(())
     }
-}
-
-/// Where a topic without committed offsets is read from: one that holds a history to learn from, from its beginning.
-fn start_of(cycle: &Cycle<'_>, topic: &str) -> Start {
-    let is_learnt = |stream: &Stream| stream.config.topic == topic && stream.config.bootstrap == Bootstrap::Earliest;
-    if cycle.streams.iter().any(is_learnt) { Start::Earliest } else { cycle.config.settings.start }
 }
 
 /// Where reading of an assigned partition starts: at the snapshot that its committed offset names.
