@@ -80,11 +80,17 @@ pub(crate) enum Command {
   tidewatch produce --scenario demo --speed 3600 an hour of event time a second")]
     Produce(ProduceArgs),
     /// Watch the declared streams and write what is seen back to Kafka
-    #[command(after_help = "Examples:
+    #[command(
+        long_about = "Watch the declared streams and write what is seen back to Kafka
+
+A topic that holds a history already can be learnt from first: with bootstrap = \"earliest\" in its [[stream]] it is read from its \
+                      beginning, and no alert is told that opened in what it held when it was first seen.",
+        after_help = "Examples:
   tidewatch process --config shop.toml           streams as declared there
   tidewatch process --drain                      end when all input is processed
   tidewatch process --explain-watermark          which partition holds windows open, and why
-  curl http://127.0.0.1:9464/watermarks          the same of one that is running")]
+  curl http://127.0.0.1:9464/watermarks          the same of one that is running"
+    )]
     Process(ProcessArgs),
     /// Store results as Parquet and JSON lines
     #[command(after_help = "Examples:

@@ -219,6 +219,10 @@ fn told(outcome: &Outcome) -> String {
             live::count(processed.transactions, "transaction"),
         ];
         text.push_str(&format!("          {}\n", followed.join(", ")));
+        if counts.quiet > 0 {
+            let quiet = live::count(counts.quiet, "alert record");
+            text.push_str(&format!("          {quiet} not written, of what the topics held before: bootstrap\n"));
+        }
         if counts.evicted > 0 {
             let evicted = live::grouped(counts.evicted);
             text.push_str(&format!("          {evicted} entities forgotten to make room: entities_max\n"));

@@ -375,6 +375,10 @@ fn process_status(progress: &tidewatch_processor::Progress, is_done: bool) -> St
         parts.push(match progress.restore() {
             Some((read, total)) => format!("restoring, {} %", 100 * read / total),
             None if progress.assigned() == 0 => "joining".to_owned(),
+            None if progress.history_left() > 0 => {
+                let history = live::count(progress.history_left(), "record");
+                format!("learning {history} of history, no alerts")
+            }
             None => format!("{} to go", lag(progress.lag())),
         });
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidewatch_processor_core::StreamConfig;
-use tidewatch_processor_core::config::Span;
+use tidewatch_processor_core::config::{Bootstrap, Span};
 use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::entity;
 use tidewatch_sink::ProcessingGuarantee;
@@ -41,7 +41,7 @@ pub struct ProcessorSettings {
     pub transaction_timeout: Span,
     /// Records prefetched for all partitions together, in KiB; workers share it evenly.
     pub prefetch_kib: u32,
-    /// Where an input without committed offsets is read from.
+    /// Where an input without committed offsets is read from; one that is learnt from without alerts (`bootstrap`), from its beginning.
     pub start: Start,
     /// What is done when retention has removed input before it was read. Default fail.
     pub on_lost_input: OnLostInput,
@@ -188,6 +188,12 @@ impl ProcessorConfig {
     /// Threads of one worker's restore: all cores, where workers come back together.
     pub(crate) fn restore_threads(&self) -> usize {
         thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(self.settings.workers))
+    }
+
+    /// Where a topic without committed offsets is read from: one that is learnt from, from its beginning.
+    pub(crate) fn start_of(&self, topic: &str) -> Start {
+        let is_learnt = |stream: &Arc<StreamConfig>| stream.topic == topic && stream.bootstrap == Bootstrap::Earliest;
+        if self.streams.iter().any(is_learnt) { Start::Earliest } else { self.settings.start }
     }
 
     pub(crate) fn commit_interval(&self) -> Duration {

@@ -100,6 +100,10 @@ impl<'a> Cycle<'a> {
         let deadline = started + interval.min(self.config.commit_interval());
         // First of all, so that state is on its way while events are taken in, and the commit does not wait for it.
         let has_more_state = self.write_snapshots(last)?;
+        // What is decided of a new partition is committed without waiting for its first record.
+        if self.inputs.values().any(|input| input.touched) {
+            self.begin()?;
+        }
         self.taken = 0;
         let mut has_read = false;
         while self.taken < self.batch_max && !last {
@@ -339,9 +343,19 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    /// Takes note of how far event time has come, and whether all is accounted for.
-    pub(crate) fn look(&mut self) {
-        self.inputs.values_mut().for_each(Input::look);
+    /// Takes note of how far event time has come, what history is left, and whether all is accounted for.
+    pub(crate) fn look(&mut self, lags: &[PartitionLag]) {
+        let mut history_left = 0;
+        for ((topic, partition), input) in &mut self.inputs {
+            input.look();
+            let here = lags.iter().find(|lag| *lag.topic == **topic && lag.partition == *partition);
+            let left = input.look_at_history(here.and_then(|lag| lag.committed).unwrap_or_default());
+            if left == Some(0) {
+                metrics::history_learnt(topic, *partition, input.engine.counts().quiet);
+            }
+            history_left += left.unwrap_or_default();
+        }
+        self.progress.set_history_left(history_left);
         self.progress.set_residue(self.inputs.values().map(|input| input.account.residue().unsigned_abs()).sum());
         let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         for (index, stream) in self.streams.iter().enumerate() {

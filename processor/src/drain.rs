@@ -89,7 +89,7 @@ fn read_by_others(
         let end = ends[*place];
         let is_read = match at.committed {
             // It would begin at its end with the next member.
-            None if config.settings.start == Start::Latest => true,
+            None if config.start_of(&place.0) == Start::Latest => true,
             None => !has_record(config, place, StartAt::Beginning, end)?,
             Some(committed) => committed >= end || !has_record(config, place, StartAt::Offset(committed), end)?,
         };

@@ -30,7 +30,7 @@ pub(crate) struct Input {
     pub(crate) write_from: i64,
     pub(crate) rounds: Rounds,
     pub(crate) topic: InputTopic,
-    /// Whether something of it is to be committed: events, decisions of the clock, or a part of its state. Its offset goes along with all
+    /// Whether something of it is to be committed: events, decisions, or a part of its state. Its offset goes along with all
     /// of these, as the group's word that it is still this member's goes with the offset.
     pub(crate) touched: bool,
     /// What was committed of it last.
@@ -44,6 +44,8 @@ pub(crate) struct Input {
     pub(crate) moved_at: Instant,
     /// How many of the clock's decisions a replay has still to repeat.
     to_repeat: usize,
+    /// Where its history ends, until that is reached.
+    history_end: Option<i64>,
     /// What became of its records.
     pub(crate) account: Account,
 }
@@ -51,19 +53,24 @@ pub(crate) struct Input {
 impl Input {
     pub(crate) fn new(
         stream: usize,
-        engine: Engine,
+        mut engine: Engine,
         begin: Beginning,
         topic: InputTopic,
         account: Account,
         committed: Option<Committed>,
     ) -> Self {
+        if let Some(end) = begin.history_end {
+            engine.learn_until(end);
+        }
         let mut input = Self {
             stream,
+            history_end: engine.history_end(),
             engine,
             next: begin.read_from,
             write_from: begin.write_from,
             topic,
-            touched: false,
+            // What is history is decided by the first commit, which does not wait for a record.
+            touched: committed.is_none() && begin.history_end.is_some(),
             committed,
             heard_at: Instant::now(),
             silent: None,
@@ -115,6 +122,7 @@ impl Input {
         self.account.open.revisions += now.revisions - before.revisions;
         self.account.open.evicted += now.evicted - before.evicted;
         self.account.open.missed += now.missed - before.missed;
+        self.account.open.quiet += now.quiet - before.quiet;
     }
 
     /// Takes note of when event time last moved.
@@ -123,6 +131,17 @@ impl Input {
         if watermark != self.watermark_seen {
             (self.watermark_seen, self.moved_at) = (watermark, Instant::now());
         }
+    }
+
+    /// Offsets of the history that are still to be read when reading has come to `position`, which may be behind the last record; 0 is
+    /// told once.
+    pub(crate) fn look_at_history(&mut self, position: i64) -> Option<i64> {
+        let position = position.max(self.next).max(self.write_from);
+        let left = (self.history_end? - position).max(0);
+        if left == 0 {
+            self.history_end = None;
+        }
+        Some(left)
     }
 
     /// Leaves out offsets that are gone for good.

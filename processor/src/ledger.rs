@@ -84,9 +84,10 @@ impl Account {
             filtered,
             windows,
             revisions,
-            // Of memory, not of records.
+            // Of no record that was read or written.
             evicted: _,
             missed: _,
+            quiet: _,
             metrics,
             forecasts,
             alerts,

@@ -15,6 +15,7 @@ const REVISIONS: &str = "tidewatch_processor_revisions_total";
 const EVICTED: &str = "tidewatch_processor_entities_evicted_total";
 const MISSED: &str = "tidewatch_processor_windows_missed_total";
 const ALERTS: &str = "tidewatch_processor_alerts_total";
+const QUIET: &str = "tidewatch_processor_alerts_quiet_total";
 const CYCLES: &str = "tidewatch_processor_transactions_total";
 const ABORTS: &str = "tidewatch_processor_aborted_cycles_total";
 const LAG: &str = "tidewatch_processor_lag_records";
@@ -44,6 +45,11 @@ pub fn describe() {
         "Windows that were final before an event of theirs came, where the event is in others and counts as scored"
     );
     describe_counter!(ALERTS, Unit::Count, "Alert records written: opened, updated, resolved");
+    describe_counter!(
+        QUIET,
+        Unit::Count,
+        "Alert records that were not written, as their alerts opened in the history that is learnt from (bootstrap)"
+    );
     describe_counter!(CYCLES, Unit::Count, "Transactions committed");
     describe_counter!(
         ABORTS,
@@ -87,6 +93,7 @@ pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Durati
     counter!(EVICTED).increment(counts.evicted);
     counter!(MISSED).increment(counts.missed);
     counter!(ALERTS).increment(counts.alerts);
+    counter!(QUIET).increment(counts.quiet);
     counter!(CYCLES).increment(1);
     histogram!(PROCESS_SECONDS).record(process.as_secs_f64());
     histogram!(COMMIT_SECONDS).record(commit.as_secs_f64());
@@ -161,6 +168,21 @@ pub(crate) fn clients_made(worker: usize, took: Duration) {
 pub(crate) fn restored(partitions: usize, entities: usize, threads: usize, took: Duration) {
     histogram!(RESTORE_SECONDS).record(took.as_secs_f64());
     tracing::info!(partitions, entities, threads, took_ms = took.as_millis(), "restored");
+}
+
+/// A partition holds a history that is still to be learnt from.
+pub(crate) fn history_begun(topic: &str, partition: i32, records: i64) {
+    tracing::info!(topic, partition, records, "learning from what the topic holds already, without alerts (bootstrap)");
+}
+
+/// A partition's history is read.
+pub(crate) fn history_learnt(topic: &str, partition: i32, alerts_quiet: u64) {
+    tracing::info!(
+        topic,
+        partition,
+        alerts_quiet,
+        "learnt from what the topic held; alerts that open from here on are told"
+    );
 }
 
 /// A partition's snapshot round is written.

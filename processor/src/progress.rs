@@ -46,6 +46,8 @@ pub struct Counts {
     pub evicted: u64,
     /// Windows that were final before an event of theirs came, where others of the same event were not.
     pub missed: u64,
+    /// Alert records that were not written, as their alerts opened in the history that is learnt from (`bootstrap`).
+    pub quiet: u64,
     /// Metric records written, revisions included.
     pub metrics: u64,
     /// Forecast records written, revisions included.
@@ -91,6 +93,7 @@ impl Counts {
             revisions,
             evicted,
             missed,
+            quiet,
             metrics,
             forecasts,
         } = *more;
@@ -105,6 +108,7 @@ impl Counts {
         self.revisions += revisions;
         self.evicted += evicted;
         self.missed += missed;
+        self.quiet += quiet;
         self.metrics += metrics;
         self.forecasts += forecasts;
     }
@@ -157,6 +161,11 @@ impl Progress {
         let mut lag = 0;
         self.each(|worker| lag += worker.lag.load(Relaxed));
         lag
+    }
+
+    /// Offsets of the history that is learnt from without alerts, still to be read as of the last look.
+    pub fn history_left(&self) -> u64 {
+        self.sum(|worker| worker.history_left.load(Relaxed))
     }
 
     /// How much of the state that is being read back is read, and of how much: of offsets, of all workers that are at it. `None`: none is.
@@ -231,6 +240,7 @@ pub(crate) struct WorkerProgress {
     entities: AtomicU64,
     lag: AtomicI64,
     assigned: AtomicU64,
+    history_left: AtomicU64,
     /// Offsets of the state and ledger topics that are being read back, and how many of them are.
     to_restore: AtomicU64,
     read_back: AtomicU64,
@@ -301,6 +311,10 @@ impl WorkerProgress {
         self.assigned.store(partitions, Relaxed);
     }
 
+    pub(crate) fn set_history_left(&self, offsets: i64) {
+        self.history_left.store(offsets.unsigned_abs(), Relaxed);
+    }
+
     /// There is so much more to read back.
     pub(crate) fn add_to_restore(&self, offsets: i64) {
         self.to_restore.fetch_add(offsets.unsigned_abs(), Relaxed);
@@ -354,6 +368,7 @@ impl WorkerProgress {
         self.set_member(false);
         self.set_read_to(Vec::new());
         self.set_lag(0);
+        self.set_history_left(0);
     }
 }
 

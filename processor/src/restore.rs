@@ -1,7 +1,8 @@
 //! How an input partition's engine comes back: its last snapshot, then the input from there to the committed offset.
 //!
 //! The metadata of a committed offset names the input offset R of the last complete snapshot round, how many partitions the topic
-//! had, and what the clock decided since (a silent partition's event time went on). The engine is read from the state topic as it was
+//! had, and what was decided since: by the clock (a silent partition's event time went on), and, before the first round, by the
+//! partition's end when it was first seen (what is history to learn from; later it is in the state). The engine is read from the state topic as it was
 //! at R, whatever a later round has written there already; reading starts at R; and what the input between R and the committed offset
 //! leads to is not written, because it is committed already. The engine is deterministic, so this is exact. The ledger's last record
 //! is read from its topic and must end at the committed offset. Both topics are read when every transaction that has written to them is
@@ -31,7 +32,8 @@ const READ_WAIT: Duration = Duration::from_millis(100);
 /// How often the group is told that this is still a member.
 const STAY_EVERY: Duration = Duration::from_millis(500);
 
-/// What the metadata of a committed offset says: `snapshot=4711;partitions=6;topic=sM5qhaYeRSWbY6pHkbBM_w;idle=4720@1736121600000`.
+/// What the metadata of a committed offset says: `snapshot=4711;partitions=6;topic=sM5qhaYeRSWbY6pHkbBM_w;idle=4720@1736121600000`, or
+/// `start=0;partitions=6;topic=sM5qhaYeRSWbY6pHkbBM_w;history=9000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitNote {
     /// Input offset of the last snapshot; or, before the first one, of the first record ever taken in.
@@ -40,6 +42,8 @@ pub(crate) struct CommitNote {
     pub(crate) is_snapshot: bool,
     /// The input topic; without an id in what was written before there was one.
     pub(crate) topic: InputTopic,
+    /// Where the history that is learnt from ends, if there is one and no snapshot yet.
+    pub(crate) history_end: Option<i64>,
     /// What the clock decided since the snapshot.
     pub(crate) idle: Vec<IdleAdvance>,
 }
@@ -61,6 +65,9 @@ impl CommitNote {
         if let Some(id) = &self.topic.id {
             text.push_str(&format!(";topic={id}"));
         }
+        if let Some(end) = self.history_end {
+            text.push_str(&format!(";history={end}"));
+        }
         for (at, IdleAdvance { offset, time }) in self.idle.iter().enumerate() {
             let lead = if at == 0 { ";idle=" } else { "," };
             text.push_str(&format!("{lead}{offset}@{time}"));
@@ -70,6 +77,10 @@ impl CommitNote {
 
     pub(crate) fn parse(metadata: &str) -> Option<Self> {
         let (metadata, idle) = metadata.split_once(";idle=").unwrap_or((metadata, ""));
+        let (metadata, history_end) = match metadata.split_once(";history=") {
+            Some((metadata, end)) => (metadata, Some(end.parse().ok()?)),
+            None => (metadata, None),
+        };
         let (what, topic) = metadata.split_once(";partitions=")?;
         let (partitions, id) =
             topic.split_once(";topic=").map_or((topic, None), |(count, id)| (count, Some(id.into())));
@@ -85,7 +96,7 @@ impl CommitNote {
         };
         let idle = idle.split(',').filter(|text| !text.is_empty()).map(advance).collect::<Option<_>>()?;
         let topic = InputTopic { partitions: partitions.parse().ok()?, id };
-        Some(Self { read_from: read_from.parse().ok()?, is_snapshot, topic, idle })
+        Some(Self { read_from: read_from.parse().ok()?, is_snapshot, topic, history_end, idle })
     }
 }
 
@@ -98,6 +109,8 @@ pub(crate) struct Beginning {
     pub(crate) is_snapshot: bool,
     /// The first offset whose effects are written: the committed one.
     pub(crate) write_from: i64,
+    /// Where the history that is learnt from ends, where no snapshot says so.
+    pub(crate) history_end: Option<i64>,
     /// What the clock decided between the two.
     pub(crate) idle: Vec<IdleAdvance>,
 }
@@ -256,12 +269,21 @@ mod tests {
     #[test]
     fn the_note_of_a_commit_is_read_back_and_nothing_else_is() {
         let idle: Vec<IdleAdvance> = (0..3).map(|n| IdleAdvance { offset: 42 + n, time: 1_000 * n }).collect();
-        for (is_snapshot, idle) in [(false, vec![]), (true, vec![]), (true, idle[..1].to_vec()), (true, idle)] {
+        let all = [
+            (false, None, vec![]),
+            (false, Some(9_000), vec![]),
+            (false, Some(9_000), idle[..1].to_vec()),
+            (true, None, vec![]),
+            (true, None, idle[..1].to_vec()),
+            (true, None, idle),
+        ];
+        for (is_snapshot, history_end, idle) in all {
             for id in [None, Some("sM5qhaYeRSWbY6pHkbBM_w".into())] {
                 let note = CommitNote {
                     read_from: 42,
                     is_snapshot,
                     topic: InputTopic { partitions: 6, id },
+                    history_end,
                     idle: idle.clone(),
                 };
                 assert_eq!(CommitNote::parse(&note.to_metadata()), Some(note));
@@ -273,6 +295,7 @@ mod tests {
             "snapshot=x;partitions=1",
             "end=1;partitions=1",
             "snapshot=1;partitions=1;idle=1",
+            "start=1;partitions=1;history=x",
             "by hand",
         ];
         for other in others {

@@ -2,7 +2,7 @@
 //!
 //! A round begins every `snapshot_every` and is written a little in each transaction, at most `snapshot_kib_per_second`, so that a commit
 //! never waits for the state. The metadata of the committed offset names the last *complete* round; with it goes what the clock has
-//! decided since that one began.
+//! decided since that one began, and until the first round what is history.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ pub(crate) struct Rounds {
     /// Input offset of the last complete one; where it all began, before the first.
     complete: i64,
     is_snapshot: bool,
+    /// Where the history ends, which a snapshot knows itself.
+    history_end: Option<i64>,
     /// When the last one began.
     began_at: Instant,
     /// What the clock decided since the last complete one began.
@@ -29,8 +31,8 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     pub(crate) fn new(begin: Beginning) -> Self {
-        let Beginning { read_from: complete, is_snapshot, idle, .. } = begin;
-        Self { complete, is_snapshot, began_at: Instant::now(), idle, idle_before: 0 }
+        let Beginning { read_from: complete, is_snapshot, history_end, idle, .. } = begin;
+        Self { complete, is_snapshot, history_end, began_at: Instant::now(), idle, idle_before: 0 }
     }
 
     /// When the last one began.
@@ -60,7 +62,7 @@ impl Rounds {
 
     /// The round of this offset is complete; gives how long that took.
     pub(crate) fn complete(&mut self, input_offset: i64) -> Duration {
-        (self.complete, self.is_snapshot) = (input_offset, true);
+        (self.complete, self.is_snapshot, self.history_end) = (input_offset, true, None);
         self.idle.drain(..std::mem::take(&mut self.idle_before));
         self.began_at.elapsed()
     }
@@ -80,8 +82,8 @@ impl Rounds {
 
     /// What the metadata of a committed offset says.
     pub(crate) fn note(&self, topic: InputTopic) -> CommitNote {
-        let Self { complete, is_snapshot, ref idle, .. } = *self;
-        CommitNote { read_from: complete, is_snapshot, topic, idle: idle.clone() }
+        let Self { complete, is_snapshot, history_end, ref idle, .. } = *self;
+        CommitNote { read_from: complete, is_snapshot, topic, history_end, idle: idle.clone() }
     }
 }
 
@@ -113,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_round_takes_the_decisions_along_that_were_made_before_it_began() {
-        let begin = Beginning { read_from: 10, is_snapshot: false, write_from: 10, idle: vec![] };
+        let begin =
+            Beginning { read_from: 10, is_snapshot: false, write_from: 10, history_end: Some(20), idle: vec![] };
         let mut rounds = Rounds::new(begin);
         let advance = |offset, time| IdleAdvance { offset, time };
         rounds.note_idle(advance(12, 1_000));
@@ -126,16 +129,24 @@ mod tests {
         let topic = InputTopic { partitions: 4, id: None };
         let note = rounds.note(topic.clone());
         assert_eq!((note.read_from, note.is_snapshot, note.idle.len()), (10, false, 2));
+        assert_eq!(note.history_end, Some(20));
         rounds.complete(12);
         let idle = vec![advance(12, 3_000)];
-        assert_eq!(rounds.note(topic.clone()), CommitNote { read_from: 12, is_snapshot: true, topic, idle });
+        let expected = CommitNote { read_from: 12, is_snapshot: true, topic: topic.clone(), history_end: None, idle };
+        assert_eq!(rounds.note(topic), expected);
         assert!(!rounds.has_news(12));
     }
 
     #[test]
     fn the_longest_note_fits_in_what_a_broker_keeps_with_an_offset() {
-        let begin = Beginning { read_from: i64::MAX, is_snapshot: true, write_from: i64::MAX, idle: vec![] };
-        let mut rounds = Rounds::new(begin);
+        let last = i64::MAX;
+        let mut rounds = Rounds::new(Beginning {
+            read_from: last,
+            is_snapshot: true,
+            write_from: last,
+            history_end: Some(last),
+            idle: vec![],
+        });
         for offset in 0..IDLE_ADVANCES_MAX as i64 {
             rounds.note_idle(IdleAdvance { offset: i64::MAX - offset, time: i64::MIN });
         }

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidewatch_processor_core::config::Bootstrap;
 use tidewatch_sink::transactional::ValueFraming;
 use tidewatch_sink::{CycleWriter, ResultTopics};
 use tidewatch_topic_io::{
@@ -262,9 +263,9 @@ impl<'a> Worker<'a> {
         let is_restored = |topic: &str, partition| self.cycle.inputs.contains_key(&(Arc::from(topic), partition));
         let owned = self.reader.positions().filter(|&(topic, partition, _)| !is_restored(topic, partition));
         let owned: Vec<_> = owned.map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
-        let (start, floors) = (self.cycle.config.settings.start, &*self.floors);
+        let (config, floors) = (self.cycle.config, &*self.floors);
         let assigned = self.reader.go_back(&owned, &mut |topic, partition, committed| {
-            start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
+            start_at(committed, config.start_of(topic), floors.get(&(topic.to_owned(), partition)).copied())
         })?;
         self.cycle.progress.set_read_to(self.reader.read_to());
         self.restore(&assigned)
@@ -323,7 +324,7 @@ impl<'a> Worker<'a> {
     fn look(&mut self) {
         self.looked_at = Instant::now();
         let lags = self.reader.lag();
-        self.cycle.look();
+        self.cycle.look(&lags);
         let progress = self.cycle.progress;
         if progress.is_explaining() {
             progress.set_standings(self.cycle.standings(&lags));
@@ -347,9 +348,9 @@ impl<'a> Worker<'a> {
 
     /// What has become of the group; a partition that comes is positioned already.
     fn group_events(&mut self) -> Result<Vec<GroupEvent>, KafkaError> {
-        let (start, floors) = (self.cycle.config.settings.start, &*self.floors);
+        let (config, floors) = (self.cycle.config, &*self.floors);
         self.reader.serve_group(&mut |topic, partition, committed| {
-            start_at(committed, start, floors.get(&(topic.to_owned(), partition)).copied())
+            start_at(committed, config.start_of(topic), floors.get(&(topic.to_owned(), partition)).copied())
         })
     }
 
@@ -415,24 +416,26 @@ impl<'a> Worker<'a> {
                 }
             }
             let committed = at.committed.as_ref().map(|committed| committed.offset);
+            let (_, end) = self.reader.watermarks(&at.topic, at.partition)?;
             if committed.is_none() {
                 // `latest` would be later when the first transaction fails.
                 self.floors.insert((at.topic.clone(), at.partition), at.start_offset);
             }
-            if let Some(committed) = committed {
-                let (_, end) = self.reader.watermarks(&at.topic, at.partition)?;
-                if committed > end {
-                    let (topic, partition) = (at.topic.clone(), at.partition);
-                    return Err(ProcessorError::InputReplaced { topic, partition, committed, end });
-                }
+            if let Some(committed) = committed.filter(|&committed| committed > end) {
+                let (topic, partition) = (at.topic.clone(), at.partition);
+                return Err(ProcessorError::InputReplaced { topic, partition, committed, end });
             }
             let write_from = committed.unwrap_or(at.start_offset);
             let is_snapshot = note.as_ref().is_some_and(|note| note.is_snapshot);
             // Where input is gone, reading starts behind the snapshot.
             let read_from = note.as_ref().map_or(at.start_offset, |note| note.read_from);
+            let declared = self.cycle.streams[stream].config.clone();
+            // Decided for good by the first commit, that of the next cycle.
+            let is_new = committed.is_none() && declared.bootstrap == Bootstrap::Earliest && at.start_offset < end;
+            let history_end = note.as_ref().and_then(|note| note.history_end).or(is_new.then_some(end));
             let idle = note.map(|note| note.idle).unwrap_or_default();
-            let begin = Beginning { read_from, is_snapshot, write_from, idle };
-            wanted.push(Wanted { config: self.cycle.streams[stream].config.clone(), partition: at.partition, begin });
+            let begin = Beginning { read_from, is_snapshot, write_from, history_end, idle };
+            wanted.push(Wanted { config: declared, partition: at.partition, begin });
             places.push((at, stream, now.clone()));
         }
         // A drain has nobody who waits for its end, and tells of a state that cannot be read even where there is nothing to read.
@@ -450,6 +453,9 @@ impl<'a> Worker<'a> {
             }
             let mut input = Input::new(stream, engine, begin, topic, account, at.committed.clone());
             input.skip_to(at.start_offset);
+            if let Some(left) = input.look_at_history(0).filter(|&left| left > 0) {
+                metrics::history_begun(&at.topic, at.partition, left);
+            }
             self.cycle.inputs.insert((at.topic.as_str().into(), at.partition), input);
         }
         self.cycle.progress.step();

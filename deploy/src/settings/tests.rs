@@ -102,6 +102,7 @@ fn the_example_of_a_stream_is_one_and_shows_every_setting_with_its_default() {
     let mut bare = table;
     let inner = bare["stream"][0].as_table_mut().unwrap();
     let with_defaults = [
+        "bootstrap",
         "event_time_unit",
         "disorder",
         "lateness",

@@ -83,6 +83,17 @@ impl TryFrom<WindowTable> for WindowSettings {
     }
 }
 
+/// What is done with what a topic holds already when a processor first sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bootstrap {
+    /// It is input like any other.
+    #[default]
+    Off,
+    /// It is read from the earliest record on and learnt from, and nobody hears of an alert that opens in it.
+    Earliest,
+}
+
 /// Whether a window that late events change is told again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -343,6 +354,9 @@ pub struct StreamSettings {
     /// Files with the Avro schemas that its writers use; the built-in ones are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<SchemaSource>,
+    /// Whether a partition without a committed offset is read from its beginning to learn without alerting (`earliest`).
+    #[serde(default)]
+    pub bootstrap: Bootstrap,
     /// The fields whose values name the entity. One entity must live in one partition.
     pub entity: Vec<String>,
     /// Those of them that name its cohort: entities that agree in these share a forest, and a new one borrows from the others; left out:

@@ -9,7 +9,9 @@ use tidewatch_schemas::record::{Alert, Forecast, WindowMetric};
 use crate::cohort::Cohorts;
 use crate::config::StreamConfig;
 use crate::entity::{Context, Entity};
+use crate::history::History;
 use crate::recency::Recency;
+use crate::state::format::in_4;
 use crate::state::round::Rounds;
 use crate::tell::Whose;
 use crate::watermark::Watermark;
@@ -107,6 +109,9 @@ pub struct Counts {
     pub revisions: u64,
     /// Entities forgotten to make room.
     pub evicted: u64,
+    /// Records of alerts that were not told, as their alerts opened in the history.
+    #[serde(deserialize_with = "in_4")]
+    pub quiet: u64,
 }
 
 /// An entity in the engine's table.
@@ -131,6 +136,8 @@ pub struct Engine {
     pub(crate) watermark: Watermark,
     pub(crate) counts: Counts,
     pub(crate) cohorts: Cohorts,
+    /// What is learnt from without alerts.
+    pub(crate) history: Option<History>,
     pub(crate) slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     pub(crate) by_key: AHashMap<Arc<str>, u32>,
@@ -152,6 +159,7 @@ impl Engine {
             partition,
             watermark,
             counts: Counts::default(),
+            history: None,
             slots: Vec::new(),
             free: Vec::new(),
             by_key: AHashMap::new(),
@@ -160,6 +168,21 @@ impl Engine {
             due: None,
             rounds: Rounds::default(),
         }
+    }
+
+    /// Has events before this offset be history: what they teach is learnt, and no alert is told that opened by the greatest time of them.
+    ///
+    /// For an engine that has seen nothing. The caller has to remember the offset until a snapshot holds it, and must not
+    /// [`advance`](Self::advance) before all events before it are taken in.
+    pub fn learn_until(&mut self, end: i64) {
+        debug_assert!(self.watermark.now().is_none(), "it is the first thing that an engine is told");
+        self.history = Some(History::until(end));
+    }
+
+    /// The first offset behind the history, if there was one.
+    #[must_use]
+    pub fn history_end(&self) -> Option<i64> {
+        self.history.as_ref().map(History::end)
     }
 
     /// Takes one event in and appends what follows from it to `effects`, or some of it: see [`go_on`](Self::go_on).
@@ -202,6 +225,9 @@ impl Engine {
                 self.recency.touch(slot);
                 self.counts.scored += 1;
                 self.counts.missed += added.missed;
+                if let Some(history) = &mut self.history {
+                    history.observe(event.offset, event.event_time);
+                }
                 if self.watermark.observe(event.event_time) {
                     self.go_on(effects);
                 }
@@ -264,7 +290,8 @@ impl Engine {
             if is_due {
                 let whose = Whose { config: &self.config, partition: self.partition, entity: key };
                 let (cohort, final_until) = (self.cohorts.of(*cohort), time - self.config.lateness_ms);
-                entity.come_to(time, &mut Context { whose, effects, counts: &mut self.counts, cohort, final_until });
+                let (counts, history) = (&mut self.counts, self.history);
+                entity.come_to(time, &mut Context { whose, effects, counts, cohort, history, final_until });
             }
             self.deadlines.set(slot, entity.due(&self.config));
         }
@@ -368,8 +395,8 @@ impl Engine {
         let final_until = self.final_until().unwrap_or(i64::MIN);
         let Some(Slot { key, mut entity, cohort, .. }) = self.slots[slot as usize].take() else { return };
         let whose = Whose { config: &self.config, partition: self.partition, entity: &key };
-        let cohort = self.cohorts.of(cohort);
-        entity.finish(&mut Context { whose, effects, counts: &mut self.counts, cohort, final_until });
+        let (cohort, counts, history) = (self.cohorts.of(cohort), &mut self.counts, self.history);
+        entity.finish(&mut Context { whose, effects, counts, cohort, history, final_until });
         self.deadlines.set(slot, None);
         self.by_key.remove(&key);
         self.recency.remove(slot);

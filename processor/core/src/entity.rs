@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 mod told;
 
 pub(crate) use told::Context;
-use told::{Ahead, Before, tell_first};
+use told::{Ahead, Before};
 
 /// One entity's state, without its key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,11 +162,13 @@ impl Entity {
             let judge = self.ahead.as_mut().map_or(&mut self.settled, |ahead| &mut ahead.judge);
             let judged = judge.end_alerts(config, &closed, context.cohort.version(config, closed.end));
             let forgotten = || Telling { is_forgotten: true, ..Telling::default() };
-            let ended = judged.steps.iter().filter_map(|step| context.whose.alert(step, &closed, &judged, forgotten()));
-            context.effects.alerts.extend(ended);
+            for step in &judged.steps {
+                context.tell_alert(context.whose.alert(step, &closed, &judged, forgotten()));
+            }
         }
         if let Some(Dropout { opened_at, missing }) = self.dropout.take() {
-            context.effects.alerts.push(context.whose.dropout(Silence::Forgotten, opened_at, missing, self.last_seen));
+            let ended = context.whose.dropout(Silence::Forgotten, opened_at, missing, self.last_seen);
+            context.tell_alert(Some(ended));
         }
     }
 
@@ -207,7 +209,7 @@ impl Entity {
                 Revisions::Off => {
                     context.counts.windows += 1;
                     let judged = self.settle_one(&closed, pane, context);
-                    tell_first(&context.whose, &closed, &judged, context.effects);
+                    context.tell_first(&closed, &judged);
                 }
                 Revisions::On => {
                     let mut ahead = self.ahead.take().unwrap_or_else(|| Box::new(Ahead::new(self.settled.clone())));
@@ -226,7 +228,7 @@ impl Entity {
             let missing = (closed.start - opened_at) / config.window.step_ms();
             let missing = u32::try_from(missing.max(0)).unwrap_or(u32::MAX);
             let back = context.whose.dropout(Silence::Over, opened_at, missing, closed.first_offset);
-            context.effects.alerts.push(back);
+            context.tell_alert(Some(back));
         }
         let (judged, row) = self.settled.judge(config, closed, context.cohort.version(config, closed.end));
         if context.final_until >= closed.end {
@@ -291,7 +293,7 @@ impl Entity {
             let opened_at = start + config.window.step_ms();
             self.dropout = Some(Dropout { opened_at, missing });
             let silent = context.whose.dropout(Silence::Begun, opened_at, missing, self.last_seen);
-            context.effects.alerts.push(silent);
+            context.tell_alert(Some(silent));
         }
     }
 }

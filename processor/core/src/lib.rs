@@ -15,6 +15,7 @@ pub mod detect;
 pub mod engine;
 mod entity;
 pub mod forecast;
+mod history;
 pub mod ids;
 mod judge;
 mod recency;

@@ -6,7 +6,7 @@
 //!
 //! | format | what is different |
 //! |---|---|
-//! | 4 | what is usual of a series, thresholds of alerts, cohorts; detectors are no part of the declaration: those that are new start anew |
+//! | 4 | what is usual of a series, thresholds of alerts, cohorts, a history to learn from; detectors are no part of the declaration: those that are new start anew |
 //! | 3 | two slots for each entity, the second under a key of its own; an entity that is gone has an empty payload |
 //! | 2 | one record for each entity, as of the last snapshot, which was written in one transaction; read as slot 0 |
 
@@ -20,6 +20,7 @@ use crate::cohort::Cohorts;
 use crate::config::StreamConfig;
 use crate::engine::{Counts, Engine};
 use crate::entity::Entity;
+use crate::history::History;
 use crate::watermark::Watermark;
 
 pub(crate) mod format;
@@ -97,6 +98,8 @@ struct PartitionState {
     counts: Counts,
     #[serde(deserialize_with = "format::in_4")]
     cohorts: Cohorts,
+    #[serde(deserialize_with = "format::in_4")]
+    history: Option<History>,
 }
 
 /// What the two slots of a place in the topic hold.
@@ -133,12 +136,13 @@ impl Engine {
             let stream = engine.config.name.clone();
             return Err(StateError::NoRound { stream, partition, wanted: until, found });
         };
-        let PartitionState { signature, watermark, counts, cohorts } = payload(&own)?;
+        let PartitionState { signature, watermark, counts, cohorts, history } = payload(&own)?;
         let signature = if own.format_version < 4 { without_detectors(signature) } else { signature };
         if signature != engine.config.state_signature() {
             return Err(StateError::OtherDeclaration { stream: engine.config.name.clone() });
         }
         (engine.watermark, engine.counts, engine.cohorts) = (watermark, counts, cohorts);
+        engine.history = history;
         engine.cohorts.fit(&engine.config);
         let entities = entities.into_iter();
         engine.make_room(entities.size_hint().1.unwrap_or(0));

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_schemas::catalogue::topic_name_problem;
 
 use super::{
-    Aggregate, AlertSettings, ConfigError, Format, Guards, IsolationForest, Revisions, Span, StreamSettings, TimeUnit,
-    WindowSettings,
+    Aggregate, AlertSettings, Bootstrap, ConfigError, Format, Guards, IsolationForest, Revisions, Span, StreamSettings,
+    TimeUnit, WindowSettings,
 };
 use crate::alert::Pace;
 use crate::detect::DetectorKind;
@@ -38,6 +38,8 @@ pub struct StreamConfig {
     pub format: Format,
     /// Files with the schemas of its writers.
     pub schemas: Vec<super::SchemaSource>,
+    /// Whether a partition that nobody has read yet is learnt from without alerts, up to its end.
+    pub bootstrap: Bootstrap,
     /// The fields whose values name the entity.
     pub entity: Vec<String>,
     /// Those of them that name its cohort, by their places.
@@ -218,6 +220,7 @@ impl StreamConfig {
             topic: s.topic.clone(),
             format: s.format,
             schemas: s.schemas.clone(),
+            bootstrap: s.bootstrap,
             entity: s.entity.clone(),
             cohort,
             isolation_forest: s.isolation_forest,

@@ -12,6 +12,7 @@ use crate::config::{
 use crate::detect::DetectorKind;
 
 mod guards;
+mod history;
 mod odd_series;
 mod restarts;
 mod scenes;
@@ -24,6 +25,7 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
         topic: "calls.v1".into(),
         format: Format::Json,
         schemas: vec![],
+        bootstrap: Default::default(),
         entity: vec!["service".into(), "instance".into()],
         cohort: Vec::new(),
         isolation_forest: Default::default(),

@@ -1,10 +1,11 @@
 //! What was told of windows, and telling it again where late events have changed it.
 
 use serde::{Deserialize, Serialize};
-use tidewatch_schemas::record::{Correction, WindowMetric};
+use tidewatch_schemas::record::{Alert, Correction, WindowMetric};
 
 use crate::cohort::Cohort;
 use crate::engine::{Counts, Effects};
+use crate::history::History;
 use crate::judge::{AlertStep, Closed, Judge, Judged};
 use crate::tell::{Telling, Whose, corrected, span};
 use crate::window::Pane;
@@ -51,17 +52,10 @@ pub(crate) struct Context<'a> {
     pub(crate) counts: &'a mut Counts,
     /// The entity's.
     pub(crate) cohort: &'a mut Cohort,
+    /// What is learnt from without alerts.
+    pub(crate) history: Option<History>,
     /// Windows that end by this time are final; those after it that close all the same, as the entity is forgotten, teach nobody.
     pub(crate) final_until: i64,
-}
-
-/// Tells a window for the first and last time.
-pub(super) fn tell_first(whose: &Whose<'_>, closed: &Closed, judged: &Judged, effects: &mut Effects) {
-    effects.metrics.extend((0..closed.measured.len()).filter_map(|at| whose.metric(at, closed, judged, 0)));
-    let alerts = judged.steps.iter().filter_map(|step| whose.alert(step, closed, judged, Telling::default()));
-    effects.alerts.extend(alerts);
-    let forecasts = judged.paths.iter().filter_map(|(series, path)| whose.forecast(*series, path, closed.end, 0));
-    effects.forecasts.extend(forecasts);
 }
 
 impl Ahead {
@@ -171,6 +165,28 @@ impl Closed {
 }
 
 impl Context<'_> {
+    /// Tells a window for the first and last time.
+    pub(super) fn tell_first(&mut self, closed: &Closed, judged: &Judged) {
+        let whose = self.whose;
+        self.effects.metrics.extend((0..closed.measured.len()).filter_map(|at| whose.metric(at, closed, judged, 0)));
+        for step in &judged.steps {
+            self.tell_alert(whose.alert(step, closed, judged, Telling::default()));
+        }
+        let forecasts = judged.paths.iter().filter_map(|(series, path)| whose.forecast(*series, path, closed.end, 0));
+        self.effects.forecasts.extend(forecasts);
+    }
+
+    /// Tells an alert's record, unless the alert is of the history.
+    pub(super) fn tell_alert(&mut self, alert: Option<Alert>) {
+        let Some(alert) = alert else { return };
+        if self.history.is_some_and(|history| history.covers(alert.opened_at)) {
+            self.counts.quiet += 1;
+            return;
+        }
+        self.counts.revisions += u64::from(alert.revision > 0);
+        self.effects.alerts.push(alert);
+    }
+
     /// Tells the records of a window's measures as far as they are new or different; gives their revisions.
     fn metrics(&mut self, closed: &Closed, judged: &Judged, same: Option<&Told>, covered: &[Told]) -> Vec<i32> {
         let mut revisions = Vec::with_capacity(closed.measured.len());
@@ -204,7 +220,7 @@ impl Context<'_> {
         same: Option<&Told>,
     ) -> i32 {
         let Some(known) = known else {
-            self.effects.alerts.extend(self.whose.alert(step, closed, judged, Telling::default()));
+            self.tell_alert(self.whose.alert(step, closed, judged, Telling::default()));
             return 0;
         };
         // Told of the same window before, and not of another one.
@@ -225,8 +241,7 @@ impl Context<'_> {
         let revision = known.revision + 1;
         let supersedes = Some(self.whose.alert_name(&known.step, known.revision));
         let telling = Telling { revision, correction, supersedes, is_forgotten: false };
-        self.counts.revisions += 1;
-        self.effects.alerts.extend(self.whose.alert(step, closed, judged, telling));
+        self.tell_alert(self.whose.alert(step, closed, judged, telling));
         revision
     }
 
@@ -238,8 +253,7 @@ impl Context<'_> {
             supersedes: Some(self.whose.alert_name(&alert.step, alert.revision)),
             is_forgotten: false,
         };
-        self.counts.revisions += 1;
-        self.effects.alerts.extend(self.whose.alert(&alert.step, &told.closed, &told.judged, telling));
+        self.tell_alert(self.whose.alert(&alert.step, &told.closed, &told.judged, telling));
     }
 
     /// Tells the forecasts issued with a window, as far as they are new or different; gives their revisions.

@@ -141,6 +141,7 @@ impl Engine {
             watermark: self.watermark.clone(),
             counts: self.counts,
             cohorts: mem::take(&mut self.cohorts),
+            history: self.history,
         };
         let record = state_record(&self.config, self.partition, None, input_offset, &own);
         self.cohorts = own.cohorts;

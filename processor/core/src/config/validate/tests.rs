@@ -9,6 +9,7 @@ fn settings() -> StreamSettings {
         topic: "calls.v1".into(),
         format: Format::Json,
         schemas: vec![],
+        bootstrap: Default::default(),
         entity: vec!["service".into()],
         cohort: Vec::new(),
         isolation_forest: Default::default(),

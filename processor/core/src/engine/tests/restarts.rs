@@ -13,6 +13,8 @@ use crate::state::{StateKey, restore};
 #[derive(Clone)]
 struct Log {
     config: Arc<StreamConfig>,
+    /// The first offset that is no history, as the committed offset says until there is a round.
+    history: i64,
     engine: Engine,
     state: BTreeMap<StateKey, State>,
     written: Effects,
@@ -23,9 +25,10 @@ struct Log {
 }
 
 impl Log {
-    fn new(config: Arc<StreamConfig>) -> Self {
-        let engine = Engine::new(config.clone(), 0);
-        Self { config, engine, state: BTreeMap::new(), written: Effects::default(), committed: 0, round: None }
+    fn new(config: Arc<StreamConfig>, history: i64) -> Self {
+        let mut engine = Engine::new(config.clone(), 0);
+        engine.learn_until(history);
+        Self { config, history, engine, state: BTreeMap::new(), written: Effects::default(), committed: 0, round: None }
     }
 
     /// One transaction: some events, and a part of a round, of which another is opened where none is open.
@@ -56,6 +59,9 @@ impl Log {
     fn restart(&mut self, events: &[Given]) {
         let records = self.state.iter().map(|(place, state)| (place.slot, state.clone()));
         self.engine = restore(self.config.clone(), 0, self.round, records).unwrap();
+        if self.round.is_none() {
+            self.engine.learn_until(self.history);
+        }
         let from = self.round.unwrap_or(0);
         run(&mut self.engine, from, &events[from as usize..self.committed]);
     }
@@ -88,12 +94,14 @@ proptest! {
         events in events(150),
         steps in prop::collection::vec((0usize..12, prop::sample::select(vec![0usize, 300, 1_000, 5_000, usize::MAX]), prop::bool::weighted(0.2)), 0..40),
         settings in variants(),
+        history in 0i64..150,
     ) {
         let config = StreamSettings { entities_max: 3, ..settings }.validate().unwrap();
         let mut undisturbed = Engine::new(config.clone(), 0);
+        undisturbed.learn_until(history);
         let (expected, _) = run(&mut undisturbed, 0, &events);
 
-        let mut log = Log::new(config);
+        let mut log = Log::new(config, history);
         for (len, bytes, dies) in steps {
             log.cycle(&events, len, bytes);
             if dies {
@@ -132,8 +140,8 @@ fn ten_thousand_deaths_leave_no_trace() {
         let mut dice = Dice(seed as u64);
         let events = dice.events(7_500);
         // The state at each offset, as it is without a death.
-        let mut undisturbed = Log::new(config.clone());
-        let mut log = Log::new(config);
+        let mut undisturbed = Log::new(config.clone(), 2_650);
+        let mut log = Log::new(config, 2_650);
         while log.committed < events.len() {
             log.cycle(&events, dice.roll(4), [0, 500, 2_000, 20_000, usize::MAX][dice.roll(5)]);
             if dice.roll(10) < 9 {
@@ -162,7 +170,7 @@ fn who_is_forgotten_stays_forgotten_wherever_it_dies() {
     let mut dice = Dice(7);
     let mut events = dice.events(1_500);
     events.iter_mut().for_each(|event| event.entity = format!("job/{}", dice.roll(40)));
-    let (mut log, mut undisturbed) = (Log::new(config.clone()), Log::new(config));
+    let (mut log, mut undisturbed) = (Log::new(config.clone(), 0), Log::new(config, 0));
     let mut deaths = 0;
     while log.committed < events.len() {
         log.cycle(&events, dice.roll(2), 1);
@@ -177,7 +185,7 @@ fn who_is_forgotten_stays_forgotten_wherever_it_dies() {
 }
 
 /// Numbers by a seed (Knuth's MMIX).
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
@@ -186,7 +194,7 @@ impl Dice {
     }
 
     /// Events of six entities, two of them rare: disorder, some late, some twice, some far out for a while, and pauses.
-    fn events(&mut self, number: usize) -> Vec<Given> {
+    pub(super) fn events(&mut self, number: usize) -> Vec<Given> {
         let mut now = 100 * SECOND;
         let event = |at| {
             now += self.roll(1_000) as i64 + if self.roll(200) == 0 { 60 * SECOND } else { 0 };
