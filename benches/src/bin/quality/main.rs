@@ -7,8 +7,10 @@ mod calibration;
 mod feed;
 mod forest;
 mod measures;
+mod multivariate;
 mod nab;
 mod rows;
+mod scored;
 mod series;
 mod truth;
 
@@ -22,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   quality nab --data NAB --results results --json nab.json
   quality series --input my-series --output scored     every CSV file of a folder: timestamp,value[,label]
+  quality multivariate --input machine.csv             one CSV file of several columns: timestamp,cpu,memory,…[,label]
   quality calibration --check                          asked against measured rates of false alarms
   quality forest --data sets                           NAME.csv.gz, the last column the label
   quality truth --seeds 20                             recall and precision on the demo's faults, by kind";
@@ -46,6 +49,8 @@ enum Instrument {
     Nab(nab::Args),
     /// Any folder of CSV files: scores of each row, and how good they are where rows are labelled
     Series(series::Args),
+    /// A CSV file of several columns that are judged together: scores of each row, and how good they are where rows are labelled
+    Multivariate(multivariate::Args),
     /// Asked against measured rates of false alarms, on series in which nothing is wrong
     Calibration(calibration::Args),
     /// The forest by itself: how well it ranks the rows of labelled sets, and what a row costs
@@ -63,6 +68,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let (what, report) = match &args.instrument {
         Instrument::Nab(more) => ("NAB", nab::run(more)?),
         Instrument::Series(more) => ("series", series::run(more)?),
+        Instrument::Multivariate(more) => ("multivariate", multivariate::run(more)?),
         Instrument::Calibration(more) => ("calibration", calibration::run(more)?),
         Instrument::Forest(more) => ("forest", forest::run(more)?),
         Instrument::Truth(more) => ("truth", truth::run(more)?),
