@@ -4,6 +4,7 @@
 //! here, no setting for a data set, and nothing that looks ahead.
 
 mod calibration;
+mod cost;
 mod feed;
 mod forest;
 mod measures;
@@ -27,6 +28,7 @@ Examples:
   quality multivariate --input machine.csv             one CSV file of several columns: timestamp,cpu,memory,…[,label]
   quality calibration --check                          asked against measured rates of false alarms
   quality forest --data sets                           NAME.csv.gz, the last column the label
+  quality cost                                         time of a window and bytes of an entity, all detectors
   quality truth --seeds 20                             recall and precision on the demo's faults, by kind";
 
 /// Measures how well the shipped defaults detect
@@ -55,6 +57,8 @@ enum Instrument {
     Calibration(calibration::Args),
     /// The forest by itself: how well it ranks the rows of labelled sets, and what a row costs
     Forest(forest::Args),
+    /// The whole chain: what a closed window costs, and how many bytes an entity takes
+    Cost(cost::Args),
     /// The shipped scenarios through decoder and engine: what of the injected faults is found
     Truth(truth::Args),
 }
@@ -71,6 +75,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         Instrument::Multivariate(more) => ("multivariate", multivariate::run(more)?),
         Instrument::Calibration(more) => ("calibration", calibration::run(more)?),
         Instrument::Forest(more) => ("forest", forest::run(more)?),
+        Instrument::Cost(more) => ("cost", cost::run(more)?),
         Instrument::Truth(more) => ("truth", truth::run(more)?),
     };
     let about = report::about(&format!("{what}, shipped defaults"), &load);
