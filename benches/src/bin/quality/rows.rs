@@ -58,9 +58,10 @@ impl Series {
         let columns = Columns::of(&header, wanted).with_context(|| file.display().to_string())?;
         let names = columns.values.iter().map(|&at| name(&header, at)).collect();
         let mut series = Self::new(names, columns.label.is_some());
-        for (number, record) in (2..).zip(reader.records()) {
-            let record = record.with_context(|| format!("{}:{number}", file.display()))?;
-            let at = |column: usize| format!("{}:{number}, column `{}`", file.display(), name(&header, column));
+        for record in reader.records() {
+            let record = record.with_context(|| file.display().to_string())?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let at = |column: usize| format!("{}:{line}, column `{}`", file.display(), name(&header, column));
             let cell = |column: usize| record.get(column).unwrap_or_default().trim();
             let time_ms = time_ms(cell(columns.time)).with_context(|| at(columns.time))?;
             for &column in &columns.values {
@@ -169,7 +170,9 @@ fn value_of(text: &str) -> anyhow::Result<f64> {
     if text.is_empty() {
         return Ok(f64::NAN);
     }
-    text.parse().with_context(|| format!("`{text}` is no number; leave the cell empty if there is none"))
+    text.parse().map_err(|_| {
+        anyhow::anyhow!("`{text}` is no number; leave the cell empty where there is none, or take the column out")
+    })
 }
 
 /// A time as text, in ms since 1970: RFC 3339 or the like, or a number in seconds, ms or µs since 1970; a small one counts hours.
@@ -270,7 +273,7 @@ mod tests {
             ("timestamp,a,b\n1,2,3\n2,3,up\n", "machine.csv:3, column `b`: `up` is no number; leave the cell empty"),
             ("timestamp,a,label\n1,2,2\n", "machine.csv:2, column `label`: `2` is no label; write 1"),
             ("timestamp,a,label\n1,2,\n", "machine.csv:2, column `label`: `` is no label"),
-            ("timestamp,a,b\n1,2\n", "machine.csv:2"),
+            ("timestamp,a,b\n1,2\n", "machine.csv: CSV error: record 1 (line: 2"),
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(words), "{error}");
