@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tidewatch_benches::report::{Goal, Report};
 use tidewatch_processor_core::config::Rate;
 
-use crate::feed::{self, Feed, Said};
+use crate::feed::{self, Feed, Says};
 
 /// 2026-01-05, a Monday.
 const START_MS: i64 = 1_767_571_200_000;
@@ -178,21 +178,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
 }
 
 fn alerts(args: &Args, mut calm: Calm) -> anyhow::Result<Count> {
-    let config = feed::stream(calm.step_ms, json!({ "false_alarms": args.false_alarms }))?;
+    let config = feed::stream(calm.step_ms, &["value".into()], json!({ "false_alarms": args.false_alarms }))?;
     let mut feed = Feed::new(config, calm.step_ms);
     let measured_from = START_MS + args.first_weeks * WEEK_MS;
     let end = measured_from + args.weeks * WEEK_MS;
     let mut count = Count::default();
-    // A row and the one before, whose window closes with it.
-    let mut said = [Said::default(); 2];
     for row in 0.. {
         let (time_ms, value) = calm.next();
-        said[row % 2] = Said::default();
         if time_ms >= end {
             break;
         }
-        feed.take(row % 2, time_ms, value, &mut said);
-        let opened = u64::from(said[(row + 1) % 2].opens.is_some());
+        // Of the row before, whose window closes with this one.
+        let words = feed.take(row, time_ms, &[value]);
+        let opened = words.iter().filter(|word| matches!(word.says, Says::Opens(_))).count() as u64;
         *(if time_ms <= measured_from { &mut count.first } else { &mut count.later }) += opened;
     }
     Ok(count)

@@ -4,11 +4,14 @@
 //! here, no setting for a data set, and nothing that looks ahead.
 
 mod calibration;
+mod cost;
 mod feed;
 mod forest;
 mod measures;
+mod multivariate;
 mod nab;
 mod rows;
+mod scored;
 mod series;
 mod truth;
 
@@ -22,8 +25,10 @@ const EXAMPLES: &str = "\
 Examples:
   quality nab --data NAB --results results --json nab.json
   quality series --input my-series --output scored     every CSV file of a folder: timestamp,value[,label]
+  quality multivariate --input machine.csv             one CSV file of several columns: timestamp,cpu,memory,…[,label]
   quality calibration --check                          asked against measured rates of false alarms
   quality forest --data sets                           NAME.csv.gz, the last column the label
+  quality cost                                         time of a window and bytes of an entity, all detectors
   quality truth --seeds 20                             recall and precision on the demo's faults, by kind";
 
 /// Measures how well the shipped defaults detect
@@ -46,10 +51,14 @@ enum Instrument {
     Nab(nab::Args),
     /// Any folder of CSV files: scores of each row, and how good they are where rows are labelled
     Series(series::Args),
+    /// A CSV file of several columns that are judged together: scores of each row, and how good they are where rows are labelled
+    Multivariate(multivariate::Args),
     /// Asked against measured rates of false alarms, on series in which nothing is wrong
     Calibration(calibration::Args),
     /// The forest by itself: how well it ranks the rows of labelled sets, and what a row costs
     Forest(forest::Args),
+    /// The whole chain: what a closed window costs, and how many bytes an entity takes
+    Cost(cost::Args),
     /// The shipped scenarios through decoder and engine: what of the injected faults is found
     Truth(truth::Args),
 }
@@ -63,8 +72,10 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let (what, report) = match &args.instrument {
         Instrument::Nab(more) => ("NAB", nab::run(more)?),
         Instrument::Series(more) => ("series", series::run(more)?),
+        Instrument::Multivariate(more) => ("multivariate", multivariate::run(more)?),
         Instrument::Calibration(more) => ("calibration", calibration::run(more)?),
         Instrument::Forest(more) => ("forest", forest::run(more)?),
+        Instrument::Cost(more) => ("cost", cost::run(more)?),
         Instrument::Truth(more) => ("truth", truth::run(more)?),
     };
     let about = report::about(&format!("{what}, shipped defaults"), &load);

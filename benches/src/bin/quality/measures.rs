@@ -76,7 +76,8 @@ fn best_of(mut hits: Vec<(f64, f64)>, mut normal: Vec<f64>) -> F1 {
             best = F1 { best: here, threshold: tied[0].0, ..best };
         }
     }
-    best.fixed = f1(hits.iter().filter(|(score, _)| *score >= 1.0).map(|(_, weight)| weight).sum(), 1.0);
+    let at_one = hits.iter().filter(|(score, _)| *score >= 1.0).fold(0.0, |sum, (_, weight)| sum + weight);
+    best.fixed = f1(at_one, 1.0);
     best
 }
 
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(f1_with_delay(&series, 1), F1 { best: 8.0 / 9.0, threshold: 1.5, fixed: 8.0 / 9.0 });
         assert_eq!(f1_with_delay(&series, 0), F1 { best: 8.0 / 9.0, threshold: 0.2, fixed: 2.0 / 6.0 });
         let silent = [Labelled { scores: &[0.0; 10], labels: &LABELS }];
-        assert_eq!(f1(&silent).best, 0.0);
+        assert_eq!((f1(&silent).best, f1(&silent).fixed.to_bits()), (0.0, 0));
         assert!(f1(&[Labelled { scores: &scores, labels: &[false; 10] }]).best.is_nan());
     }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use tidewatch_benches::report::{Goal, Report};
 
 use crate::feed;
-use crate::rows::{self, Series};
+use crate::rows::{self, Series, Values};
 
 /// The options of `quality nab`.
 #[derive(Debug, clap::Args)]
@@ -107,7 +107,7 @@ impl Corpus {
     }
 
     fn add(&mut self, folder: &Path, name: &str, windows: &[[String; 2]]) -> anyhow::Result<()> {
-        let series = Series::read(&folder.join("data").join(name))?;
+        let series = Series::read(&folder.join("data").join(name), Values::One)?;
         let rows = series.rows.len();
         let mut places = vec![Place { worth: -1.0, window: None }; rows];
         let mut last: Option<(usize, f64)> = None;
@@ -201,7 +201,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
     let corpus = Corpus::read(&args.data)?;
     let mut scores = Vec::with_capacity(corpus.series.len());
     for series in &corpus.series {
-        scores.push(feed::judge(series)?.into_iter().map(|said| said.score).collect::<Vec<_>>());
+        scores.push(feed::judge(series)?.rows.into_iter().map(|said| said.score).collect::<Vec<_>>());
     }
     if let Some(folder) = &args.results {
         write_results(folder, &corpus, &scores)?;
@@ -257,9 +257,10 @@ fn write_results(folder: &Path, corpus: &Corpus, scores: &[Vec<f64>]) -> anyhow:
     for ((name, series), scores) in corpus.names.iter().zip(&corpus.series).zip(scores) {
         let (category, file) = name.split_once('/').with_context(|| format!("`{name}` is in no category"))?;
         let mut text = String::from("timestamp,value,anomaly_score,label\n");
-        for (row, score) in series.rows.iter().zip(scores) {
+        for (at, (row, score)) in series.rows.iter().zip(scores).enumerate() {
             let time = jiff::Timestamp::from_millisecond(row.time_ms)?.strftime("%Y-%m-%d %H:%M:%S");
-            let _ = writeln!(text, "{time},{},{},{}", row.value, score / (1.0 + score), u8::from(row.is_anomalous));
+            let (value, label) = (series.values(at)[0], u8::from(row.is_anomalous));
+            let _ = writeln!(text, "{time},{value},{},{label}", score / (1.0 + score));
         }
         let official = folder.join("tidewatch").join(category).join(format!("tidewatch_{file}"));
         for path in [official, folder.join(name)] {

@@ -1,8 +1,9 @@
-//! Recorded series: CSV files of a time, a value and maybe a label, of any cadence and in any order.
+//! Recorded series: CSV files of a time, one value or several, and maybe a label, of any cadence and in any order.
 
 use std::path::Path;
 
 use anyhow::Context as _;
+use tidewatch_processor_core::is_valid_event_time;
 
 /// Times below this are numbers of hours, not seconds since 1970: a file that counts its rows.
 const COUNTED_MAX: f64 = 1e8;
@@ -11,52 +12,84 @@ const MS_MIN: f64 = 1e11;
 const MICROS_MIN: f64 = 1e14;
 /// The cadence of a series of which nothing is known: fewer than two times.
 const STEP_MS: i64 = 60_000;
+/// What columns may be called.
+const TIMES: [&str; 5] = ["timestamp", "timestamps", "time", "date", "datetime"];
+const LABELS: [&str; 3] = ["label", "is_anomaly", "anomaly"];
+
+/// Which columns of a file are values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// The one that is called `value`, else the second; the third is the label if none is called so.
+    One,
+    /// All but the time and what is called a label.
+    All,
+}
 
 /// A row of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Row {
     /// ms since 1970.
     pub(crate) time_ms: i64,
-    /// Not a number where the file has none.
-    pub(crate) value: f64,
     /// As the file has it.
     pub(crate) is_anomalous: bool,
 }
 
-/// A series, its rows as they are in the file.
+/// A series of one value or several, its rows as they are in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
+    /// What its values are called.
+    pub(crate) columns: Vec<String>,
     pub(crate) rows: Vec<Row>,
+    /// Row by row.
+    values: Vec<f64>,
     /// Its rows say whether they are anomalous.
     pub(crate) has_labels: bool,
 }
 
 impl Series {
-    /// Reads a file: a header, then `timestamp,value` or `timestamp,value,label` in columns of these names, or in this order.
-    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(columns: Vec<String>, has_labels: bool) -> Self {
+        Self { columns, rows: Vec::new(), values: Vec::new(), has_labels }
+    }
+
+    /// Reads a file: a header, then a time and values, and maybe a label, in columns of these names, or in this order.
+    pub(crate) fn read(file: &Path, wanted: Values) -> anyhow::Result<Self> {
         let mut reader = csv::Reader::from_path(file).with_context(|| format!("cannot read {}", file.display()))?;
         let header = reader.headers().with_context(|| format!("{}: no header", file.display()))?.clone();
-        let column = |names: &[&str], at: usize| {
-            let named = header.iter().position(|name| names.contains(&name.trim().to_ascii_lowercase().as_str()));
-            named.or((at < header.len()).then_some(at))
-        };
-        let time = column(&["timestamp", "timestamps", "time", "date", "datetime"], 0);
-        let value = column(&["value"], 1);
-        let (Some(time), Some(value)) = (time, value) else {
-            anyhow::bail!("{}: one column; a time and a value are wanted", file.display());
-        };
-        let label = column(&["label", "is_anomaly", "anomaly"], 2).filter(|label| *label != time && *label != value);
-        let mut rows = Vec::new();
-        for (number, record) in (2..).zip(reader.records()) {
-            let at = || format!("{}:{number}", file.display());
-            let record = record.with_context(at)?;
-            let time_ms = time_ms(record.get(time).unwrap_or_default()).with_context(at)?;
-            let value = value_of(record.get(value).unwrap_or_default().trim()).with_context(at)?;
-            let is_anomalous = label.and_then(|label| record.get(label)).is_some_and(|label| is_yes(label.trim()));
-            rows.push(Row { time_ms, value, is_anomalous });
+        let columns = Columns::of(&header, wanted).with_context(|| file.display().to_string())?;
+        let names = columns.values.iter().map(|&at| name(&header, at)).collect();
+        let mut series = Self::new(names, columns.label.is_some());
+        for record in reader.records() {
+            let record = record.with_context(|| file.display().to_string())?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let at = |column: usize| format!("{}:{line}, column `{}`", file.display(), name(&header, column));
+            let cell = |column: usize| record.get(column).unwrap_or_default().trim();
+            let time_ms = time_ms(cell(columns.time)).with_context(|| at(columns.time))?;
+            for &column in &columns.values {
+                series.values.push(value_of(cell(column)).with_context(|| at(column))?);
+            }
+            let label = columns.label.map(|column| label_of(cell(column), wanted).with_context(|| at(column)));
+            series.rows.push(Row { time_ms, is_anomalous: label.transpose()?.unwrap_or(false) });
         }
-        anyhow::ensure!(!rows.is_empty(), "{}: no rows", file.display());
-        Ok(Self { rows, has_labels: label.is_some() })
+        anyhow::ensure!(!series.rows.is_empty(), "{}: no rows", file.display());
+        Ok(series)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, row: Row, values: &[f64]) {
+        assert_eq!(values.len(), self.columns.len());
+        self.rows.push(row);
+        self.values.extend(values);
+    }
+
+    /// The values of a row; not a number where the file has none.
+    pub(crate) fn values(&self, row: usize) -> &[f64] {
+        &self.values[row * self.columns.len()..][..self.columns.len()]
+    }
+
+    #[cfg(test)]
+    pub(crate) fn values_mut(&mut self, row: usize) -> &mut [f64] {
+        let columns = self.columns.len();
+        &mut self.values[row * columns..][..columns]
     }
 
     /// The numbers of the rows by time; of the same time, as they are in the file.
@@ -76,20 +109,80 @@ impl Series {
     }
 }
 
-fn is_yes(label: &str) -> bool {
-    label.parse::<f64>().map_or_else(|_| label.eq_ignore_ascii_case("true"), |number| number != 0.0)
+/// Where a file has what.
+struct Columns {
+    time: usize,
+    values: Vec<usize>,
+    label: Option<usize>,
+}
+
+impl Columns {
+    fn of(header: &csv::StringRecord, wanted: Values) -> anyhow::Result<Self> {
+        let named =
+            |names: &[&str]| header.iter().position(|name| names.contains(&name.trim().to_ascii_lowercase().as_str()));
+        let or_at = |named: Option<usize>, at: usize| named.or((at < header.len()).then_some(at));
+        let time = named(&TIMES).unwrap_or(0);
+        let first = header.get(time).unwrap_or_default();
+        anyhow::ensure!(
+            time_ms(first).is_err(),
+            "the first line begins with data, `{first}`; write a header, such as timestamp,value,label"
+        );
+        let label = named(&LABELS).filter(|label| *label != time);
+        let (values, label) = match wanted {
+            Values::One => {
+                let value = or_at(named(&["value"]), 1).filter(|value| *value != time);
+                let label = or_at(label, 2).filter(|label| *label != time && Some(*label) != value);
+                (value.into_iter().collect(), label)
+            }
+            Values::All => ((0..header.len()).filter(|&at| at != time && Some(at) != label).collect(), label),
+        };
+        let columns = Self { time, values, label };
+        anyhow::ensure!(
+            !columns.values.is_empty(),
+            "no column of values; a time, numbers and maybe a label are wanted, such as timestamp,value,label"
+        );
+        Ok(columns)
+    }
+}
+
+fn name(header: &csv::StringRecord, at: usize) -> String {
+    match header.get(at).unwrap_or_default().trim() {
+        "" => format!("column {}", at + 1),
+        name => name.to_owned(),
+    }
+}
+
+/// Where all columns count, one that is called a label has to be one. Where the third is taken for it, it may be anything.
+fn label_of(text: &str, wanted: Values) -> anyhow::Result<bool> {
+    let number = text.parse::<f64>().ok();
+    let label = match number {
+        Some(1.0) => Some(true),
+        Some(0.0) => Some(false),
+        None if text.eq_ignore_ascii_case("true") => Some(true),
+        None if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    };
+    let label = label.or((wanted == Values::One).then_some(number.is_some()));
+    label.with_context(|| format!("`{text}` is no label; write 1 of an anomaly and 0 of all else"))
 }
 
 fn value_of(text: &str) -> anyhow::Result<f64> {
     if text.is_empty() {
         return Ok(f64::NAN);
     }
-    text.parse().with_context(|| format!("`{text}` is no number"))
+    text.parse().map_err(|_| {
+        anyhow::anyhow!("`{text}` is no number; leave the cell empty where there is none, or take the column out")
+    })
 }
 
 /// A time as text, in ms since 1970: RFC 3339 or the like, or a number in seconds, ms or µs since 1970; a small one counts hours.
 pub(crate) fn time_ms(text: &str) -> anyhow::Result<i64> {
-    let text = text.trim();
+    let time_ms = any_time_ms(text.trim())?;
+    anyhow::ensure!(is_valid_event_time(time_ms), "`{text}` is before 1970 or after 2199, where no event time is");
+    Ok(time_ms)
+}
+
+fn any_time_ms(text: &str) -> anyhow::Result<i64> {
     if let Ok(number) = text.parse::<f64>() {
         anyhow::ensure!(number.is_finite() && number >= 0.0, "`{text}` is no time since 1970");
         let ms = match number {
@@ -137,20 +230,50 @@ mod tests {
         let read = |text: &str| {
             let file = folder.path().join("series.csv");
             std::fs::write(&file, text).unwrap();
-            Series::read(&file)
+            Series::read(&file, Values::One)
         };
         let series = read("value,timestamp\n3,1767690600\n1,1767690000\n,1767690300\n").unwrap();
         assert_eq!(series.in_order(), [1, 2, 0]);
         assert_eq!(series.step_ms(), 300_000);
-        assert!(series.rows[2].value.is_nan());
+        assert!(series.values(2)[0].is_nan());
+        assert_eq!(series.columns, ["value"]);
         assert!(!series.has_labels);
         let labelled = read("timestamp,value,is_anomaly\n1,2,0\n2,2,1\n3,2,True\n").unwrap();
         assert_eq!(labelled.rows.iter().map(|row| row.is_anomalous).collect::<Vec<_>>(), [false, true, true]);
         for (text, words) in [
-            ("timestamp\n1\n", "one column"),
+            ("", "no column of values"),
+            ("timestamp\n1\n", "no column of values"),
             ("timestamp,value\n", "no rows"),
-            ("timestamp,value\n1,x\n", "series.csv:2: `x` is no number"),
-            ("timestamp,value\n1,2\nsoon,2\n", "series.csv:3: `soon` is no time"),
+            ("1767690000,7\n", "series.csv: the first line begins with data, `1767690000`; write a header"),
+            ("timestamp,value\n1,x\n", "series.csv:2, column `value`: `x` is no number"),
+            ("timestamp,value\n1,2\nsoon,2\n", "series.csv:3, column `timestamp`: `soon` is no time"),
+            ("timestamp,value\n1949-01-01 00:00:00,2\n", "is before 1970"),
+        ] {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_of_several_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            let file = folder.path().join("machine.csv");
+            std::fs::write(&file, text).unwrap();
+            Series::read(&file, Values::All)
+        };
+        let series = read("cpu,time,label,,mem\n1,1767690300,0,NaN,3\n4,1767690000,1,5,\n").unwrap();
+        assert_eq!(series.columns, ["cpu", "column 4", "mem"]);
+        assert_eq!(series.rows.iter().map(|row| row.is_anomalous).collect::<Vec<_>>(), [false, true]);
+        assert_eq!((series.values(0)[0], series.values(1)[1]), (1.0, 5.0));
+        assert!(series.values(0)[1].is_nan() && series.values(1)[2].is_nan());
+        assert!(!read("timestamp,a,b,c\n1,2,3,4\n").unwrap().has_labels);
+        for (text, words) in [
+            ("timestamp,label\n1,0\n", "machine.csv: no column of values"),
+            ("timestamp,a,b\n1,2,3\n2,3,up\n", "machine.csv:3, column `b`: `up` is no number; leave the cell empty"),
+            ("timestamp,a,label\n1,2,2\n", "machine.csv:2, column `label`: `2` is no label; write 1"),
+            ("timestamp,a,label\n1,2,\n", "machine.csv:2, column `label`: `` is no label"),
+            ("timestamp,a,b\n1,2\n", "machine.csv: CSV error: record 1 (line: 2"),
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(words), "{error}");
