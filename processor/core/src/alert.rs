@@ -123,6 +123,8 @@ pub struct Standing {
     pub usual: f64,
     /// How far it is from where the series has been for days, in usual distances.
     pub slow: f64,
+    /// How far its level is from there.
+    pub level_slow: f64,
     /// What the season adds at this time, in the same unit.
     pub season: f64,
 }
@@ -134,6 +136,15 @@ impl Standing {
             Before::Level(level) => (self.value - level).abs() <= RETURN_REACH * self.usual,
             Before::Days => self.is_where_it_was_for_days(),
         }
+    }
+
+    /// Whether it comes back now: its level is still away from where it was.
+    fn comes_back(&self, before: Before) -> bool {
+        let is_away = match before {
+            Before::Level(level) => (self.level - level).abs() > RETURN_REACH * self.usual,
+            Before::Days => self.level_slow.abs() > RETURN_SLOW,
+        };
+        is_away && self.is_back(before)
     }
 
     fn is_where_it_was_for_days(&self) -> bool {
@@ -230,7 +241,7 @@ impl AlertState {
         let before_open = self.open.as_ref().map(|open| open.before);
         let before = before_open.or(self.told.filter(|told| start - told.at <= RETURN_MS).map(|told| told.before));
         let is_return = before.flatten().zip(standing).is_some_and(|(before, standing)| {
-            standing.is_back(before) || (self.open.is_none() && standing.is_where_it_was_for_days())
+            standing.comes_back(before) || (self.open.is_none() && standing.comes_back(Before::Days))
         });
         let evidence = strength / self.threshold;
         if is_return {

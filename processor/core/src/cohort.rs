@@ -16,6 +16,9 @@
 //! whose last window was final before the first time that this one can be judged. As it is judged for the last time, `lateness` after its
 //! end, what is being learnt is two versions on at most: two are kept.
 //!
+//! A row in which a series is anomalous is not learnt, so that faults do not become what faults are held against; of more than one row in
+//! twenty they are what is usual now, and are.
+//!
 //! Cost: learning a row, and a copy of the forest every epoch. Memory: about three forests (without the rows of two of them) a cohort;
 //! as many cohorts as fit into 8 MiB, 32 at most. Entities of others belong to the one of the whole stream.
 
@@ -35,6 +38,9 @@ const VERSIONS: usize = 2;
 /// Cohorts of a partition, and what they may take of its record.
 const COHORTS_MAX: usize = 32;
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The share of rows that may be passed over as they are anomalous, and how many in a row.
+const PASSED_SHARE: f64 = 0.05;
+const PASSED_MOST: f64 = 64.0;
 /// The name of the cohort of the whole stream.
 const ALL: &str = "";
 
@@ -55,6 +61,8 @@ pub(crate) struct Row {
     pub(crate) numbers: Vec<f64>,
     /// What the version said of it, where there is one.
     pub(crate) oddness: Option<Oddness>,
+    /// Whether a series of it is anomalous.
+    pub(crate) is_anomalous: bool,
 }
 
 /// One cohort.
@@ -63,6 +71,8 @@ pub(crate) struct Cohort {
     learning: Version,
     /// The oldest first.
     published: Vec<Version>,
+    /// Anomalous rows that may be passed over.
+    may_pass: f64,
 }
 
 fn epoch_ms(config: &StreamConfig) -> i64 {
@@ -74,7 +84,7 @@ impl Cohort {
         let features = config.joint_series();
         let forest = (features > 0).then(|| Forest::new(config.seed, features));
         let typical = vec![Typical::default(); config.series_count()];
-        Self { learning: Version { epoch: i64::MIN, forest, typical }, published: Vec::new() }
+        Self { learning: Version { epoch: i64::MIN, forest, typical }, published: Vec::new(), may_pass: 0.0 }
     }
 
     fn fits(&self, config: &StreamConfig) -> bool {
@@ -110,7 +120,12 @@ impl Cohort {
             self.published.push(Version { epoch: learning.epoch, forest, typical: learning.typical.clone() });
             learning.epoch = epoch;
         }
-        if let (Some(forest), Some(Row { numbers, oddness })) = (&mut learning.forest, row) {
+        if let (Some(forest), Some(Row { numbers, oddness, is_anomalous })) = (&mut learning.forest, row) {
+            self.may_pass = (self.may_pass + PASSED_SHARE).min(PASSED_MOST);
+            if is_anomalous && self.may_pass >= 1.0 {
+                self.may_pass -= 1.0;
+                return;
+            }
             let oddness = oddness.unwrap_or_else(|| forest.score(&numbers));
             forest.learn(&numbers, oddness);
         }

@@ -185,8 +185,9 @@ impl Judge {
             forest.learn(&row.numbers);
         }
         self.last = Some((closed.start, closed.end));
-        let judged = Judged { verdicts, steps, paths: self.paths(config, closed.end) };
-        (judged, row.filter(|_| self.forest.is_none()))
+        let is_anomalous = verdicts.iter().flatten().any(|verdict| verdict.evidence >= 1.0);
+        let row = row.filter(|_| self.forest.is_none()).map(|row| Row { is_anomalous, ..row });
+        (Judged { verdicts, steps, paths: self.paths(config, closed.end) }, row)
     }
 
     /// What each series adds to what is typical of the cohort.
@@ -324,7 +325,7 @@ impl Judge {
             .collect::<Option<_>>()?;
         let forest = cohort.and_then(|cohort| cohort.forest.as_ref());
         let oddness = forest.filter(|forest| !forest.warming_up()).map(|forest| forest.score(&numbers));
-        Some(Row { numbers, oddness })
+        Some(Row { numbers, oddness, is_anomalous: false })
     }
 }
 

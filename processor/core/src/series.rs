@@ -269,6 +269,7 @@ impl Series {
             level: is.daily - is.residual,
             usual: is.usual,
             slow: if is.usual_slow > 0.0 { is.slow / is.usual_slow } else { 0.0 },
+            level_slow: if is.usual_slow > 0.0 { (is.slow - is.residual) / is.usual_slow } else { 0.0 },
             season: if is.usual_slow > 0.0 { is.season / is.usual_slow } else { 0.0 },
         });
         let Weight { evidence, score } = self.alert.weigh(pace, step_ms, start_ms, strength, standing);

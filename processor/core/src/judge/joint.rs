@@ -9,7 +9,7 @@ use crate::detect::{DetectorKind, score_from};
 use crate::series::Verdict;
 
 /// Oddness of a row, in normal deviations, that makes a score of 1.0; and the score from which it is asked which series it is by.
-const ODDNESS: f64 = 4.0;
+const ODDNESS: f64 = 3.5;
 const ODDNESS_OF_NOTE: f64 = 0.5;
 /// The share of what is odd that makes a second measure a part of it.
 const PART_LEAST: f64 = 0.15;

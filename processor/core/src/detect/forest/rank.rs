@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// Numbers that are remembered.
 const WINDOW: usize = 2_048;
-/// One of so many is of the tail.
+/// One of so many is of the tail, and so many at least are.
 const TAIL: usize = 50;
+const TAIL_LEAST: usize = 16;
+/// The least mean excess of a tail, as a share of where it begins.
+const EXCESS_LEAST: f64 = 1e-6;
 
 /// The recent numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,26 +27,26 @@ impl Ranks {
         self.ring.len()
     }
 
-    /// The share of the recent numbers that are not below `x`, half of those that are equal counted in. Beyond the greatest it falls
-    /// exponentially, by `e` for each mean excess of the last fiftieth over the least of them.
+    /// The share of the recent numbers that are not below `x`, half of those that are equal counted in. In the last fiftieth, and beyond it,
+    /// it is that of an exponential distribution: by the median of the excesses over the least of them, which the few that are odd
+    /// themselves hardly move.
     pub(super) fn tail(&self, x: f64) -> f64 {
         let x = x as f32;
         let below = self.sorted.partition_point(|other| *other < x);
-        let up_to = below + self.sorted[below..].partition_point(|other| *other <= x);
         let all = self.sorted.len() as f64 + 1.0;
-        match self.sorted.last() {
-            Some(&greatest) if below == self.sorted.len() => {
-                0.5 / all * libm::exp(-f64::from(x - greatest) / self.mean_excess())
+        let peaks =
+            &self.sorted[self.sorted.len() - self.sorted.len().div_ceil(TAIL).max(TAIL_LEAST).min(self.sorted.len())..];
+        match peaks.first() {
+            Some(&least) if x > least => {
+                let excess = f64::from(peaks[peaks.len() / 2] - least) / std::f64::consts::LN_2;
+                let excess = excess.max(EXCESS_LEAST * f64::from(least.abs())).max(f64::MIN_POSITIVE);
+                peaks.len() as f64 / all * libm::exp(-f64::from(x - least) / excess)
             }
-            _ => 1.0 - ((below + up_to) as f64 / 2.0 + 0.5) / all,
+            _ => {
+                let up_to = below + self.sorted[below..].partition_point(|other| *other <= x);
+                1.0 - ((below + up_to) as f64 / 2.0 + 0.5) / all
+            }
         }
-    }
-
-    /// How far the greatest ones are beyond the least of them, on the average.
-    fn mean_excess(&self) -> f64 {
-        let peaks = &self.sorted[self.sorted.len() - self.sorted.len().div_ceil(TAIL)..];
-        let sum: f64 = peaks.iter().map(|peak| f64::from(peak - peaks[0])).sum();
-        (sum / peaks.len() as f64).max(1e-6 * f64::from(peaks[0].abs())).max(f64::MIN_POSITIVE)
     }
 
     /// The same as a quantile of the normal distribution: the greater, the further in the tail.
