@@ -16,7 +16,7 @@
 //! whose last window was final before the first time that this one can be judged. As it is judged for the last time, `lateness` after its
 //! end, what is being learnt is two versions on at most: two are kept.
 //!
-//! A row in which a series is anomalous is not learnt, so that faults do not become what faults are held against; of more than one row in
+//! A row in which a series is anomalous, or has an open alert, is not learnt, so that faults do not become what faults are held against; of more than one row in
 //! twenty they are what is usual now, and are.
 //!
 //! Cost: learning a row, and a copy of the forest every epoch. Memory: about three forests (without the rows of two of them) a cohort;
@@ -61,7 +61,7 @@ pub(crate) struct Row {
     pub(crate) numbers: Vec<f64>,
     /// What the version said of it, where there is one.
     pub(crate) oddness: Option<Oddness>,
-    /// Whether a series of it is anomalous.
+    /// Whether a series of it is anomalous, or has an alert that is open.
     pub(crate) is_anomalous: bool,
 }
 

@@ -185,7 +185,8 @@ impl Judge {
             forest.learn(&row.numbers);
         }
         self.last = Some((closed.start, closed.end));
-        let is_anomalous = verdicts.iter().flatten().any(|verdict| verdict.evidence >= 1.0);
+        let is_anomalous = verdicts.iter().flatten().any(|verdict| verdict.evidence >= 1.0)
+            || self.series.iter().any(|series| series.alert.since().is_some());
         let row = row.filter(|_| self.forest.is_none()).map(|row| Row { is_anomalous, ..row });
         (Judged { verdicts, steps, paths: self.paths(config, closed.end) }, row)
     }
