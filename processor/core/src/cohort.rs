@@ -188,3 +188,64 @@ fn name<'a>(config: &StreamConfig, key: &'a str) -> Cow<'a, str> {
     let chosen: Vec<&str> = config.cohort.iter().map(|&at| values.get(at).map_or("", |value| &**value)).collect();
     Cow::Owned(entity::join(&chosen).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StreamSettings;
+
+    fn config(cohort: serde_json::Value, measures: usize) -> std::sync::Arc<StreamConfig> {
+        let measure = |at| serde_json::json!({ "name": format!("m{at}"), "field": format!("f{at}") });
+        let settings: StreamSettings = serde_json::from_value(serde_json::json!({
+            "name": "calls", "topic": "calls", "format": "json", "entity": ["tenant", "service"], "event_time": "at",
+            "window": { "tumbling": "5m" }, "cohort": cohort, "measure": (0..measures).map(measure).collect::<Vec<_>>(),
+        }))
+        .unwrap();
+        settings.validate().unwrap()
+    }
+
+    #[test]
+    fn entities_that_agree_in_the_fields_are_one_cohort_as_long_as_there_is_room() {
+        let by_tenant = config(serde_json::json!(["tenant"]), 2);
+        let mut cohorts = Cohorts::new(&by_tenant);
+        let of = |cohorts: &mut Cohorts, entity: &str| cohorts.admit(&by_tenant, entity);
+        assert_eq!([of(&mut cohorts, "a/x"), of(&mut cohorts, "b/x"), of(&mut cohorts, "a/y")], [1, 2, 1]);
+        let last = (0..100).map(|at| of(&mut cohorts, &format!("t{at}/x"))).collect::<Vec<_>>();
+        assert!(cohorts.named.len() <= COHORTS_MAX && last.ends_with(&[0, 0, 0]), "{} cohorts", cohorts.named.len());
+        assert_eq!(of(&mut cohorts, "b/z"), 2);
+        let whole = config(serde_json::json!([]), 2);
+        assert_eq!(Cohorts::new(&whole).admit(&whole, "a/x"), 0);
+    }
+
+    #[test]
+    fn what_the_declaration_does_not_have_any_more_starts_anew() {
+        let before = config(serde_json::json!(["tenant"]), 2);
+        let mut cohorts = Cohorts::new(&before);
+        cohorts.admit(&before, "a/x");
+        let mut same = cohorts.clone();
+        same.fit(&before);
+        assert_eq!(same, cohorts);
+        for after in [config(serde_json::json!(["service"]), 2), config(serde_json::json!(["tenant"]), 3)] {
+            let mut fitted = cohorts.clone();
+            fitted.fit(&after);
+            assert_eq!(fitted, Cohorts::new(&after));
+        }
+    }
+
+    #[test]
+    fn a_version_knows_nothing_that_was_not_final_in_time() {
+        let config = config(serde_json::json!([]), 1);
+        let (mut cohort, epoch_ms) = (Cohort::new(&config), epoch_ms(&config));
+        assert_eq!(cohort.version(&config, epoch_ms).map(|version| version.epoch), Some(i64::MIN));
+        let step_ms = config.window.step_ms();
+        for window in 1..=80 {
+            let end = window * step_ms;
+            if let Some(version) = cohort.version(&config, end).filter(|version| version.epoch != i64::MIN) {
+                assert!(version.epoch * epoch_ms < end, "window {window} by epoch {}", version.epoch);
+                assert!(version.epoch * epoch_ms >= end - 2 * epoch_ms, "window {window} by epoch {}", version.epoch);
+            }
+            cohort.learn(&config, end, None, std::iter::empty());
+        }
+        assert_eq!(cohort.published.len(), VERSIONS);
+    }
+}

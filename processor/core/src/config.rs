@@ -364,7 +364,7 @@ pub struct StreamSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cohort: Vec<String>,
     /// Which forest judges the series of an entity together.
-    #[serde(default, alias = "isolation-forest")]
+    #[serde(default)]
     pub isolation_forest: IsolationForest,
     /// The field with the event's time.
     pub event_time: String,

@@ -15,7 +15,9 @@ pub mod forest;
 pub mod iqr;
 pub mod isolation_forest;
 mod novelty;
+mod recent;
 mod residual;
+pub mod robust_zscore;
 mod shift;
 pub mod zscore;
 
@@ -101,6 +103,9 @@ pub enum DetectorKind {
     Shift,
     /// Whether a value is outside of the range that it has to be in; no detector to choose, but a guard.
     ValidRange,
+    /// [`robust_zscore::RobustZScore`].
+    #[serde(rename = "robust-z-score")]
+    RobustZScore,
 }
 
 impl DetectorKind {
@@ -120,6 +125,7 @@ impl DetectorKind {
             Self::Novelty => "novelty",
             Self::Shift => "shift",
             Self::ValidRange => "valid-range",
+            Self::RobustZScore => "robust-z-score",
         }
     }
 }
@@ -135,9 +141,9 @@ mod tests {
 
     #[test]
     fn kinds_are_named_alike_everywhere() {
-        use DetectorKind::{Iqr, IsolationForest, Novelty, Residual, Shift, ValidRange, ZScore};
+        use DetectorKind::{Iqr, IsolationForest, Novelty, Residual, RobustZScore, Shift, ValidRange, ZScore};
         use serde::de::value::{Error, StrDeserializer};
-        for kind in [ZScore, Iqr, IsolationForest, Residual, Novelty, Shift, ValidRange] {
+        for kind in [ZScore, Iqr, IsolationForest, Residual, Novelty, Shift, ValidRange, RobustZScore] {
             let read = DetectorKind::deserialize(StrDeserializer::<Error>::new(kind.as_str()));
             assert_eq!(read, Ok(kind));
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::{AlertState, Pace, Standing, Weight};
 use crate::config::{Aggregate, Guards, Measure};
 use crate::detect::iqr::{Iqr, IqrParams};
+use crate::detect::robust_zscore::RobustZScore;
 use crate::detect::zscore::{ZScore, ZScoreParams};
 use crate::detect::{Detector, DetectorKind, Novelty, Observation, Residual, Shift};
 use crate::forecast::holt_winters::{HoltWinters, HoltWintersParams};
@@ -39,6 +40,7 @@ enum SeriesDetector {
     Residual(Residual),
     Novelty(Box<Novelty>),
     Shift(Shift),
+    RobustZScore(RobustZScore),
 }
 
 impl SeriesDetector {
@@ -49,6 +51,7 @@ impl SeriesDetector {
             DetectorKind::Residual => Some(Self::Residual(Residual::default())),
             DetectorKind::Novelty => Some(Self::Novelty(Box::default())),
             DetectorKind::Shift => Some(Self::Shift(Shift::default())),
+            DetectorKind::RobustZScore => Some(Self::RobustZScore(RobustZScore::default())),
             DetectorKind::IsolationForest | DetectorKind::ValidRange => None,
         }
     }
@@ -60,6 +63,7 @@ impl SeriesDetector {
             Self::Residual(detector) => detector,
             Self::Novelty(detector) => &**detector,
             Self::Shift(detector) => detector,
+            Self::RobustZScore(detector) => detector,
         }
     }
 
@@ -70,6 +74,7 @@ impl SeriesDetector {
             Self::Residual(detector) => detector,
             Self::Novelty(detector) => &mut **detector,
             Self::Shift(detector) => detector,
+            Self::RobustZScore(detector) => detector,
         }
     }
 }

@@ -15,10 +15,9 @@
 //! gap leaves the window as it is. Where the quartiles coincide (a constant, rare events), their distance is taken as that of a
 //! normal distribution with the least deviation of the series' grain.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
+use super::recent::Recent;
 use super::{Basis, Detector, DetectorKind, Grain, Observation, Signal, score_from};
 
 /// Distance of the quartiles of the normal distribution, in standard deviations.
@@ -52,49 +51,10 @@ impl Default for IqrParams {
     }
 }
 
-/// The last values of a signal, also in ascending order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Recent {
-    length_max: u32,
-    by_age: VecDeque<f64>,
-    sorted: Vec<f64>,
-}
-
-impl Recent {
-    const fn new(length_max: u32) -> Self {
-        Self { length_max, by_age: VecDeque::new(), sorted: Vec::new() }
-    }
-
-    fn push(&mut self, x: f64) {
-        if self.by_age.len() >= self.length_max as usize
-            && let Some(oldest) = self.by_age.pop_front()
-        {
-            let at = self.position(oldest);
-            self.sorted.remove(at);
-        }
-        let at = self.position(x);
-        self.sorted.insert(at, x);
-        self.by_age.push_back(x);
-    }
-
-    fn position(&self, x: f64) -> usize {
-        self.sorted.partition_point(|s| s.total_cmp(&x).is_lt())
-    }
-
-    /// The `p`-quantile, `0 <= p <= 1`; 0 while there is nothing.
-    fn quantile(&self, p: f64) -> f64 {
-        let Some(last) = self.sorted.len().checked_sub(1) else { return 0.0 };
-        let at = p * last as f64;
-        let (below, share) = (at as usize, at.fract());
-        let (low, high) = (self.sorted[below], self.sorted[(below + 1).min(last)]);
-        low * (1.0 - share) + high * share
-    }
-
-    /// Distance of `x` beyond the nearer quartile, in units of the quartiles' distance, which is at least `least`.
-    fn beyond(&self, x: f64, least: f64) -> f64 {
-        let (q1, q3) = (self.quantile(0.25), self.quantile(0.75));
-        (q1 - x).max(x - q3) / (q3 - q1).max(least)
-    }
+/// Distance of `x` beyond the nearer quartile, in units of the quartiles' distance, which is at least `least`.
+fn beyond(recent: &Recent, x: f64, least: f64) -> f64 {
+    let (q1, q3) = (recent.quantile(0.25), recent.quantile(0.75));
+    (q1 - x).max(x - q3) / (q3 - q1).max(least)
 }
 
 /// Tukey's fences over a sliding window.
@@ -138,7 +98,7 @@ impl Iqr {
     }
 
     fn point_score(&self, signal: Signal) -> f64 {
-        score_from(self.points.beyond(signal.x, self.least_iqr(signal)) / self.params.k)
+        score_from(beyond(&self.points, signal.x, self.least_iqr(signal)) / self.params.k)
     }
 
     /// The moving average once a value belongs to it.
@@ -149,10 +109,10 @@ impl Iqr {
     }
 
     fn run_score(&self, signal: Signal) -> f64 {
-        if self.runs.sorted.len() < RUNS_LEAST {
+        if self.runs.len() < RUNS_LEAST {
             return 0.0;
         }
-        score_from(self.runs.beyond(self.run_with(signal), RUN_SD_LEAST * self.least_iqr(signal)) / self.params.k)
+        score_from(beyond(&self.runs, self.run_with(signal), RUN_SD_LEAST * self.least_iqr(signal)) / self.params.k)
     }
 }
 
@@ -176,8 +136,8 @@ impl Detector for Iqr {
             *self = Self { basis: Some(signal.basis), grain: self.grain, ..Self::new(self.params) };
         }
         let x = signal.x;
-        self.run = if self.points.sorted.is_empty() { x } else { self.run_with(signal) };
-        if self.seen.is_multiple_of(RUN_STRIDE) && self.points.sorted.len() >= self.params.warm_up as usize / 2 {
+        self.run = if self.points.len() == 0 { x } else { self.run_with(signal) };
+        if self.seen.is_multiple_of(RUN_STRIDE) && self.points.len() >= self.params.warm_up as usize / 2 {
             self.runs.push(self.run);
         }
         self.points.push(x);
@@ -186,7 +146,7 @@ impl Detector for Iqr {
     }
 
     fn warming_up(&self) -> bool {
-        self.points.sorted.len() < self.params.warm_up.min(self.params.window) as usize
+        self.points.len() < self.params.warm_up.min(self.params.window) as usize
     }
 }
 

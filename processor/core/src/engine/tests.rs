@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::detect::DetectorKind;
 
+mod cohorts;
 mod guards;
 mod history;
 mod odd_series;
@@ -61,8 +62,14 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
 }
 
 /// A forest is larger than all the rest.
-const ALL_BUT_THE_FOREST: [DetectorKind; 5] =
-    [DetectorKind::ZScore, DetectorKind::Iqr, DetectorKind::Residual, DetectorKind::Novelty, DetectorKind::Shift];
+const ALL_BUT_THE_FOREST: [DetectorKind; 6] = [
+    DetectorKind::ZScore,
+    DetectorKind::Iqr,
+    DetectorKind::Residual,
+    DetectorKind::Novelty,
+    DetectorKind::Shift,
+    DetectorKind::RobustZScore,
+];
 
 /// Every kind of window, told once or with revisions.
 fn variants() -> impl Strategy<Value = StreamSettings> {

