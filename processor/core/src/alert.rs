@@ -37,7 +37,7 @@ mod tail;
 const ETA: f64 = 0.15;
 const RAISE: f64 = 1.161_834_242_728_283;
 /// By how much more it falls than `eta` a period: alerts that open follow each other closely, and the first ones teach most.
-const FALL: f64 = 1.3;
+const FALL: f64 = 1.4;
 /// Periods of what was asked for, of which so many have to be seen until it falls below 1 at half of the pace.
 const PERIODS_SLOW: f64 = 4.0;
 /// The lowest and the highest threshold.
