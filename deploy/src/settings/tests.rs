@@ -237,7 +237,7 @@ fn a_setting_of_a_stream_that_is_no_such_thing_is_one_line() {
         ("entities_max = -3", "entities_max` is the number -3, expected a whole number of at least 0"),
         (
             "alert.dropout_after = 5_000_000_000",
-            "alert.dropout_after` is the number 5000000000, expected a whole number from 0 to 4294967295",
+            "alert.dropout_after` is the number 5000000000, expected a whole number from 0 to 4294967295, or \"auto\"",
         ),
         ("alert.severities = [1.0]", "alert.severities` has 1 in its list, expected 3"),
         ("revisions = true", "revisions` is true, expected `on` or `off`"),

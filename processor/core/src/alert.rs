@@ -11,8 +11,9 @@
 //! Between `calm_below` and 1.0 an open alert stays as it is. A level that has shifted is usual after some windows to every detector, and
 //! keeps its alert open all the same, until the series is back or `repeat_after` is over: then that is the new normal, and it is resolved.
 //! It does not repeat while it is open, nor soon after: what is no more than twice as strong as what was told within `repeat_after` is no
-//! news. Nor is a return: a value where the series was before the alert, at
-//! most a week later. A window's *score* is its evidence if it is news, else below .5.
+//! news. Nor is a return: a value where the series was before the alert, at most a week later, unless its evidence is so great that there
+//! is more to it. A window's *score* is below .5 if it is no news, its evidence up to 1.0, and from there on the geometric mean of evidence
+//! and strength, at least 1.0: how rare it is in its own series, and how odd by any series' standard.
 //!
 //! The threshold makes alerts as rare as `false_alarms` asks. It is multiplied by `e^eta` each time that an alert opens, and falls by
 //! `eta` times the number that was asked for; where both balance, as many open as were asked for, whatever the series is like. It starts
@@ -51,6 +52,8 @@ const NO_NEWS: f64 = 0.49;
 /// How long it is known where the series was before an alert, in ms, and usual residuals within which a value is there again.
 const RETURN_MS: i64 = 7 * 86_400_000;
 const RETURN_REACH: f64 = 4.0;
+/// Evidence from which no window is a mere return.
+const RETURN_MOST: f64 = 8.0;
 /// Usual distances from where the series has been for days, within which it is back.
 const RETURN_SLOW: f64 = 1.5;
 /// Windows, and time in ms, after which half of what can be known of a series is.
@@ -152,12 +155,29 @@ impl Standing {
     }
 }
 
+/// How strong a window is, in units that are the same for all series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strength {
+    /// By the detectors of the series.
+    pub own: f64,
+    /// By the forest over the entity's series. Where it sees an odd combination, each value may be where it always was.
+    pub joint: f64,
+}
+
+impl Strength {
+    /// The greater one.
+    #[must_use]
+    pub fn greatest(&self) -> f64 {
+        self.own.max(self.joint)
+    }
+}
+
 /// What a window's strength comes to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weight {
     /// In units of the series' threshold.
     pub evidence: f64,
-    /// The same if it is news, else below .5.
+    /// What windows of all series are ordered by: 1.0 and more if the evidence is and it is news; below .5 if it is none.
     pub score: f64,
 }
 
@@ -230,9 +250,16 @@ pub struct JudgedWindow<'a> {
 }
 
 impl AlertState {
-    /// What a strength comes to in the window that starts at `start`, one each `step_ms`.
+    /// What strengths come to in the window that starts at `start`, one each `step_ms`.
     #[must_use]
-    pub fn weigh(&self, pace: Pace, step_ms: i64, start: i64, strength: f64, standing: Option<Standing>) -> Weight {
+    pub fn weigh(
+        &self,
+        pace: Pace,
+        step_ms: i64,
+        start: i64,
+        strength: Strength,
+        standing: Option<Standing>,
+    ) -> Weight {
         let memory_ms = pace.repeat_ms.min(REPEAT_WINDOWS.saturating_mul(step_ms));
         let told = self.told.filter(|told| start - told.at <= memory_ms).map(|told| told.strength);
         let streak = self.streak.as_ref().map(|streak| streak.strength);
@@ -240,15 +267,28 @@ impl AlertState {
         let known = [told, streak, open].into_iter().flatten().fold(0.0, f64::max);
         let before_open = self.open.as_ref().map(|open| open.before);
         let before = before_open.or(self.told.filter(|told| start - told.at <= RETURN_MS).map(|told| told.before));
-        let is_return = before.flatten().zip(standing).is_some_and(|(before, standing)| {
-            standing.comes_back(before) || (self.open.is_none() && standing.comes_back(Before::Days))
-        });
-        let evidence = strength / self.threshold;
-        if is_return {
-            return Weight { evidence: evidence.min(NO_NEWS), score: evidence.min(NO_NEWS) };
-        }
-        let is_news = strength > REPEAT_FACTOR * known;
-        Weight { evidence, score: if is_news { evidence } else { (0.5 * evidence / (1.0 + evidence)).min(NO_NEWS) } }
+        let in_thresholds = |strength: f64, is_return: bool| {
+            let evidence = strength / self.threshold;
+            if is_return && evidence < RETURN_MOST { evidence.min(NO_NEWS) } else { evidence }
+        };
+        let (is_back, comes_back) = match before.flatten().zip(standing) {
+            Some((before, standing)) => {
+                let is_closed = self.open.is_none();
+                let is_back = standing.is_back(before) || (is_closed && standing.is_back(Before::Days));
+                let comes_back = standing.comes_back(before) || (is_closed && standing.comes_back(Before::Days));
+                (is_back, comes_back)
+            }
+            None => (false, false),
+        };
+        let evidence = in_thresholds(strength.own, is_back).max(in_thresholds(strength.joint, comes_back));
+        let score = if strength.greatest() <= REPEAT_FACTOR * known {
+            (0.5 * evidence / (1.0 + evidence)).min(NO_NEWS)
+        } else if evidence < 1.0 {
+            evidence
+        } else {
+            (evidence * strength.greatest()).sqrt().max(1.0)
+        };
+        Weight { evidence, score }
     }
 
     /// The strength that is evidence of 1.0.
@@ -496,7 +536,8 @@ mod tests {
             .enumerate()
             .map(|(at, &strength)| {
                 let start = at as i64;
-                let Weight { evidence, score } = state.weigh(PACE, 1, start, strength, None);
+                let Weight { evidence, score } =
+                    state.weigh(PACE, 1, start, Strength { own: strength, joint: 0.0 }, None);
                 let scores = vec![(DetectorKind::ZScore, evidence)];
                 let verdict = verdict(scores, strength, evidence, score);
                 let window = JudgedWindow { start, first_offset: 0, verdict: &verdict };
@@ -562,7 +603,7 @@ mod tests {
         for start in 0..600_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let strength = -((random >> 11) as f64 / 9_007_199_254_740_992.0).ln() / 3.0;
-            let Weight { evidence, score } = state.weigh(pace, 1, start, strength, None);
+            let Weight { evidence, score } = state.weigh(pace, 1, start, Strength { own: strength, joint: 0.0 }, None);
             let scores = vec![(DetectorKind::ZScore, evidence)];
             let verdict = verdict(scores, strength, evidence, score);
             let window = JudgedWindow { start, first_offset: 0, verdict: &verdict };

@@ -4,9 +4,11 @@
 //! that make sense together, so that nothing behind it has to check again.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::detect::DetectorKind;
 
@@ -297,6 +299,56 @@ pub enum Per {
     Entity,
 }
 
+/// Windows in a row without an event of an entity that open a `dropout` alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropoutAfter {
+    /// So many.
+    Windows(u32),
+    /// More than the entity misses by chance, by how often it does.
+    Auto,
+}
+
+impl DropoutAfter {
+    const AUTO: &str = "auto";
+}
+
+impl Serialize for DropoutAfter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Windows(windows) => serializer.serialize_u32(*windows),
+            Self::Auto => serializer.serialize_str(Self::AUTO),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DropoutAfter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl Visitor<'_> for Read {
+            type Value = DropoutAfter;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 0 to 4294967295, or \"auto\"")
+            }
+            fn visit_u64<E: de::Error>(self, windows: u64) -> Result<DropoutAfter, E> {
+                let wrong = || E::invalid_value(Unexpected::Unsigned(windows), &self);
+                u32::try_from(windows).map(DropoutAfter::Windows).map_err(|_| wrong())
+            }
+            fn visit_i64<E: de::Error>(self, windows: i64) -> Result<DropoutAfter, E> {
+                let wrong = || E::invalid_value(Unexpected::Signed(windows), &self);
+                u32::try_from(windows).map(DropoutAfter::Windows).map_err(|_| wrong())
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DropoutAfter, E> {
+                if text == DropoutAfter::AUTO {
+                    return Ok(DropoutAfter::Auto);
+                }
+                // From the environment, where everything is text.
+                text.parse().map(DropoutAfter::Windows).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
 /// When a person hears of an anomaly. A score of 1.0 is enough.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -321,7 +373,7 @@ pub struct AlertSettings {
     pub severities: [f64; 3],
     /// Windows in a row without an event of an entity that open a `dropout` alert; left out: none does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dropout_after: Option<u32>,
+    pub dropout_after: Option<DropoutAfter>,
 }
 
 impl Default for AlertSettings {

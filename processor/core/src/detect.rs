@@ -14,6 +14,7 @@ mod floor;
 pub mod forest;
 pub mod iqr;
 pub mod isolation_forest;
+mod missing;
 mod novelty;
 mod recent;
 mod residual;
@@ -22,6 +23,7 @@ mod shift;
 pub mod zscore;
 
 pub(crate) use floor::Grain;
+pub(crate) use missing::Missing;
 pub(crate) use novelty::Novelty;
 pub(crate) use residual::Residual;
 pub(crate) use shift::Shift;

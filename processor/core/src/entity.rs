@@ -278,7 +278,7 @@ impl Entity {
 
     fn dropout_due(&self, config: &StreamConfig) -> Option<i64> {
         let (Window::Fixed { size_ms, slide_ms }, Some(after), None) =
-            (config.window, config.dropout_after, self.dropout)
+            (config.window, self.settled.dropout_after(config), self.dropout)
         else {
             return None;
         };
@@ -289,7 +289,8 @@ impl Entity {
     fn report_dropout(&mut self, final_until: i64, context: &mut Context<'_>) {
         let config = context.whose.config;
         let is_due = self.dropout_due(config).is_some_and(|due| due - config.lateness_ms <= final_until);
-        if let (true, Some((start, _)), Some(missing)) = (is_due, self.settled.last(), config.dropout_after) {
+        let after = self.settled.dropout_after(config);
+        if let (true, Some((start, _)), Some(missing)) = (is_due, self.settled.last(), after) {
             let opened_at = start + config.window.step_ms();
             self.dropout = Some(Dropout { opened_at, missing });
             let silent = context.whose.dropout(Silence::Begun, opened_at, missing, self.last_seen);

@@ -8,10 +8,10 @@ use tidewatch_schemas::record::AlertState as Change;
 
 use crate::alert::{JudgedWindow, OpenAlert};
 use crate::cohort::{Row, Version};
-use crate::config::{Aggregate, Measure, Per, StreamConfig};
-use crate::detect::DetectorKind;
+use crate::config::{Aggregate, DropoutAfter, Measure, Per, StreamConfig};
 use crate::detect::forest::Forest;
 use crate::detect::isolation_forest::{ForestParams, ForestScore};
+use crate::detect::{DetectorKind, Missing};
 use crate::forecast::Expectation;
 use crate::series::typical::Example;
 use crate::series::{JudgedValue, Recent, Series, Verdict};
@@ -128,6 +128,8 @@ pub(crate) struct Judge {
     series: Vec<Series>,
     /// The entity's own, where it is asked for.
     forest: Option<ForestScore>,
+    #[serde(deserialize_with = "in_4")]
+    missing: Missing,
 }
 
 impl Judge {
@@ -137,7 +139,7 @@ impl Judge {
         let mut series = Vec::with_capacity(config.series_count());
         let step_ms = config.window.step_ms();
         series.extend(series_of(config).map(|(measure, _)| Series::new(measure, step_index, step_ms)));
-        Self { last: None, series, forest: forest(config) }
+        Self { last: None, series, forest: forest(config), missing: Missing::default() }
     }
 
     /// Takes on the detectors that the declaration names now.
@@ -154,6 +156,14 @@ impl Judge {
     /// The last window that was judged.
     pub(crate) fn last(&self) -> Option<(i64, i64)> {
         self.last
+    }
+
+    /// Missing windows in a row after which the entity has fallen silent.
+    pub(crate) fn dropout_after(&self, config: &StreamConfig) -> Option<u32> {
+        match config.dropout_after? {
+            DropoutAfter::Windows(windows) => Some(windows),
+            DropoutAfter::Auto => self.missing.after(config.pace.asked),
+        }
     }
 
     /// Whether a later window may lead to a step of the alert that opened at `opened_at`.
@@ -300,6 +310,7 @@ impl Judge {
             *self = Self::new(config, start.div_euclid(slide_ms));
             return;
         }
+        self.missing.learn(missing.max(0) as u32);
         for _ in 0..missing {
             for series in &mut self.series {
                 series.learn(0, slide_ms, None);

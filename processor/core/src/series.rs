@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{AlertState, Pace, Standing, Weight};
+use crate::alert::{AlertState, Pace, Standing, Strength, Weight};
 use crate::config::{Aggregate, Guards, Measure};
 use crate::detect::iqr::{Iqr, IqrParams};
 use crate::detect::robust_zscore::RobustZScore;
@@ -268,7 +268,11 @@ impl Series {
         } else if !guards.allow(usual.unwrap_or(value), deviation) {
             scores.iter_mut().for_each(|(_, score)| *score = 0.0);
         }
-        let strength = scores.iter().map(|&(_, score)| score).fold(0.0, f64::max);
+        let greatest = |is_joint: bool| {
+            let of = scores.iter().filter(|(kind, _)| (*kind == DetectorKind::IsolationForest) == is_joint);
+            of.map(|&(_, score)| score).fold(0.0, f64::max)
+        };
+        let strength = Strength { own: greatest(false), joint: greatest(true) };
         let standing = observation.usual.filter(|is| is.is_warm).map(|is| Standing {
             value: is.daily,
             level: is.daily - is.residual,
@@ -278,6 +282,7 @@ impl Series {
             season: if is.usual_slow > 0.0 { is.season / is.usual_slow } else { 0.0 },
         });
         let Weight { evidence, score } = self.alert.weigh(pace, step_ms, start_ms, strength, standing);
+        let strength = strength.greatest();
         for (_, score) in &mut scores {
             *score = self.alert.in_thresholds(*score);
         }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_schemas::catalogue::topic_name_problem;
 
 use super::{
-    Aggregate, AlertSettings, Bootstrap, ConfigError, Format, Guards, IsolationForest, Revisions, Span, StreamSettings,
-    TimeUnit, WindowSettings,
+    Aggregate, AlertSettings, Bootstrap, ConfigError, DropoutAfter, Format, Guards, IsolationForest, Revisions, Span,
+    StreamSettings, TimeUnit, WindowSettings,
 };
 use crate::alert::Pace;
 use crate::detect::DetectorKind;
@@ -77,7 +77,7 @@ pub struct StreamConfig {
     /// How often alerts may be false.
     pub pace: Pace,
     /// Missing windows in a row that open a `dropout` alert.
-    pub dropout_after: Option<u32>,
+    pub dropout_after: Option<DropoutAfter>,
     /// Which measures keep a sketch of the distribution.
     pub quantiles: Vec<bool>,
 }
@@ -441,10 +441,10 @@ fn check_alert(
     window: Window,
     wrong: &impl Fn(&str, String) -> ConfigError,
 ) -> Result<(), ConfigError> {
-    if a.dropout_after == Some(0) {
+    if a.dropout_after == Some(DropoutAfter::Windows(0)) {
         return Err(wrong("alert.dropout_after", "is 0; it counts missing windows from 1".into()));
     }
-    if let (Some(after), Window::Fixed { slide_ms, .. }) = (a.dropout_after, window)
+    if let (Some(DropoutAfter::Windows(after)), Window::Fixed { slide_ms, .. }) = (a.dropout_after, window)
         && i64::from(after) > Span::MAX.as_millis() / slide_ms
     {
         let most = Span::MAX.as_millis() / slide_ms;

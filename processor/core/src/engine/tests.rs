@@ -7,7 +7,8 @@ use tidewatch_schemas::record::Correction;
 
 use super::*;
 use crate::config::{
-    Aggregate, ForecastSettings, Format, MeasureSettings, Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
+    Aggregate, DropoutAfter, ForecastSettings, Format, MeasureSettings, Revisions, Span, StreamSettings, TimeUnit,
+    WindowSettings,
 };
 use crate::detect::DetectorKind;
 
@@ -94,7 +95,7 @@ fn variants() -> impl Strategy<Value = StreamSettings> {
         if matches!(window, WindowSettings::Session(_)) {
             settings.measures[0].forecast = None;
         } else {
-            settings.alert.dropout_after = dropout_after;
+            settings.alert.dropout_after = dropout_after.map(DropoutAfter::Windows);
         }
         settings.alert = crate::config::AlertSettings { open_after: 1, ..settings.alert };
         StreamSettings { window, lateness: seconds(lateness), revisions, event_id, ..settings }

@@ -7,7 +7,7 @@
 //!   base      profile of the day, in at most 288 slots; ew(.05) of y while the slot has not been seen
 //!   week      profile of the week, in 56 slots of three hours, linear between them; counts from the eighth day on
 //!   daily     = y - base - week
-//!   residual  = daily - level, or y less the last value while the slot has not been seen
+//!   residual  = daily - level, or y less the last value while the slot, or none at all, has not been seen
 //!   slow      = y - base - week profile - slow level (four days)
 //!   excess    = max(0, (|residual| - m) / sqrt(v)), m and v the mean and variance, ew(.0001), of |residual|
 //! ```
@@ -160,6 +160,8 @@ pub struct Usual {
     near: f64,
     plain: f64,
     level: f64,
+    /// Whether it is a level over the profile: from the first value on whose slot had been seen.
+    has_level: bool,
     slow_level: f64,
     /// Usual sizes of the residual and of the slow one.
     usual: f64,
@@ -200,6 +202,7 @@ impl Usual {
             near: 0.0,
             plain: 0.0,
             level: 0.0,
+            has_level: false,
             slow_level: 0.0,
             usual: 0.0,
             usual_slow: 0.0,
@@ -235,7 +238,7 @@ impl Usual {
         let week = self.week_at(&place);
         let counts = self.seen > 0 && start_ms - self.first_ms >= WEEK_MS;
         let daily = value - base - if counts { week } else { 0.0 };
-        let residual = if is_known { daily - self.level } else { value - last };
+        let residual = if is_known && self.has_level { daily - self.level } else { value - last };
         let least = self.grain.least_sd(near);
         let least_excess = if self.excess.at(1.0) == 0.0 { least } else { 0.0 };
         let gain = 1.0 - self.error / self.error_plain.max(f64::MIN_POSITIVE);
@@ -309,7 +312,9 @@ impl Usual {
         self.error += young.max(0.003) * (size - self.error);
         self.error_plain += young.max(0.003) * ((value - self.plain).abs() - self.error_plain);
         self.plain += 0.15 * (value - self.plain);
-        if clips && is_known {
+        if is_known && !self.has_level {
+            (self.level, self.has_level) = (is.daily, true);
+        } else if clips && is_known {
             self.follow(is.daily - self.level);
         } else {
             self.level += 0.15 * (is.daily - self.level);

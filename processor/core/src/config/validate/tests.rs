@@ -89,7 +89,7 @@ fn what_cannot_be_is_refused_by_name() {
     check(
         |s| {
             s.window = WindowSettings::Session(span(1));
-            s.alert.dropout_after = Some(3);
+            s.alert.dropout_after = Some(DropoutAfter::Windows(3));
         },
         "stream `calls`: `alert.dropout_after` needs windows of a fixed length; a session ends by silence",
     );
@@ -110,7 +110,7 @@ fn what_cannot_be_is_refused_by_name() {
     check(
         |s| {
             s.window = WindowSettings::Tumbling(span(60 * 86_400_000));
-            s.alert.dropout_after = Some(u32::MAX);
+            s.alert.dropout_after = Some(DropoutAfter::Windows(u32::MAX));
         },
         "stream `calls`: `alert.dropout_after` is 4294967295; 61 steps of 1month 29days 13h 26m 24s are ten years",
     );

@@ -24,7 +24,7 @@ fn all_is_told_but_alerts_that_opened_in_the_history() {
         settings.measures[0].detectors = ALL_BUT_THE_FOREST.to_vec();
         settings.measures[0].forecast = None;
         if seed != 2 {
-            settings.alert.dropout_after = Some(3);
+            settings.alert.dropout_after = Some(DropoutAfter::Windows(3));
         }
         let mut events = Dice(seed as u64).events(4_000);
         events.push(much_later());
@@ -98,7 +98,7 @@ fn an_alert_that_is_open_at_the_end_of_the_history_is_never_told() {
 #[test]
 fn what_is_silent_since_the_history_is_not_told_and_what_falls_silent_after_it_is() {
     let mut settings = settings(10 * SECOND, 10 * SECOND);
-    settings.alert.dropout_after = Some(2);
+    settings.alert.dropout_after = Some(DropoutAfter::Windows(2));
     let given = |second: i64, entity: &str| Given {
         event_time: second * SECOND,
         entity: entity.into(),

@@ -202,7 +202,9 @@ fn what_follows_from_one_event_comes_in_portions_and_is_the_same() {
 
 #[test]
 fn an_alert_that_is_open_when_its_entity_is_forgotten_ends() {
-    for (revisions, dropout_after) in [(Revisions::Off, None), (Revisions::On, None), (Revisions::Off, Some(2))] {
+    for (revisions, dropout_after) in
+        [(Revisions::Off, None), (Revisions::On, None), (Revisions::Off, Some(DropoutAfter::Windows(2)))]
+    {
         let mut settings = StreamSettings { revisions, entities_max: 2, ..settings(10 * SECOND, 10 * SECOND) };
         settings.measures[0].forecast = None;
         settings.measures[0].aggregates.truncate(1);
