@@ -301,7 +301,7 @@ impl AlertState {
         self.threshold = self.threshold.max(threshold).min(THRESHOLD_MOST);
     }
 
-    /// How much is known of the series, with a window each `step_ms`: `n / (n + 100)`, and half of that before two days.
+    /// How much is known of the series, with a window each `step_ms`: `n / (n + 100)`, half of that at first and all of it from two days on.
     pub(crate) fn confidence(&self, step_ms: i64) -> f64 {
         let windows = f64::from(self.windows);
         let days = windows * step_ms as f64 / CONFIDENT_MS;

@@ -92,7 +92,7 @@ impl Cohort {
         forest.as_ref().map_or(0, Forest::features) == config.joint_series() && typical.len() == config.series_count()
     }
 
-    /// What judges a window that ends at `end`; `None` while too little has come.
+    /// What judges a window that ends at `end`; `None` of one so long ago that only later versions are kept.
     pub(crate) fn version(&self, config: &StreamConfig, end: i64) -> Option<&Version> {
         let epoch = (end - config.lateness_ms - 1).div_euclid(epoch_ms(config));
         let versions = std::iter::once(&self.learning).chain(self.published.iter().rev());

@@ -232,7 +232,7 @@ impl Entity {
         }
         let (judged, row) = self.settled.judge(config, closed, context.cohort.version(config, closed.end));
         if context.final_until >= closed.end {
-            context.cohort.learn(config, closed.end, row, self.settled.examples());
+            context.cohort.learn(config, closed.end, row, self.settled.examples(&judged));
         }
         self.last_final = Some(Box::new(LastFinal { start: closed.start, end: closed.end, pane }));
         judged

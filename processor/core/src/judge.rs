@@ -201,9 +201,12 @@ impl Judge {
         (Judged { verdicts, steps, paths: self.paths(config, closed.end) }, row)
     }
 
-    /// What each series adds to what is typical of the cohort.
-    pub(crate) fn examples(&self) -> impl Iterator<Item = Option<Example>> {
-        self.series.iter().map(Series::example)
+    /// What each series adds to what is typical of the cohort, behind a window in which it had a value.
+    pub(crate) fn examples(&self, judged: &Judged) -> impl Iterator<Item = Option<Example>> {
+        self.series
+            .iter()
+            .zip(&judged.verdicts)
+            .map(|(series, verdict)| verdict.as_ref().and_then(|_| series.example()))
     }
 
     /// Whether each series of a window would be anomalous by what is known now; nothing is learnt.

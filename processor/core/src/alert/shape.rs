@@ -114,7 +114,9 @@ impl Curve {
         let about = |xy: f64, x: f64, y: f64| xy - x * y / n;
         let constant = about(rr, r, r);
         let with_season = about(rs, r, s).max(0.0);
-        let level_shift = constant - if with_season > 0.0 { with_season * with_season / about(ss, s, s) } else { 0.0 };
+        let of_season = about(ss, s, s);
+        let varies = of_season > 1e-9 * ss;
+        let level_shift = constant - if varies { with_season * with_season / of_season } else { 0.0 };
         let slope = about(rt, r, t) / about(tt, t, t);
         let drift = (constant - slope * about(rt, r, t)).max(f64::MIN_POSITIVE);
         let seasonal = if ss > 0.0 { rr - rs * rs / ss } else { f64::INFINITY };

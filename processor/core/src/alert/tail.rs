@@ -16,7 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Bins; the first is of all that is below `2^-4`, the last of all beyond `2^7`.
+/// Bins; the first is of all that is below `2^-4`, the last of all beyond `2^6.5`.
 const BINS: usize = 23;
 const LOWEST: f64 = 0.0625;
 /// What the weight of a window grows by from one to the next, and where all are made small again.

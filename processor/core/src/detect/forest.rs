@@ -211,7 +211,9 @@ impl Forest {
         } else {
             self.density.attribute(&row)
         };
-        shares.iter_mut().for_each(|share| *share = share.max(0.0));
+        for (share, number) in shares.iter_mut().zip(&row) {
+            *share = if number.is_nan() { 0.0 } else { share.max(0.0) };
+        }
         let (sum, equal) = (shares.iter().sum::<f64>(), 1.0 / row.len() as f64);
         shares.iter_mut().for_each(|share| *share = if sum > 0.0 { *share / sum } else { equal });
         shares

@@ -11,7 +11,7 @@
 //! An entity that sends in every window is missed after three windows of five minutes with a false alarm a week, one that sends in every second one
 //! after eleven.
 //!
-//! Cost: 5 ns a window that has events. Memory: 12 bytes. Warm-up: 100 windows, the missing ones counted in. Windows that are missing are learnt when
+//! Cost: 5 ns a window that has events. Memory: 16 bytes. Warm-up: 100 windows, the missing ones counted in. Windows that are missing are learnt when
 //! the entity sends again.
 
 use serde::{Deserialize, Serialize};

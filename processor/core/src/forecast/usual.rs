@@ -279,7 +279,10 @@ impl Usual {
     pub(crate) fn stray(&self) -> Option<Stray> {
         let unit = self.usual;
         let is_known = self.seen >= WARM_UP && unit > 0.0;
-        is_known.then(|| Stray { usual: unit, mean: self.excess.mean / unit, sd: self.excess.variance.sqrt() / unit })
+        // One wild value of one series is not how those of others stray.
+        let in_units = |size: f64| (size / unit).min(RESIDUAL_REACH);
+        let (mean, sd) = (in_units(self.excess.mean), in_units(self.excess.variance.sqrt()));
+        is_known.then_some(Stray { usual: unit, mean, sd })
     }
 
     /// Whether it is time to borrow how far values stray.

@@ -77,7 +77,7 @@ impl Residuals {
     pub(super) fn opposes(&self, row: &[f32], i: usize, j: usize) -> bool {
         let z = self.standardised(row, CLIP_SEEN);
         let goes_together = self.correlation[i * self.mean.len() + j] > -GOES_OPPOSITE;
-        z[i].abs().min(z[j].abs()) >= OUT && (z[i] * z[j] < 0.0) == goes_together
+        z[i].abs() >= OUT && z[j].abs() >= OUT && (z[i] * z[j] < 0.0) == goes_together
     }
 
     pub(super) fn learn(&mut self, row: &[f32]) {
