@@ -10,6 +10,7 @@
 //!
 //! Between `calm_below` and 1.0 an open alert stays as it is. A level that has shifted is usual after some windows to every detector, and
 //! keeps its alert open all the same, until the series is back or `repeat_after` is over: then that is the new normal, and it is resolved.
+//! So is the alert of a series that has had no value for as long.
 //! It does not repeat while it is open, nor soon after: what is no more than twice as strong as what was told within `repeat_after` is no
 //! news. Nor is a return: a value where the series was before the alert, at most a week later, unless its evidence is so great that there
 //! is more to it. A window's *score* is below .5 if it is no news, its evidence up to 1.0, and from there on the geometric mean of evidence
@@ -70,6 +71,13 @@ pub struct Pace {
     pub asked: f64,
     /// How long what was told is no news, in ms.
     pub repeat_ms: i64,
+}
+
+impl Pace {
+    /// How long a series, with a window each `step_ms`, is not expected to be as it was, in ms.
+    pub(crate) fn memory_ms(self, step_ms: i64) -> i64 {
+        self.repeat_ms.min(REPEAT_WINDOWS.saturating_mul(step_ms))
+    }
 }
 
 /// What opens alerts of a series, and its alert: the one that is open, or the windows in a row that may open one.
@@ -260,7 +268,7 @@ impl AlertState {
         strength: Strength,
         standing: Option<Standing>,
     ) -> Weight {
-        let memory_ms = pace.repeat_ms.min(REPEAT_WINDOWS.saturating_mul(step_ms));
+        let memory_ms = pace.memory_ms(step_ms);
         let told = self.told.filter(|told| start - told.at <= memory_ms).map(|told| told.strength);
         let streak = self.streak.as_ref().map(|streak| streak.strength);
         let open = self.open.as_ref().map(|open| open.strength);

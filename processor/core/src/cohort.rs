@@ -16,8 +16,8 @@
 //! whose last window was final before the first time that this one can be judged. As it is judged for the last time, `lateness` after its
 //! end, what is being learnt is two versions on at most: two are kept.
 //!
-//! A row in which a series is anomalous, or has an open alert, is not learnt, so that faults do not become what faults are held against; of more than one row in
-//! twenty they are what is usual now, and are.
+//! A row in which a series is anomalous, or has an open alert, is not learnt, so that faults do not become what faults are held against;
+//! of more than one row in twenty they are what is usual now, and are.
 //!
 //! Cost: learning a row, and a copy of the forest every epoch. Memory: about three forests (without the rows of two of them) a cohort;
 //! as many cohorts as fit into 8 MiB, 32 at most. Entities of others belong to the one of the whole stream.
@@ -87,16 +87,16 @@ impl Cohort {
         Self { learning: Version { epoch: i64::MIN, forest, typical }, published: Vec::new(), may_pass: 0.0 }
     }
 
-    fn fits(&self, config: &StreamConfig) -> bool {
-        let Version { forest, typical, .. } = &self.learning;
-        forest.as_ref().map_or(0, Forest::features) == config.joint_series() && typical.len() == config.series_count()
-    }
-
-    /// What judges a window that ends at `end`; `None` of one so long ago that only later versions are kept.
+    /// What judges a window that ends at `end`; `None` while there is none, and of a window so long ago that only later ones are kept.
     pub(crate) fn version(&self, config: &StreamConfig, end: i64) -> Option<&Version> {
         let epoch = (end - config.lateness_ms - 1).div_euclid(epoch_ms(config));
         let versions = std::iter::once(&self.learning).chain(self.published.iter().rev());
         versions.into_iter().find(|version| version.epoch <= epoch)
+    }
+
+    /// The same of a window that may have been final long ago: the oldest that is kept, if that is later.
+    pub(crate) fn version_now(&self, config: &StreamConfig, end: i64) -> Option<&Version> {
+        self.version(config, end).or(self.published.first())
     }
 
     /// Learns what a final window that ends at `end` says; windows come in the order of their ends.
@@ -142,21 +142,26 @@ impl Cohort {
 pub(crate) struct Cohorts {
     /// The places of the fields that tell them apart.
     fields: Vec<usize>,
+    /// What their entities' series are, see [`StreamConfig::series_signature`].
+    series: String,
     /// By name; the first is that of the whole stream.
     named: Vec<(String, Cohort)>,
 }
 
 impl Cohorts {
     pub(crate) fn new(config: &StreamConfig) -> Self {
-        Self { fields: config.cohort.clone(), named: vec![(ALL.into(), Cohort::new(config))] }
+        let named = vec![(ALL.into(), Cohort::new(config))];
+        Self { fields: config.cohort.clone(), series: config.series_signature(), named }
     }
 
-    /// Starts anew where those of a snapshot are not what the declaration asks for now.
-    pub(crate) fn fit(&mut self, config: &StreamConfig) {
-        let is_fit = self.named.first().is_some_and(|(_, cohort)| cohort.fits(config));
-        if !is_fit || self.fields != config.cohort {
+    /// Starts anew where those of a snapshot are not what the declaration asks for now. Gives whether forests over an entity's own
+    /// series have to, as their features are others now.
+    pub(crate) fn fit(&mut self, config: &StreamConfig) -> bool {
+        let has_other_series = self.series != config.series_signature();
+        if has_other_series || self.fields != config.cohort {
             *self = Self::new(config);
         }
+        has_other_series
     }
 
     /// The number of an entity's cohort, which comes to be if there is room.
@@ -247,5 +252,7 @@ mod tests {
             cohort.learn(&config, end, None, std::iter::empty());
         }
         assert_eq!(cohort.published.len(), VERSIONS);
+        assert_eq!(cohort.version(&config, 0), None);
+        assert_eq!(cohort.version_now(&config, 0), cohort.published.first());
     }
 }

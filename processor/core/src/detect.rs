@@ -113,7 +113,7 @@ pub enum DetectorKind {
 impl DetectorKind {
     /// Whether it asks what is usual of a series, see [`crate::forecast::usual`].
     pub(crate) const fn needs_usual(self) -> bool {
-        matches!(self, Self::Residual | Self::Novelty | Self::Shift)
+        matches!(self, Self::Residual | Self::Novelty | Self::Shift | Self::IsolationForest)
     }
 
     /// The name that settings and records use.

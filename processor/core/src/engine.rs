@@ -345,14 +345,14 @@ impl Engine {
         if let (Some(id), Some((_, memory))) = (event.id, &self.config.event_id) {
             entity.ids.note(*memory, self.watermark.now(), event.event_time, id);
         }
-        let slot = self.insert(event.entity.into(), entity, None);
+        let cohort = self.cohorts.admit(&self.config, event.entity);
+        let slot = self.insert(event.entity.into(), entity, cohort, None);
         self.has_come(slot);
         slot
     }
 
     /// Puts an entity into the table as the most recent one.
-    fn insert(&mut self, key: Arc<str>, entity: Entity, recorded: Option<u8>) -> u32 {
-        let cohort = self.cohorts.admit(&self.config, &key);
+    fn insert(&mut self, key: Arc<str>, entity: Entity, cohort: u16, recorded: Option<u8>) -> u32 {
         let slot = Some(Slot { key: key.clone(), entity, cohort, recorded });
         let at = match self.free.pop() {
             Some(at) => {
@@ -376,10 +376,10 @@ impl Engine {
         self.by_key.reserve(entities);
     }
 
-    /// Puts an entity of a snapshot back; gives its place.
+    /// Puts an entity of a snapshot back, into no cohort yet; gives its place.
     pub(crate) fn reinstate(&mut self, key: Arc<str>, entity: Entity, recorded: u8) -> u32 {
         let due = entity.due(&self.config);
-        let slot = self.insert(key, entity, Some(recorded));
+        let slot = self.insert(key, entity, 0, Some(recorded));
         self.deadlines.set(slot, due);
         slot
     }
@@ -387,6 +387,15 @@ impl Engine {
     /// Has the entities in these places last seen in this order, all of them after those that are not named.
     pub(crate) fn put_in_order(&mut self, places: impl Iterator<Item = u32>) {
         places.for_each(|place| self.recency.touch(place));
+    }
+
+    /// Has each entity of a snapshot in its cohort; those that are new come to be in the order of the entities' keys.
+    pub(crate) fn admit_to_cohorts(&mut self) {
+        let mut slots: Vec<&mut Slot> = self.slots.iter_mut().flatten().collect();
+        slots.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        for slot in slots {
+            slot.cohort = self.cohorts.admit(&self.config, &slot.key);
+        }
     }
 
     /// Closes an entity's windows, earliest first, ends its alerts, and forgets it.

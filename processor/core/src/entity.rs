@@ -85,11 +85,11 @@ impl Entity {
         }
     }
 
-    /// Takes on the detectors that the declaration names now.
-    pub(crate) fn fit(&mut self, config: &StreamConfig) {
-        self.settled.fit(config);
+    /// Takes on the detectors that the declaration names now; see [`crate::cohort::Cohorts::fit`].
+    pub(crate) fn fit(&mut self, config: &StreamConfig, has_other_series: bool) {
+        self.settled.fit(config, has_other_series);
         if let Some(ahead) = &mut self.ahead {
-            ahead.judge.fit(config);
+            ahead.judge.fit(config, has_other_series);
         }
     }
 
@@ -160,7 +160,7 @@ impl Entity {
         let last_final = self.last_final.as_ref().map(|last| Closed::new(config, last.start, last.end, &last.pane));
         if let Some(closed) = told.or(last_final) {
             let judge = self.ahead.as_mut().map_or(&mut self.settled, |ahead| &mut ahead.judge);
-            let judged = judge.end_alerts(config, &closed, context.cohort.version(config, closed.end));
+            let judged = judge.end_alerts(config, &closed, context.cohort.version_now(config, closed.end));
             let forgotten = || Telling { is_forgotten: true, ..Telling::default() };
             for step in &judged.steps {
                 context.tell_alert(context.whose.alert(step, &closed, &judged, forgotten()));
@@ -190,7 +190,7 @@ impl Entity {
         if !(*start..*end).contains(&event_time) {
             return None;
         }
-        let version = cohort.version(config, *end);
+        let version = cohort.version_now(config, *end);
         let is_anomalous =
             |pane: &Pane| self.settled.would_be_anomalous(config, &Closed::new(config, *start, *end, pane), version);
         let mut with = pane.clone();

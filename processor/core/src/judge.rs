@@ -111,6 +111,9 @@ pub(crate) struct AlertStep {
     pub(crate) series: u16,
     pub(crate) change: Change,
     pub(crate) open: OpenAlert,
+    /// What is told of it, where the series has no value in the window: its last one.
+    #[serde(deserialize_with = "in_4")]
+    pub(crate) last: Option<Box<Verdict>>,
     /// Each measure's share of what is unusual in the window, 1 in all.
     #[serde(deserialize_with = "in_4")]
     pub(crate) attribution: Vec<f64>,
@@ -142,13 +145,12 @@ impl Judge {
         Self { last: None, series, forest: forest(config), missing: Missing::default() }
     }
 
-    /// Takes on the detectors that the declaration names now.
-    pub(crate) fn fit(&mut self, config: &StreamConfig) {
+    /// Takes on the detectors that the declaration names now; see [`crate::cohort::Cohorts::fit`].
+    pub(crate) fn fit(&mut self, config: &StreamConfig, has_other_series: bool) {
         for (series, (measure, _)) in self.series.iter_mut().zip(series_of(config)) {
             series.fit(measure, config.window.step_ms());
         }
-        let dims = self.forest.as_ref().map_or(0, ForestScore::dims);
-        if dims != config.own_series() {
+        if has_other_series {
             self.forest = forest(config);
         }
     }
@@ -226,7 +228,8 @@ impl Judge {
         let end = |(at, series): (usize, &mut Series)| {
             let open = series.alert.end()?;
             let (attribution, recent) = (attribution(config, &verdicts, at), series.recent());
-            Some(AlertStep { series: at as u16, change: Change::Resolved, open, attribution, recent })
+            let last = if verdicts[at].is_none() { series.last_verdict(config.window.step_ms()) } else { None };
+            Some(AlertStep { series: at as u16, change: Change::Resolved, open, last, attribution, recent })
         };
         let steps = self.series.iter_mut().enumerate().filter_map(end).collect();
         Judged { verdicts, steps, paths: Vec::new() }
@@ -271,18 +274,23 @@ impl Judge {
     }
 
     fn steps(&mut self, config: &StreamConfig, closed: &Closed, verdicts: &[Option<Verdict>]) -> Vec<AlertStep> {
-        let mut steps = Vec::new();
+        let (mut steps, step_ms) = (Vec::new(), config.window.step_ms());
         for (at, (series, verdict)) in self.series.iter_mut().zip(verdicts).enumerate() {
-            let Some(verdict) = verdict else { continue };
-            let window = JudgedWindow { start: closed.start, first_offset: closed.first_offset, verdict };
-            series.note(closed.start, verdict);
-            if let Some((change, open)) = series.alert.judge(&config.alert, config.pace, window) {
-                let attribution = attribution(config, verdicts, at);
-                steps.push(AlertStep { series: at as u16, change, open, attribution, recent: series.recent() });
+            let (step, last) = match verdict {
+                Some(verdict) => {
+                    let window = JudgedWindow { start: closed.start, first_offset: closed.first_offset, verdict };
+                    series.note(closed.start, verdict);
+                    (series.alert.judge(&config.alert, config.pace, window), None)
+                }
+                None => series.end_of_silent(config.pace, closed.start, step_ms).unzip(),
+            };
+            if let Some((change, open)) = step {
+                let (attribution, recent) = (attribution(config, verdicts, at), series.recent());
+                steps.push(AlertStep { series: at as u16, change, open, last, attribution, recent });
             }
         }
         if config.alert.per == Per::Entity {
-            // Each series that told nothing takes part in what was told.
+            // One alert is enough of what an entity's series do together: each other one's threshold rises too.
             for step in steps.iter().filter(|step| step.change == Change::Opened) {
                 let others = self.series.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(step.series));
                 others.for_each(|(_, series)| series.alert.raise());

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{AlertState, Pace, Standing, Strength, Weight};
+use tidewatch_schemas::record::AlertState as Change;
+
+use crate::alert::{AlertState, OpenAlert, Pace, Standing, Strength, Weight};
 use crate::config::{Aggregate, Guards, Measure};
 use crate::detect::iqr::{Iqr, IqrParams};
 use crate::detect::robust_zscore::RobustZScore;
@@ -136,7 +138,7 @@ pub struct Verdict {
     /// The same in units of the series' threshold.
     #[serde(deserialize_with = "in_4")]
     pub evidence: f64,
-    /// The evidence if it is news, else below .5; 1.0 opens an alert.
+    /// What windows of all series are ordered by, see [`Weight::score`]; 1.0 opens an alert.
     pub score: f64,
     /// The chance of a window at least as strong, by the series' recent ones.
     #[serde(deserialize_with = "in_4")]
@@ -309,6 +311,41 @@ impl Series {
         }
         let expected = verdict.expected.map(|expected| [expected.mean, expected.lower, expected.upper]);
         self.recent.push_back(Recent { start_ms, value: verdict.value, expected, score: verdict.score });
+    }
+
+    /// Ends the alert that is open, if the series has had no value for so long that nobody waits for its return; gives the step and
+    /// [`Self::last_verdict`].
+    pub(crate) fn end_of_silent(
+        &mut self,
+        pace: Pace,
+        start_ms: i64,
+        step_ms: i64,
+    ) -> Option<((Change, OpenAlert), Box<Verdict>)> {
+        let last = self.recent.back().filter(|last| start_ms - last.start_ms >= pace.memory_ms(step_ms))?.start_ms;
+        debug_assert!(last < start_ms, "a window without a value is behind one with one");
+        let open = self.alert.end()?;
+        Some(((Change::Resolved, open), self.last_verdict(step_ms)?))
+    }
+
+    /// What is still known of the last window with a value, for an alert that ends in one without.
+    pub(crate) fn last_verdict(&self, step_ms: i64) -> Option<Box<Verdict>> {
+        let Recent { value, expected, score, .. } = *self.recent.back()?;
+        let expected =
+            expected.map(|[mean, lower, upper]| Expectation { mean, lower, upper, sd: (upper - lower) / 4.0 });
+        Some(Box::new(Verdict {
+            value,
+            expected,
+            deviation: expected.map_or(0.0, |expected| value - expected.mean),
+            standing: None,
+            scores: Vec::new(),
+            strength: 0.0,
+            evidence: 0.0,
+            score,
+            probability: 1.0,
+            confidence: self.alert.confidence(step_ms),
+            is_combination: false,
+            warming_up: false,
+        }))
     }
 
     /// The last windows that were judged, the latest the last.

@@ -143,7 +143,7 @@ impl Engine {
         }
         (engine.watermark, engine.counts, engine.cohorts) = (watermark, counts, cohorts);
         engine.history = history;
-        engine.cohorts.fit(&engine.config);
+        let has_other_series = engine.cohorts.fit(&engine.config);
         let entities = entities.into_iter();
         engine.make_room(entities.size_hint().1.unwrap_or(0));
         let mut seen = Vec::new();
@@ -154,7 +154,7 @@ impl Engine {
             let Some(key) = state.entity.as_deref().map(Arc::<str>::from) else { continue };
             match payload_unless_gone::<Entity>(&state)? {
                 Some(mut entity) => {
-                    entity.fit(&engine.config);
+                    entity.fit(&engine.config, has_other_series);
                     seen.push((entity.last_seen, engine.reinstate(key, entity, slot)));
                 }
                 None => to_clear.extend(round::both(&key, 1 - slot)),
@@ -164,6 +164,7 @@ impl Engine {
         // Each was last seen at an offset of its own.
         seen.sort_unstable();
         engine.put_in_order(seen.into_iter().map(|(_, at)| at));
+        engine.admit_to_cohorts();
         Ok(engine)
     }
 }

@@ -51,7 +51,9 @@ pub(crate) enum Silence {
 
 /// The share from which a sentence names a measure.
 const SHARE_NOTED: f64 = 0.05;
-/// The end of what is said of an alert that ends because its entity does.
+/// The end of what is said of an alert that ends because its series has no values any more.
+const SILENT: &str = "no value has come since";
+/// The same because its entity does.
 const FORGOTTEN: &str = "ends here: the entity was forgotten to make room";
 
 impl Whose<'_> {
@@ -101,10 +103,12 @@ impl Whose<'_> {
     /// The record of a step in the life of a series' alert.
     pub(crate) fn alert(&self, step: &AlertStep, closed: &Closed, judged: &Judged, telling: Telling) -> Option<Alert> {
         let (measure, aggregate) = series_of(self.config).nth(usize::from(step.series))?;
-        let verdict = judged.verdicts[usize::from(step.series)].as_ref()?;
+        let verdict = judged.verdicts[usize::from(step.series)].as_ref().or(step.last.as_deref())?;
         let open = &step.open;
         let attribution = self.attribution(step);
-        let sentence = Sentence { measure, aggregate, start: closed.start, verdict, step, attribution: &attribution };
+        let last = step.last.as_ref().and(step.recent.last());
+        let start = last.map_or(closed.start, |last| last.start_ms);
+        let sentence = Sentence { measure, aggregate, start, verdict, step, attribution: &attribution };
         let summary = self.sentence(&sentence, telling.is_forgotten);
         Some(Alert {
             alert_id: self.alert_id(&measure.name, aggregate.as_str(), open.opened_at),
@@ -254,6 +258,7 @@ impl Whose<'_> {
         let since = clock(step.open.onset());
         let then = match step.change {
             Change::Resolved if is_forgotten => format!("{kind} since {since} {FORGOTTEN}"),
+            Change::Resolved if step.last.is_some() => format!("{kind} since {since} ends here: {SILENT}"),
             Change::Resolved => format!("{kind} since {since} is over"),
             Change::Opened | Change::Updated => format!("{kind} since {since}"),
         };

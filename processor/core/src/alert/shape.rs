@@ -28,6 +28,8 @@ const AWAY: f64 = 1.0;
 const GRADUAL: u32 = 4;
 /// Distances beyond which a window is taken as this far away.
 const DISTANCE_MAX: f64 = 1e6;
+/// The same of a curve, which is in units of the series where nothing is known of what is usual: no product of two sums overflows.
+const CURVE_MAX: f64 = 1e70;
 /// What the season has to leave at most of what a level shift leaves, and the square of the standard errors of a drift.
 const SEASON_LEAVES: f64 = 0.8;
 const DRIFT_SQUARED: f64 = 25.0;
@@ -86,8 +88,8 @@ pub(super) struct Curve {
 impl Curve {
     /// Takes a window that is so far away into account, with what the season adds there.
     pub(super) fn add(&mut self, distance: f64, season: f64) {
-        let (t, r) = (f64::from(self.windows), distance.clamp(-DISTANCE_MAX, DISTANCE_MAX));
-        let s = season.clamp(-DISTANCE_MAX, DISTANCE_MAX);
+        let (t, r) = (f64::from(self.windows), distance.clamp(-CURVE_MAX, CURVE_MAX));
+        let s = season.clamp(-CURVE_MAX, CURVE_MAX);
         self.windows = self.windows.saturating_add(1);
         self.t += t;
         self.tt += t * t;

@@ -288,6 +288,17 @@ impl StreamConfig {
         if self.isolation_forest == IsolationForest::Online { self.forest_series() } else { 0 }
     }
 
+    /// The series that are learnt together, and what of each is, as text: what is known of them under another one says nothing of these.
+    pub(crate) fn series_signature(&self) -> String {
+        let mut text = format!("{:?}", self.isolation_forest);
+        for measure in &self.measures {
+            let forest = measure.detectors.contains(&DetectorKind::IsolationForest);
+            let usual = measure.detectors.iter().any(|kind| kind.needs_usual());
+            text += &format!(" {} {:?} {forest} {usual}", measure.name, measure.aggregates);
+        }
+        text
+    }
+
     fn forest_series(&self) -> usize {
         let series = forest_series(&self.measures);
         if series > 1 { series } else { 0 }

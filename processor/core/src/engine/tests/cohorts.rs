@@ -172,3 +172,53 @@ fn alerts_of_an_entity_share_what_it_may_tell() {
     let (series, entity) = (per("series"), per("entity"));
     assert!(series > 2 && entity < series, "{series} by series, {entity} by entity");
 }
+
+#[test]
+fn an_alert_of_a_measure_that_has_no_values_any_more_ends() {
+    let faulty = |service: i64, window: i64, last: i64| {
+        let [latency, load] = usual(service, window);
+        let latency = if window > last { f64::NAN } else { latency * if window > 300 { 3.0 } else { 1.0 } };
+        (service == 0).then_some([latency, load])
+    };
+    let steps = |effects: &Effects| -> Vec<(i64, Alert)> {
+        let of_latency = effects.alerts.iter().filter(|alert| alert.measure == "latency");
+        of_latency.map(|alert| ((alert.window_start - START) / WINDOW, alert.clone())).collect()
+    };
+    // The entity goes on, and after the 100 windows in which an alert does not repeat nobody waits for the measure any more.
+    for revisions in ["off", "on"] {
+        let settings = declared(serde_json::json!({ "revisions": revisions }));
+        let effects = watch(&settings, 450, |service, window| faulty(service, window, 303));
+        let told = steps(&effects);
+        let (window, resolved) = told.last().unwrap();
+        assert_eq!((*window, resolved.state), (403, AlertState::Resolved));
+        assert!(resolved.summary.ends_with("ends here: no value has come since"), "{}", resolved.summary);
+        assert_eq!(Some(resolved.observed), resolved.recent.last().map(|last| last.value), "the last there was");
+    }
+    // The entity is forgotten while the measure has no value.
+    let settings = declared(serde_json::json!({ "entities_max": 1 }));
+    let effects = watch(&settings, 320, |service, window| match service {
+        0 => faulty(service, window, 303),
+        _ => (service == 1 && window == 319).then_some([1.0, 1.0]),
+    });
+    let told = steps(&effects);
+    assert_eq!(told.last().map(|(_, alert)| alert.state), Some(AlertState::Resolved), "{told:#?}");
+}
+
+#[test]
+fn other_features_make_other_forests() {
+    let of = |detectors: [&str; 2]| {
+        let mut settings = declared(serde_json::json!({ "isolation_forest": "online" }));
+        for measure in &mut settings.measures {
+            measure.detectors = serde_json::from_value(serde_json::json!(detectors)).unwrap();
+        }
+        settings.validate().unwrap()
+    };
+    let (before, after) = (of(["isolation-forest", "z-score"]), of(["isolation-forest", "residual"]));
+    let mut cohorts = crate::cohort::Cohorts::new(&before);
+    assert!(
+        !cohorts.fit(&before) && cohorts.fit(&of(["residual", "z-score"])),
+        "of as many series, none in the forest"
+    );
+    // What it looks at is the residual in both.
+    assert!(!crate::cohort::Cohorts::new(&before).fit(&after));
+}
