@@ -18,7 +18,7 @@ use crate::settings::{FlagValue, LogFormat};
     after_help = "Examples:
   tidewatch                                      the demo: a broker, a million events, a summary
   tidewatch broker                               a broker to try things on, for the commands below and any Kafka client
-  tidewatch up --brokers kafka:9092              all three roles against a Kafka of yours
+  tidewatch up --brokers kafka:9092              producer, processor and sink on a Kafka of yours
   tidewatch config show                          the settings in force, and where each came from
 
 Exit codes: 0 done, 1 failed, 75 no progress though there is input (start it again), 78 settings or flags have to \
@@ -116,7 +116,7 @@ A fault is found if an alert of its entity opens or is updated in a window that 
   tidewatch tap score --filter dimension=total   what was published"
     )]
     Score(ScoreArgs),
-    /// Run all three roles until Ctrl-C, creating topics that are missing
+    /// Run producer, processor and sink until Ctrl-C, creating topics that are missing
     #[command(after_help = "Examples:
   tidewatch up --brokers localhost:9092 --scenario demo --speed 60
   curl http://127.0.0.1:9464/metrics             while it runs")]

@@ -10,17 +10,17 @@
 //!
 //! Between `calm_below` and 1.0 an open alert stays as it is. A level that has shifted is usual after some windows to every detector, and
 //! keeps its alert open all the same, until the series is back or `repeat_after` is over: then that is the new normal, and it is resolved.
-//! So is the alert of a series that has had no value for as long.
-//! It does not repeat while it is open, nor soon after: what is no more than twice as strong as what was told within `repeat_after` is no
-//! news. Nor is a return: a value where the series was before the alert, at most a week later, unless its evidence is so great that there
-//! is more to it. A window's *score* is below .5 if it is no news, its evidence up to 1.0, and from there on the geometric mean of evidence
-//! and strength, at least 1.0: how rare it is in its own series, and how odd by any series' standard.
+//! So is the alert of a series that has had no value for as long. An alert does not repeat while it is open, nor soon after: what is no more
+//! than twice as strong as what was told within `repeat_after` is no news. Nor is a return: a value where the series was before it, at
+//! most a week later, unless its evidence is so great that there is more to it. A window's *score* is below .5 if it is no news, its
+//! evidence up to 1.0, and from there on the geometric mean of evidence and strength, at least 1.0: how rare it is in its own series, and
+//! how odd by any series' standard.
 //!
-//! The threshold makes alerts as rare as `false_alarms` asks. It is multiplied by `e^eta` each time that an alert opens, and falls by
-//! `eta` times the number that was asked for; where both balance, as many open as were asked for, whatever the series is like. It starts
-//! at 1 and falls below only as fast as periods of what was asked for have been seen, so that a short history lowers nothing. The same
-//! feedback keeps the coverage of prediction intervals (I. Gibbs, E. Candès, "Adaptive Conformal Inference Under Distribution Shift",
-//! NeurIPS 2021).
+//! The threshold makes alerts as rare as `false_alarms` asks. It is multiplied by `e^eta` each time that an alert opens, and falls by `eta`
+//! times the number that was asked for; where both balance, as many open as were asked for, whatever the series is like. It starts at 1 and
+//! falls below only as fast as periods of what was asked for have been seen, so that a short history lowers nothing; while an alert is open
+//! it stands still, as no other can open. The same feedback keeps the coverage of prediction intervals (I. Gibbs, E. Candès, "Adaptive
+//! Conformal Inference Under Distribution Shift", NeurIPS 2021).
 
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{AlertState as Change, AnomalyKind, Severity};
@@ -350,10 +350,12 @@ impl AlertState {
         if matches!(step, Some((Change::Opened, _))) {
             self.raise();
         }
-        let periods = f64::from(self.windows) * pace.asked;
-        let share = if self.threshold > 1.0 { 1.0 } else { periods / (periods + PERIODS_SLOW) };
-        self.threshold = (self.threshold * (1.0 - (ETA * FALL * pace.asked * share).min(0.5))).max(THRESHOLD_LEAST);
         self.windows = self.windows.saturating_add(1);
+        if self.open.is_none() {
+            let periods = f64::from(self.windows) * pace.asked;
+            let share = if self.threshold > 1.0 { 1.0 } else { periods / (periods + PERIODS_SLOW) };
+            self.threshold = (self.threshold * (1.0 - (ETA * FALL * pace.asked * share).min(0.5))).max(THRESHOLD_LEAST);
+        }
         step
     }
 

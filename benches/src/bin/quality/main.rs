@@ -28,7 +28,7 @@ Examples:
   quality multivariate --input machine.csv             one CSV file of several columns: timestamp,cpu,memory,…[,label]
   quality calibration --check                          asked against measured rates of false alarms
   quality forest --data sets                           NAME.csv.gz, the last column the label
-  quality cost                                         time of a window and bytes of an entity, all detectors
+  quality cost                                         time of a window and bytes of an entity, default detectors
   quality truth --seeds 20                             recall and precision on the demo's faults, by kind";
 
 /// Measures how well the shipped defaults detect

@@ -3,8 +3,8 @@
 //! Two members look at rows from the same `reservoir`. The first is a forest of small random histograms (`density`): it sees where rows are
 //! sparse, in any shape, but cuts across one feature at a time. The second is such a forest over the `residuals`, what is left of each
 //! feature when the others have said what it should be: it sees what leaves a line or a plane along which the rows lie. Both answer in bits
-//! of sparsity; the greater answer counts, the second one with a handicap of one bit. Its `rank` among the last 2,048, or where it lies in the
-//! exponential tail beyond them, makes it a quantile:
+//! of sparsity; the greater answer counts, the second one with a handicap of one bit. Its `rank` among the last 2,048, or where it lies in
+//! the exponential tail beyond them, makes it a quantile:
 //!
 //! ```text
 //!   bits = max(density(row), density(residuals(row)) - 1)

@@ -13,9 +13,9 @@
 //! a chance of `e / (e + width)` for a distance of `e`, be set apart by the very next cut; its expected depth is shortened by that.
 //! Without it, nothing beyond the outermost leaf is told apart.
 //!
-//! Cost: a walk down each tree; about 2 us per score and 4 us per learnt row at 32 trees and up to 9 dimensions. Memory: `4 omega dims` bytes for the rows
-//! and about `16 + 8 dims` bytes for each of at most `2 omega / eta` bins of each tree. Rows with a component that is not finite are
-//! not learnt; they are scored as if that component were where most points are. A constant dimension is not cut.
+//! Cost: a walk down each tree; about 2 us per score and 4 us per learnt row at 32 trees and up to 9 dimensions. Memory: `4 omega dims`
+//! bytes for the rows and about `16 + 8 dims` bytes for each of at most `2 omega / eta` bins of each tree. Rows with a component that is
+//! not finite are not learnt; they are scored as if that component were where most points are. A constant dimension is not cut.
 
 use std::collections::VecDeque;
 

@@ -1,18 +1,18 @@
 //! Missing windows: is an entity silent for longer than it ever is?
 //!
-//! With `p` the share of windows that have no event of the entity (over the last hundred or so, the one that is not known counted in), `n` of
-//! them in a row have a chance of `p^n`, if they miss independently. It falls silent after the first `n` for which that is not more than
+//! With `p` the share of windows that have no event of the entity (over the last hundred or so, the one that is not known counted in), `n`
+//! of them in a row have a chance of `p^n`, if they miss independently. It falls silent after the first `n` for which that is not more than
 //! the false alarms that are asked for in a window, and after three at least:
 //!
 //! ```text
 //!   n = max(3, ceil(ln(asked) / ln(p)))
 //! ```
 //!
-//! An entity that sends in every window is missed after three windows of five minutes with a false alarm a week, one that sends in every second one
-//! after eleven.
+//! An entity that sends in every window is missed after three windows of five minutes with a false alarm a week, one that sends in every
+//! second one after eleven.
 //!
-//! Cost: 5 ns a window that has events. Memory: 16 bytes. Warm-up: 100 windows, the missing ones counted in. Windows that are missing are learnt when
-//! the entity sends again.
+//! Cost: 5 ns a window that has events. Memory: 16 bytes. Warm-up: 100 windows, the missing ones counted in. Windows that are missing are
+//! learnt when the entity sends again.
 
 use serde::{Deserialize, Serialize};
 

@@ -11,7 +11,8 @@
 //! The hour's range is that of the hours around it; heights are eight parts of the range, and the height is that of the last value. A
 //! context counts once it has ten values. `fast` and `slow` are moving averages at .03 and .003; `daily` and `excess` are those of
 //! [`crate::forecast::usual`]. A record is evidence by itself, `w = .5`, as far as the profile does not explain the series (`w` falls to
-//! 0 with its skill); where the profile is trusted, only the part counts that is beyond three usual residuals, too.
+//! 0 with its skill). Where it explains some of it, no more counts than is beyond three usual residuals, times its skill, or beyond three
+//! usual distances from where the series has been for days.
 //!
 //! All bounds relax towards the mean, by 3 in a million of the distance a value. A value extends them by four ranges at most.
 //!
@@ -39,7 +40,7 @@ const CONTEXT_LEAST: u32 = 10;
 const UNIT: f64 = 0.18;
 /// What a record is worth without evidence from the residual, where the profile explains nothing.
 const BARE: f64 = 0.5;
-/// Deviations of the residual that are full evidence, and usual residuals that the profile explains where it is trusted.
+/// Deviations of the residual that are full evidence, and usual residuals that the profile explains at full skill.
 const EXCESS_FULL: f64 = 3.0;
 const EXPLAINED: f64 = 3.0;
 /// `e^(-1/4000)`.
@@ -152,8 +153,12 @@ impl Novelty {
         }
         let (hour, height) = self.contexts(start_ms);
         let ranges = [self.hours[hour], self.heights[height]];
-        let unexplained =
-            if is.is_trusted { (is.residual.abs() - EXPLAINED * is.usual).max(0.0) } else { f64::INFINITY };
+        let unexplained = if is.skill > 0.0 {
+            let of_residual = is.residual.abs() - EXPLAINED * is.skill * is.usual;
+            of_residual.max(is.slow.abs() - EXPLAINED * is.usual_slow).max(0.0)
+        } else {
+            f64::INFINITY
+        };
         let beyond: f64 = std::iter::once(self.all)
             .chain(ranges.into_iter().filter(|range| range.values >= CONTEXT_LEAST))
             .map(|range| range.beyond(value).min(unexplained))

@@ -3,7 +3,8 @@
 //! The score is `excess / 6`: standard deviations by which the size of the residual is beyond its mean, see
 //! [`crate::forecast::usual`], which keeps all of the state.
 //!
-//! Cost and memory: none of its own. Warm-up: 100 values, or twelve where a cohort lends. Gaps, constants, values that are not finite: as there.
+//! Cost and memory: none of its own. Warm-up: 100 values, or twelve where a cohort lends. Gaps, constants, values that are not finite: as
+//! there.
 
 use serde::{Deserialize, Serialize};
 

@@ -17,14 +17,14 @@
 //!
 //! Learning: the level follows `daily` at .15, by four usual residuals at most, so that a spike leaves no echo; the third value in a row
 //! that is twice as far away on one side is believed, and the level jumps. The profiles and the slow level learn `slow`, by
-//! three of its usual sizes at most, so that a fault leaves no echo a day later; at the rate `max(.1, 1/visits)` by day, .25 a pass by week.
+//! two of its usual sizes at most, so that a fault leaves no echo a day later; at the rate `max(.1, 1/visits)` by day, .25 a pass by week.
 //!
 //! `skill` says whether the profile explains the series: how much smaller residuals are than the distance from a moving average, 0 (not
 //! at all) to 1 (by 30 % or more).
 //!
 //! Cost: about 60 ns a value to compare and to learn. Memory: 2.6 kB with windows of five minutes and below, 1 kB with an hour. Warm-up:
-//! `excess` is 0 for the first 100 values, or for the first twelve where there are others to borrow from. A missing window changes nothing but the time. A constant has no excess until it changes,
-//! and then in units of its grain.
+//! `excess` is 0 for the first 100 values, or for the first twelve where there are others to borrow from. A missing window changes nothing
+//! but the time. A constant has no excess until it changes, and then in units of its grain.
 //!
 //! Source: the daily profile with a level is additive exponential smoothing (P. R. Winters, Management Science 6, 1960) with clipped
 //! errors (S. Gelper, R. Fried, C. Croux, J. Forecasting 29, 2010); the constants were chosen on half of the Numenta Anomaly Benchmark
@@ -55,7 +55,7 @@ const SLOW_REACH: f64 = 4.0;
 /// Values in a row, at more than twice the level's reach on one side, that are believed.
 const BELIEVE_AFTER: u8 = 3;
 /// Usual sizes of the slow residual that the profiles and the slow level learn at most.
-const PROFILE_REACH: f64 = 3.0;
+const PROFILE_REACH: f64 = 2.0;
 /// Standard deviation of a Gaussian value, in its mean sizes.
 pub(crate) const SD_PER_SIZE: f64 = 1.253_314_137_315_500_3;
 /// How long the slow level remembers.
@@ -123,8 +123,6 @@ pub struct Comparison {
     pub least: f64,
     /// How well the profile explains the series, 0 to 1.
     pub skill: f64,
-    /// Whether it explains it well enough to be believed when it says that a value is usual.
-    pub is_trusted: bool,
     /// Values so far.
     pub seen: u32,
     /// Whether so much is known that a value can be unusual.
@@ -253,7 +251,6 @@ impl Usual {
             usual_slow: self.usual_slow,
             least,
             skill: (gain / SKILL_FULL).clamp(0.0, 1.0),
-            is_trusted: self.error < (1.0 - SKILL_FULL) * self.error_plain,
             seen: self.seen,
             is_warm: self.is_warm(),
             first_ms: if self.seen == 0 { start_ms } else { self.first_ms },

@@ -1,7 +1,8 @@
 //! The rank of a number among the recent ones.
 //!
 //! A sharp window of the last 2,048, in a ring with their order: after a shift of everything it forgets what was usual in that many rows,
-//! where decayed counts remember for several times as long. Cost: a binary search and a move of 4 kB on average at most, 100 ns. Memory: 16 kB.
+//! where decayed counts remember for several times as long. Cost: a binary search and a move of 4 kB on average at most, 100 ns. Memory: 16
+//! kB.
 
 use serde::{Deserialize, Serialize};
 
