@@ -196,7 +196,7 @@ impl Entity {
             };
             finders.insert(id);
             let (life, delay_ms) = (&lives[id], at - fault.onset);
-            let is_named = life.steps.iter().any(|step| step.kind == fault.kind);
+            let is_named = life.last().kind == fault.kind;
             score.count(&keys, |tally| {
                 tally.faults += 1;
                 tally.found += 1;

@@ -13,7 +13,7 @@ pub struct Tally {
     pub faults: u64,
     /// Those that were found, and alerts that found one.
     pub found: u64,
-    /// Those of them that the alert called by their kind.
+    /// Those of them that the alert called by their kind in the end.
     pub named: u64,
     /// Faults that may still be found.
     pub pending: u64,

@@ -131,8 +131,8 @@ fn what_was_retracted_was_not_said() {
 #[test]
 fn it_is_told_by_kind_detector_severity_region_and_tenant_and_how_long_it_took() {
     let truth = [fault("a", LevelShift, 100, 300), fault("b", Spike, 200, 210)];
-    let mut alerts = alert("1", "a", Spike, 105, 310).to_vec();
-    alerts.push(step("1", "a", LevelShift, 105, 130, 1));
+    let [opened, _] = alert("1", "a", Spike, 105, 310);
+    let mut alerts = vec![opened, step("1", "a", LevelShift, 105, 130, 1), resolved("1", "a", LevelShift, 105, 310)];
     alerts.extend(alert("2", "a", Dip, 500, 510));
     alerts.extend(alert("3", "z", Dip, 500, 510));
     let score = score(&truth, &alerts, delay_max_ms(5 * MINUTE));

@@ -508,9 +508,16 @@ fn lasting_kind(settings: &AlertSettings, open: &OpenAlert, verdict: &Verdict) -
     if is_sudden && verdict.is_combination && open.windows <= COMBINATION_WINDOWS {
         return AnomalyKind::Outlier;
     }
-    let is_open_question = is_sudden || open.kind == AnomalyKind::LevelShift;
-    let lasts = open.curve.windows() >= settings.sustained_after;
-    if is_open_question && lasts { open.curve.kind() } else { open.kind }
+    if open.curve.windows() < settings.sustained_after {
+        return open.kind;
+    }
+    let kind = open.curve.kind(open.before == Some(Before::Days));
+    match open.kind {
+        AnomalyKind::Spike | AnomalyKind::Dip | AnomalyKind::LevelShift => kind,
+        // A season that goes missing goes little by little, too.
+        AnomalyKind::Drift if kind == AnomalyKind::SeasonalBreak => kind,
+        known => known,
+    }
 }
 
 #[cfg(test)]

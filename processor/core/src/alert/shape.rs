@@ -11,7 +11,7 @@
 //! ```text
 //!   level shift      r = a + b s, b >= 0    the constant, or a share of all there is
 //!   drift            r = a + b t            it ends 1.6 times as far out as it began, on the same side, and the slope is five standard
-//!                                           errors beyond what the level shift explains
+//!                                           errors beyond what the level shift explains; or 1.2 times, of what has left little by little
 //!   seasonal break   r = b s, b < -.3       the season has lost its height (-1) or is turned over (-2): a fifth less is left than by the
 //!                                           level shift, and no more than by the drift, which has a number more to choose
 //! ```
@@ -37,6 +37,8 @@ const DRIFT_SQUARED: f64 = 25.0;
 const SEASON_LOST: f64 = -0.3;
 /// How much further out a line has to end than it began.
 const GROWTH: f64 = 1.6;
+/// The same of what has left little by little, and is far out when it is noticed.
+const GROWTH_GRADUAL: f64 = 1.2;
 
 /// Since when a series is away from where it has been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -106,8 +108,8 @@ impl Curve {
         self.windows
     }
 
-    /// What an anomaly of such a curve is called.
-    pub(super) fn kind(&self) -> AnomalyKind {
+    /// What an anomaly of such a curve is called; a series that was away before it was noticed has left little by little.
+    pub(super) fn kind(&self, is_gradual: bool) -> AnomalyKind {
         let Self { t, tt, r, rr, rt, s, ss, rs, .. } = *self;
         let n = f64::from(self.windows);
         if n < 3.0 {
@@ -127,11 +129,10 @@ impl Curve {
         }
         let begin = (r - slope * t) / n;
         let end = begin + slope * (n - 1.0);
-        let is_growing = begin * end >= 0.0 && end.abs() > GROWTH * begin.abs();
-        if is_growing && level_shift - drift > DRIFT_SQUARED * drift / (n - 2.0) {
-            return AnomalyKind::Drift;
-        }
-        AnomalyKind::LevelShift
+        let growth = if begin * end >= 0.0 { end.abs() / begin.abs() } else { 0.0 };
+        let is_line = level_shift - drift > DRIFT_SQUARED * drift / (n - 2.0);
+        let is_drift = growth > GROWTH && is_line || growth > GROWTH_GRADUAL && is_gradual;
+        if is_drift { AnomalyKind::Drift } else { AnomalyKind::LevelShift }
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
             let (distance, season) = curve(f64::from(at));
             sums.add(distance + noise, season);
         }
-        sums.kind()
+        sums.kind(false)
     }
 
     #[test]
@@ -164,7 +165,14 @@ mod tests {
         assert_eq!(kind(|t| (10.0 - 0.1 * t, 0.0)), AnomalyKind::LevelShift, "it fades");
         assert_eq!(kind(|t| (-season(t), season(t))), AnomalyKind::SeasonalBreak);
         assert_eq!(kind(|t| (-2.0 * season(t), season(t))), AnomalyKind::SeasonalBreak);
-        assert_eq!(Curve::default().kind(), AnomalyKind::LevelShift);
+        assert_eq!(Curve::default().kind(true), AnomalyKind::LevelShift);
+    }
+
+    #[test]
+    fn what_has_left_little_by_little_is_a_drift_if_it_still_grows() {
+        let mut sums = Curve::default();
+        (0..48).for_each(|t| sums.add(6.0 + 0.05 * f64::from(t), 0.0));
+        assert_eq!([sums.kind(false), sums.kind(true)], [AnomalyKind::LevelShift, AnomalyKind::Drift]);
     }
 
     #[test]
