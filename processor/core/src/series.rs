@@ -31,6 +31,8 @@ const MAGNITUDE_MAX: f64 = 1e150;
 const RECENT: usize = 6;
 /// Usual errors beyond which features are taken as this.
 const FEATURE_MAX: f64 = 1e6;
+/// The least score that says what a value is held against.
+const SCORE_OF_NOTE: f64 = 0.5;
 /// The score of a value outside of its valid range.
 const OUT_OF_RANGE: f64 = 10.0;
 
@@ -81,6 +83,17 @@ impl SeriesDetector {
     }
 }
 
+/// What the detector with the greatest score compares values with, if it is of note.
+fn held_against(scores: &[(DetectorKind, f64)], observation: &Observation) -> Option<Expectation> {
+    let of_note = scores.iter().filter(|(_, score)| *score >= SCORE_OF_NOTE);
+    let usual = observation.usual?;
+    match of_note.max_by(|a, b| a.1.total_cmp(&b.1))?.0 {
+        DetectorKind::Residual | DetectorKind::Novelty => usual.expectation(),
+        DetectorKind::Shift => usual.expectation_of_days(),
+        _ => None,
+    }
+}
+
 /// One aggregate of one measure of one entity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
@@ -125,7 +138,10 @@ pub struct Verdict {
     pub value: f64,
     /// What was expected, where a forecast is ready.
     pub expected: Option<Expectation>,
-    /// How far the value is from what was expected, or from the series' usual value.
+    /// What the detector with the greatest score held it against; as above where none is of note.
+    #[serde(deserialize_with = "in_4")]
+    pub held_against: Option<Expectation>,
+    /// How far the value is from there, or from the series' usual value.
     pub deviation: f64,
     /// Where the value is, less what the time of day and of week explains.
     #[serde(deserialize_with = "in_4")]
@@ -263,7 +279,8 @@ impl Series {
             warming_up |= warming;
         }
         let expected = observation.expected.or(observation.usual.and_then(|is| is.expectation()));
-        let usual = expected.map(|expected| expected.mean).or(self.centre);
+        let held_against = held_against(&scores, &observation).or(expected);
+        let usual = held_against.map(|expected| expected.mean).or(self.centre);
         let deviation = usual.map_or(0.0, |usual| value - usual);
         if guards.is_out_of_range(aggregate, value) {
             scores.push((DetectorKind::ValidRange, self.alert.in_strength(OUT_OF_RANGE)));
@@ -291,6 +308,7 @@ impl Series {
         Verdict {
             value,
             expected,
+            held_against,
             deviation,
             standing,
             scores,
@@ -335,6 +353,7 @@ impl Series {
         Some(Box::new(Verdict {
             value,
             expected,
+            held_against: expected,
             deviation: expected.map_or(0.0, |expected| value - expected.mean),
             standing: None,
             scores: Vec::new(),

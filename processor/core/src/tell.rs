@@ -124,9 +124,9 @@ impl Whose<'_> {
             window_start: closed.start,
             window_end: closed.end,
             observed: verdict.value,
-            expected: verdict.expected.map(|expected| expected.mean),
-            lower: verdict.expected.map(|expected| expected.lower),
-            upper: verdict.expected.map(|expected| expected.upper),
+            expected: verdict.held_against.map(|expected| expected.mean),
+            lower: verdict.held_against.map(|expected| expected.lower),
+            upper: verdict.held_against.map(|expected| expected.upper),
             score: verdict.score,
             peak_score: open.peak_score,
             detectors: detector_shares(verdict),
@@ -251,7 +251,7 @@ impl Whose<'_> {
         let &Sentence { measure, aggregate, start, verdict, step, attribution } = of;
         let unit = measure.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
         let band = verdict
-            .expected
+            .held_against
             .map(|expected| format!(", expected {} to {}{unit}", short(expected.lower), short(expected.upper)))
             .unwrap_or_default();
         let kind = step.open.kind.as_str().replace('_', " ");

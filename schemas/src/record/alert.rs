@@ -33,7 +33,7 @@ pub struct Alert {
     pub window_end: i64,
     /// Observed value, in the measure's unit.
     pub observed: f64,
-    /// What the forecaster expected.
+    /// What the detector with the greatest share held it against, or the forecaster expected.
     pub expected: Option<f64>,
     /// Lower bound of the prediction interval.
     pub lower: Option<f64>,

@@ -19,7 +19,7 @@ pub struct Score {
     pub pending: i64,
     /// Faults that an alert found.
     pub found: i64,
-    /// Those of them that the alert called by their kind; 0 of detector and severity.
+    /// Those of them that the alert called by their kind in the end; 0 of detector and severity.
     pub named: i64,
     /// Further alerts on a fault.
     pub repeated: i64,

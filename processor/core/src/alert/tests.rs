@@ -7,6 +7,7 @@ fn verdict(scores: Vec<(DetectorKind, f64)>, strength: f64, evidence: f64, score
     Verdict {
         value: 100.0 + deviation,
         expected: None,
+        held_against: None,
         deviation,
         standing: None,
         scores,

@@ -135,8 +135,17 @@ impl Comparison {
     /// What was expected, with the band that holds 95 % of Gaussian residuals; `None` while warming up.
     #[must_use]
     pub fn expectation(&self) -> Option<Expectation> {
-        let sd = SD_PER_SIZE * self.usual;
-        let (mean, reach) = (self.expected, 1.96 * sd);
+        self.around(self.expected, self.usual)
+    }
+
+    /// The same by the slow level: where the series has been for days.
+    pub(crate) fn expectation_of_days(&self) -> Option<Expectation> {
+        self.around(self.expected + self.residual - self.slow, self.usual_slow)
+    }
+
+    fn around(&self, mean: f64, usual: f64) -> Option<Expectation> {
+        let sd = SD_PER_SIZE * usual;
+        let reach = 1.96 * sd;
         self.is_warm.then_some(Expectation { mean, lower: mean - reach, upper: mean + reach, sd })
     }
 }

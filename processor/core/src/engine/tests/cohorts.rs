@@ -222,3 +222,26 @@ fn other_features_make_other_forests() {
     // What it looks at is the residual in both.
     assert!(!crate::cohort::Cohorts::new(&before).fit(&after));
 }
+
+#[test]
+fn an_alert_says_what_its_detector_expected() {
+    // The forecast of the next window follows a slow departure; what the alert holds against it does not.
+    let season = serde_json::json!({ "seasons": ["24h"] });
+    let settings = declared(serde_json::json!({
+        "measure": [{ "name": "latency", "field": "ms", "forecast": season }, { "name": "load", "field": "load" }],
+    }));
+    let effects = watch(&settings, 5 * 288, |service, window| {
+        let [latency, load] = usual(service, window);
+        let gone = (window - 4 * 288).max(0) as f64;
+        (service == 0).then_some([latency * (1.0 + 0.004 * gone), load])
+    });
+    let opened = effects.alerts.iter().filter(|alert| alert.state == AlertState::Opened && alert.measure == "latency");
+    let drifts: Vec<&Alert> = opened.filter(|alert| alert.opened_at > START + 4 * 288 * WINDOW).collect();
+    assert!(!drifts.is_empty());
+    for alert in drifts {
+        let [expected, lower, upper] = [alert.expected, alert.lower, alert.upper].map(Option::unwrap);
+        assert!((90.0..110.0).contains(&expected) && lower < expected && expected < upper, "{}", alert.summary);
+        assert!(alert.observed > expected, "{}", alert.summary);
+        assert_eq!(alert.kind, AnomalyKind::Spike, "at first, and above: {}", alert.summary);
+    }
+}
