@@ -8,8 +8,10 @@ use crate::detect::isolation_forest::ForestScore;
 use crate::detect::{DetectorKind, score_from};
 use crate::series::Verdict;
 
-/// Oddness of a row, in normal deviations, that makes a score of 1.0; and the score from which it is asked which series it is by.
+/// What makes a score of 1.0: oddness of a row, in normal deviations, or deviations by which it is apart.
 const ODDNESS: f64 = 3.5;
+const APART: f64 = 7.0;
+/// The score from which it is asked which series it is by.
 const ODDNESS_OF_NOTE: f64 = 0.5;
 /// The share of what is odd that makes a second measure a part of it.
 const PART_LEAST: f64 = 0.15;
@@ -24,7 +26,7 @@ pub(super) struct Joint {
     score: f64,
     /// Of each of its series, at least 0 and 1 in all; empty where nothing is odd.
     shares: Vec<f64>,
-    /// The two measures that do not go together, if that is what is odd.
+    /// The two measures that are out in ways that do not go together, or that are most of a row that is odd though none of its numbers is.
     pub(super) combination: Option<[usize; 2]>,
 }
 
@@ -42,13 +44,22 @@ impl Joint {
         else {
             return Self { warming_up: Some(true), ..Self::default() };
         };
-        let score = score_from(oddness.score / ODDNESS);
+        let (sparse, apart) = (score_from(oddness.score / ODDNESS), score_from(oddness.apart / APART));
+        let score = sparse.max(apart);
         if score < ODDNESS_OF_NOTE {
             return Self { warming_up: Some(false), score, ..Self::default() };
         }
         let shares = forest.attribute(&row.numbers, oddness);
-        let combination = combination(config, forest, row, &shares);
-        Self { warming_up: Some(false), score, shares, combination }
+        let two = two_measures(config, &shares).filter(|two| two.iter().all(|of| of.share >= PART_LEAST));
+        let opposed = two.filter(|[a, b]| forest.opposes(&row.numbers, a.leading, b.leading));
+        let (shares, two) = if apart > sparse {
+            let shares = forest.attribute_apart(&row.numbers);
+            let two = if forest.none_is_out(&row.numbers) { two_measures(config, &shares) } else { opposed };
+            (shares, two)
+        } else {
+            (shares, opposed)
+        };
+        Self { warming_up: Some(false), score, shares, combination: two.map(|two| two.map(|of| of.measure)) }
     }
 
     /// The score that the `at`-th of its series has a part in, and whether the forest warms up: whole for the one with the greatest share.
@@ -59,22 +70,31 @@ impl Joint {
     }
 }
 
-/// The two measures that have the greatest parts in what is odd of a row, if they are out in ways that do not go together.
-fn combination(config: &StreamConfig, forest: &Forest, row: &Row, shares: &[f64]) -> Option<[usize; 2]> {
-    let mut of_measures: Vec<(f64, usize, usize)> = Vec::new();
+/// A measure's part in what is odd.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    measure: usize,
+    share: f64,
+    /// Its feature with the greatest share.
+    leading: usize,
+}
+
+/// The two measures that have the greatest parts in what is odd of a row, the greatest first.
+fn two_measures(config: &StreamConfig, shares: &[f64]) -> Option<[Part; 2]> {
+    let mut parts: Vec<Part> = Vec::new();
     let measures = numbered_series_of(config).filter(|(_, measure, _)| in_forest(measure)).map(|(at, ..)| at);
-    for (feature, (at, &share)) in measures.zip(shares).enumerate() {
-        match of_measures.last_mut() {
-            Some((sum, measure, leading)) if *measure == at => {
-                *leading = if share > shares[*leading] { feature } else { *leading };
-                *sum += share;
+    for (feature, (measure, &share)) in measures.zip(shares).enumerate() {
+        match parts.last_mut() {
+            Some(part) if part.measure == measure => {
+                part.leading = if share > shares[part.leading] { feature } else { part.leading };
+                part.share += share;
             }
-            _ => of_measures.push((share, at, feature)),
+            _ => parts.push(Part { measure, share, leading: feature }),
         }
     }
-    of_measures.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let &[(_, first, of_first), (share, second, of_second), ..] = &of_measures[..] else { return None };
-    (share >= PART_LEAST && forest.opposes(&row.numbers, of_first, of_second)).then_some([first, second])
+    parts.sort_by(|a, b| b.share.total_cmp(&a.share));
+    let &[first, second, ..] = &parts[..] else { return None };
+    Some([first, second])
 }
 
 /// Each measure's share of what is unusual in a window: of the squares of what scores have beyond a half, the forest's by its own shares.

@@ -22,6 +22,8 @@ const READY: u64 = 64;
 /// Correlation, with the sign turned, from which features usually go opposite ways; and deviations from which one is out.
 const GOES_OPPOSITE: f64 = 0.3;
 const OUT: f64 = 2.0;
+/// Deviations from which one is out by itself.
+const OUT_ALONE: f64 = 3.0;
 /// Rows from one inverse to the next.
 const EVERY: u64 = 64;
 
@@ -78,6 +80,11 @@ impl Residuals {
         let z = self.standardised(row, CLIP_SEEN);
         let goes_together = self.correlation[i * self.mean.len() + j] > -GOES_OPPOSITE;
         z[i].abs() >= OUT && z[j].abs() >= OUT && (z[i] * z[j] < 0.0) == goes_together
+    }
+
+    /// Whether no feature is out by itself.
+    pub(super) fn none_is_out(&self, row: &[f32]) -> bool {
+        self.standardised(row, CLIP_SEEN).iter().all(|z| z.abs() < OUT_ALONE)
     }
 
     pub(super) fn learn(&mut self, row: &[f32]) {

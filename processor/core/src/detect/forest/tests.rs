@@ -109,3 +109,17 @@ fn a_saved_forest_goes_on_as_the_one_that_was_not() {
     }
     assert_eq!(forest, other);
 }
+
+#[test]
+fn the_further_off_the_line_the_further_apart() {
+    let forest = learnt(4_000);
+    let apart = |row: [f64; 3]| forest.score(&row).apart;
+    assert!(apart([100.0, 5.0, 0.0]) < 1.0);
+    let (near, far) = (apart([105.0, 4.6, 0.0]), apart([110.0, 4.0, 0.0]));
+    assert!(near > 3.0 && far > 1.8 * near, "{near} and {far}");
+    assert!(forest.none_is_out(&[110.0, 4.0, 0.0]) && !forest.none_is_out(&[190.0, 14.0, 0.0]));
+    let shares = forest.attribute_apart(&[110.0, 4.0, 0.0]);
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && shares[2] < 0.1, "{shares:?}");
+    assert_eq!(forest.score(&[110.0, f64::NAN, 0.0]).apart, 0.0, "what is missing is held against nothing");
+    assert_eq!(learnt(500).score(&[110.0, 4.0, 0.0]).apart, 0.0, "too little is known");
+}

@@ -117,6 +117,23 @@ fn a_combination_that_no_other_entity_has_is_told_with_its_measures() {
 }
 
 #[test]
+fn a_combination_is_odd_though_each_of_its_values_is_usual() {
+    // Each a tenth off, as often before, but one up and one down.
+    let effects = watch(&declared(serde_json::json!({})), 402, |service, window| {
+        let level = 100.0 * (service + 1) as f64;
+        let odd = service == 3 && window >= 400;
+        Some(if odd { [level * 1.1, 5.0 * 0.9] } else { usual(service, window) })
+    });
+    let found: Vec<&Alert> = effects.alerts.iter().filter(|alert| alert.opened_at >= START + 400 * WINDOW).collect();
+    assert!(!found.is_empty() && found.iter().all(|alert| alert.entity == "acme/s3"), "{found:#?}");
+    for alert in found {
+        assert_eq!(alert.kind, AnomalyKind::Outlier, "{}", alert.summary);
+        let leads = |of: &tidewatch_schemas::record::DetectorShare| of.detector == "isolation-forest" && of.share > 0.9;
+        assert!(alert.detectors.iter().any(leads) && alert.attribution.len() == 2, "{}", alert.summary);
+    }
+}
+
+#[test]
 fn an_entity_that_is_new_borrows_from_its_cohort() {
     // The tenth service comes at window 300, and goes wrong thirty windows later.
     let values = |others: bool| {
