@@ -11,7 +11,7 @@
 //! Between `calm_below` and 1.0 an open alert stays as it is. A level that has shifted is usual after some windows to every detector, and
 //! keeps its alert open all the same, until the series is back or `repeat_after` is over: then that is the new normal, and it is resolved.
 //! So is the alert of a series that has had no value for as long. An alert does not repeat while it is open, nor soon after: what is no more
-//! than twice as strong as what was told within `repeat_after` is no news. Nor is a return: a value where the series was before it, at
+//! than twice as strong as what was told within `repeat_after`, on the same side, is no news. Nor is a return: a value where the series was before it, at
 //! most a week later, unless its evidence is so great that there is more to it. A window's *score* is below .5 if it is no news, its
 //! evidence up to 1.0, and from there on the geometric mean of evidence and strength, at least 1.0: how rare it is in its own series, and
 //! how odd by any series' standard.
@@ -53,6 +53,8 @@ const NO_NEWS: f64 = 0.49;
 /// How long it is known where the series was before an alert, in ms, and usual residuals within which a value is there again.
 const RETURN_MS: i64 = 7 * 86_400_000;
 const RETURN_REACH: f64 = 4.0;
+/// Usual residuals within which the values that resolve an alert are.
+const STAY_REACH: f64 = 2.0;
 /// Evidence from which no window is a mere return.
 const RETURN_MOST: f64 = 8.0;
 /// Usual distances from where the series has been for days, within which it is back.
@@ -109,6 +111,8 @@ impl Default for AlertState {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Told {
     strength: f64,
+    /// Whether its strongest window was above what was expected.
+    is_above: bool,
     /// Start of the window in which it was resolved.
     at: i64,
     before: Option<Before>,
@@ -138,6 +142,8 @@ pub struct Standing {
     pub level_slow: f64,
     /// What the season adds at this time, in the same unit.
     pub season: f64,
+    /// Whether the time of day has been seen before.
+    pub has_profile: bool,
 }
 
 impl Standing {
@@ -145,6 +151,14 @@ impl Standing {
     fn is_back(&self, before: Before) -> bool {
         match before {
             Before::Level(level) => (self.value - level).abs() <= RETURN_REACH * self.usual,
+            Before::Days => self.is_where_it_was_for_days(),
+        }
+    }
+
+    /// The same, less generously: of several values in a row, each is as near as most are.
+    fn stays_back(&self, before: Before) -> bool {
+        match before {
+            Before::Level(level) => (self.value - level).abs() <= STAY_REACH * self.usual,
             Before::Days => self.is_where_it_was_for_days(),
         }
     }
@@ -170,6 +184,10 @@ pub struct Strength {
     pub own: f64,
     /// By the forest over the entity's series. Where it sees an odd combination, each value may be where it always was.
     pub joint: f64,
+    /// Whether the value is above what was expected.
+    pub is_above: bool,
+    /// Whether the value cannot be right, whatever was told before.
+    pub is_certain: bool,
 }
 
 impl Strength {
@@ -223,9 +241,11 @@ pub struct OpenAlert {
     pub kind: AnomalyKind,
     /// Input offset of the first event in its first window.
     pub first_offset: i64,
-    /// The greatest strength so far.
+    /// The greatest strength so far, and whether that window was above what was expected.
     #[serde(deserialize_with = "in_4")]
     strength: f64,
+    #[serde(deserialize_with = "in_4")]
+    is_above: bool,
     #[serde(deserialize_with = "in_4")]
     before: Option<Before>,
     calm_windows: u32,
@@ -269,15 +289,18 @@ impl AlertState {
         standing: Option<Standing>,
     ) -> Weight {
         let memory_ms = pace.memory_ms(step_ms);
-        let told = self.told.filter(|told| start - told.at <= memory_ms).map(|told| told.strength);
-        let streak = self.streak.as_ref().map(|streak| streak.strength);
-        let open = self.open.as_ref().map(|open| open.strength);
-        let known = [told, streak, open].into_iter().flatten().fold(0.0, f64::max);
+        // Without a profile nobody can tell a return from a departure to the other side.
+        let has_profile = standing.is_some_and(|standing| standing.has_profile);
+        let is_same_side = |told: &Told| !has_profile || told.is_above == strength.is_above;
+        let told = self.told.filter(|told| start - told.at <= memory_ms && is_same_side(told));
+        let open = self.open.as_ref().map_or(0.0, |open| open.strength);
+        let known = told.map_or(0.0, |told| told.strength).max(open);
         let before_open = self.open.as_ref().map(|open| open.before);
         let before = before_open.or(self.told.filter(|told| start - told.at <= RETURN_MS).map(|told| told.before));
-        let in_thresholds = |strength: f64, is_return: bool| {
-            let evidence = strength / self.threshold;
-            if is_return && evidence < RETURN_MOST { evidence.min(NO_NEWS) } else { evidence }
+        let in_thresholds = |of: f64, is_return: bool| {
+            let evidence = of / self.threshold;
+            let is_mere = is_return && evidence < RETURN_MOST && !strength.is_certain;
+            if is_mere { evidence.min(NO_NEWS) } else { evidence }
         };
         let (is_back, comes_back) = match before.flatten().zip(standing) {
             Some((before, standing)) => {
@@ -289,7 +312,7 @@ impl AlertState {
             None => (false, false),
         };
         let evidence = in_thresholds(strength.own, is_back).max(in_thresholds(strength.joint, comes_back));
-        let score = if strength.greatest() <= REPEAT_FACTOR * known {
+        let score = if strength.greatest() <= REPEAT_FACTOR * known && !(strength.is_certain && self.open.is_none()) {
             (0.5 * evidence / (1.0 + evidence)).min(NO_NEWS)
         } else if evidence < 1.0 {
             evidence
@@ -331,6 +354,11 @@ impl AlertState {
     #[must_use]
     pub fn in_strength(&self, evidence: f64) -> f64 {
         evidence * self.threshold
+    }
+
+    /// Takes note of a window without a value: what was anomalous before it is not in a row with what comes.
+    pub(crate) fn pause(&mut self) {
+        self.streak = None;
     }
 
     /// Takes a window into account; gives what a person has to hear of.
@@ -381,7 +409,7 @@ impl AlertState {
                 .standing
                 .map(|standing| if self.away.is_gradual() { Before::Days } else { Before::Level(standing.level) }),
             curve: Curve::default(),
-            onset: self.away.since(),
+            onset: self.away.since().filter(|since| self.told.is_none_or(|told| *since > told.at)),
         });
         add(&mut streak.curve, verdict);
         streak.windows += 1;
@@ -400,6 +428,7 @@ impl AlertState {
             kind: first_kind(verdict),
             first_offset: streak.first_offset,
             strength: streak.strength,
+            is_above: verdict.deviation > 0.0,
             before: streak.before,
             calm_windows: 0,
             curve: streak.curve,
@@ -418,19 +447,22 @@ impl AlertState {
         mut open: OpenAlert,
     ) -> Option<(Change, OpenAlert)> {
         let verdict = window.verdict;
-        open.strength = open.strength.max(verdict.strength);
+        if verdict.strength > open.strength {
+            (open.strength, open.is_above) = (verdict.strength, verdict.deviation > 0.0);
+        }
         add(&mut open.curve, verdict);
         let lasts = open.curve.windows();
         let is_new_normal = i64::from(lasts) >= REPEAT_WINDOWS || window.start - open.opened_at >= pace.repeat_ms;
         let is_back = match (verdict.standing, open.before) {
-            (Some(standing), Some(before)) => standing.is_back(before) || standing.is_where_it_was_for_days(),
+            (Some(standing), Some(before)) => standing.stays_back(before) || standing.is_where_it_was_for_days(),
             _ => true,
         };
         if verdict.evidence < settings.calm_below && (is_back || is_new_normal) {
             open.calm_windows += 1;
             if open.calm_windows >= settings.resolve_after {
                 open.sequence += 1;
-                self.told = Some(Told { strength: open.strength, at: window.start, before: open.before });
+                let OpenAlert { strength, is_above, before, .. } = open;
+                self.told = Some(Told { strength, is_above, at: window.start, before });
                 if is_new_normal && open.kind == AnomalyKind::Drift && !is_back {
                     open.kind = AnomalyKind::TrendChange;
                 }
@@ -452,6 +484,11 @@ impl AlertState {
         }
         self.open = Some(open.clone());
         worth_telling.then_some((Change::Updated, open))
+    }
+
+    /// Whether an alert is open.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Ends the alert that is open, if one is; gives its last step.

@@ -130,7 +130,7 @@ impl Entity {
                 [next_end, first_final, stale].into_iter().flatten().min()
             }
         };
-        [windows, self.dropout_due(config)].into_iter().flatten().min()
+        [windows, self.silent_due(config), self.dropout_due(config)].into_iter().flatten().min()
     }
 
     /// Does what is due when the watermark is at `now`.
@@ -149,26 +149,46 @@ impl Entity {
             }
         }
         self.contents.forget(config.window, final_until);
+        if self.silent_due(config).is_some_and(|due| due <= now) {
+            self.end_alerts(true, context);
+        }
         self.report_dropout(final_until, context);
     }
 
     /// Closes what is open, in the order of the windows' ends, and ends its alerts: the entity is forgotten after that.
     pub(crate) fn finish(&mut self, context: &mut Context<'_>) {
         self.close_all(i64::MAX, context);
-        let Whose { config, .. } = context.whose;
-        let told = self.ahead.as_ref().and_then(|ahead| Some(ahead.told.last()?.closed.clone()));
-        let last_final = self.last_final.as_ref().map(|last| Closed::new(config, last.start, last.end, &last.pane));
-        if let Some(closed) = told.or(last_final) {
-            let judge = self.ahead.as_mut().map_or(&mut self.settled, |ahead| &mut ahead.judge);
-            let judged = judge.end_alerts(config, &closed, context.cohort.version_now(config, closed.end));
-            let forgotten = || Telling { is_forgotten: true, ..Telling::default() };
-            for step in &judged.steps {
-                context.tell_alert(context.whose.alert(step, &closed, &judged, forgotten()));
-            }
-        }
+        self.end_alerts(false, context);
         if let Some(Dropout { opened_at, missing }) = self.dropout.take() {
             let ended = context.whose.dropout(Silence::Forgotten, opened_at, missing, self.last_seen);
             context.tell_alert(Some(ended));
+        }
+    }
+
+    /// When alerts that are open end, as there is no window any more; the first one that comes all the same ends them otherwise.
+    fn silent_due(&self, config: &StreamConfig) -> Option<i64> {
+        let due = self.settled.silent_from(config)? + config.lateness_ms;
+        let (_, last_end) = self.settled.last()?;
+        let next_end = self.contents.next_end(config.window, last_end);
+        next_end.is_none_or(|end| end > due).then_some(due)
+    }
+
+    /// Ends the alerts that are open, as the entity is silent or, if not, is forgotten.
+    fn end_alerts(&mut self, is_silent: bool, context: &mut Context<'_>) {
+        let Whose { config, .. } = context.whose;
+        let told = self.ahead.as_ref().and_then(|ahead| Some(ahead.told.last()?.closed.clone()));
+        let last_final = self.last_final.as_ref().map(|last| Closed::new(config, last.start, last.end, &last.pane));
+        let Some(closed) = told.or(last_final) else { return };
+        let version = context.cohort.version_now(config, closed.end);
+        let judge = self.ahead.as_mut().map_or(&mut self.settled, |ahead| &mut ahead.judge);
+        let judged = judge.end_alerts(config, &closed, version, is_silent);
+        if self.ahead.is_some() {
+            self.settled.end_alerts(config, &closed, version, is_silent);
+        }
+        for step in &judged.steps {
+            let taken_back = self.ahead.as_ref().and_then(|ahead| ahead.taken_back(step, context.whose));
+            let telling = Telling { is_forgotten: !is_silent, ..taken_back.unwrap_or_default() };
+            context.tell_alert(context.whose.alert(step, &closed, &judged, telling));
         }
     }
 

@@ -23,7 +23,9 @@ mod joint;
 
 use joint::{Joint, attribution};
 
-/// Missing windows in a row after which an entity starts anew: what was known of it is too old to judge by.
+/// Silence after which an entity starts anew, in ms: what was known of it is too old to judge by.
+const FORGET_MS: i64 = 35 * 86_400_000;
+/// Missing windows in a row after which forecasts start anew; the rest goes by time.
 const GAP_MAX: i64 = 10_000;
 
 /// A window that has closed, in the numbers that records and series are made of.
@@ -111,7 +113,7 @@ pub(crate) struct AlertStep {
     pub(crate) series: u16,
     pub(crate) change: Change,
     pub(crate) open: OpenAlert,
-    /// What is told of it, where the series has no value in the window: its last one.
+    /// What is told of it, where it ends as the series has no values any more: the last one.
     #[serde(deserialize_with = "in_4")]
     pub(crate) last: Option<Box<Verdict>>,
     /// Each measure's share of what is unusual in the window, 1 in all.
@@ -182,11 +184,12 @@ impl Judge {
         closed: &Closed,
         cohort: Option<&Version>,
     ) -> (Judged, Option<Row>) {
+        let mut steps = self.end_silent(config, closed.start);
         self.learn_gap(config, closed.start);
         let values = closed.values(config);
         let row = self.row(config, closed.start, &values, cohort);
         let verdicts = self.verdicts(config, closed.start, &values, row.as_ref(), cohort);
-        let steps = self.steps(config, closed, &verdicts);
+        steps.extend(self.steps(config, closed, &verdicts));
         for (series, value) in self.series.iter_mut().zip(&values) {
             series.learn(closed.start, config.window.step_ms(), *value);
         }
@@ -222,17 +225,42 @@ impl Judge {
         self.verdicts_of(config, closed, cohort).iter().map(is_anomalous).collect()
     }
 
+    /// The end of the last window, if there is an open alert since which nobody waits for the series' return any more.
+    pub(crate) fn silent_from(&self, config: &StreamConfig) -> Option<i64> {
+        let (_, end) = self.last.filter(|_| self.series.iter().any(|series| series.alert.is_open()))?;
+        Some(end.saturating_add(silence_ms(config)))
+    }
+
+    /// Ends the alerts that are open if the window that starts at `start` is the first one after so long a silence.
+    fn end_silent(&mut self, config: &StreamConfig, start: i64) -> Vec<AlertStep> {
+        if self.silent_from(config).is_none_or(|from| start < from) {
+            return Vec::new();
+        }
+        self.end_all(config, &vec![None; self.series.len()], true)
+    }
+
     /// Ends the alerts that are open, as of the last window, whether or not they are over.
-    pub(crate) fn end_alerts(&mut self, config: &StreamConfig, closed: &Closed, cohort: Option<&Version>) -> Judged {
+    pub(crate) fn end_alerts(
+        &mut self,
+        config: &StreamConfig,
+        closed: &Closed,
+        cohort: Option<&Version>,
+        is_silent: bool,
+    ) -> Judged {
         let verdicts = self.verdicts_of(config, closed, cohort);
+        let steps = self.end_all(config, &verdicts, is_silent);
+        Judged { verdicts, steps, paths: Vec::new() }
+    }
+
+    fn end_all(&mut self, config: &StreamConfig, verdicts: &[Option<Verdict>], is_silent: bool) -> Vec<AlertStep> {
         let end = |(at, series): (usize, &mut Series)| {
             let open = series.alert.end()?;
-            let (attribution, recent) = (attribution(config, &verdicts, at), series.recent());
-            let last = if verdicts[at].is_none() { series.last_verdict(config.window.step_ms()) } else { None };
+            let (attribution, recent) = (attribution(config, verdicts, at), series.recent());
+            let is_last = is_silent || verdicts[at].is_none();
+            let last = if is_last { series.last_verdict(config.window.step_ms()) } else { None };
             Some(AlertStep { series: at as u16, change: Change::Resolved, open, last, attribution, recent })
         };
-        let steps = self.series.iter_mut().enumerate().filter_map(end).collect();
-        Judged { verdicts, steps, paths: Vec::new() }
+        self.series.iter_mut().enumerate().filter_map(end).collect()
     }
 
     fn verdicts_of(&self, config: &StreamConfig, closed: &Closed, cohort: Option<&Version>) -> Vec<Option<Verdict>> {
@@ -282,7 +310,10 @@ impl Judge {
                     series.note(closed.start, verdict);
                     (series.alert.judge(&config.alert, config.pace, window), None)
                 }
-                None => series.end_of_silent(config.pace, closed.start, step_ms).unzip(),
+                None => {
+                    series.alert.pause();
+                    series.end_of_silent(closed.start, step_ms, silence_ms(config)).unzip()
+                }
             };
             if let Some((change, open)) = step {
                 let (attribution, recent) = (attribution(config, verdicts, at), series.recent());
@@ -317,11 +348,20 @@ impl Judge {
     fn learn_gap(&mut self, config: &StreamConfig, start: i64) {
         let (Window::Fixed { slide_ms, .. }, Some((last, _))) = (config.window, self.last) else { return };
         let missing = (start - last) / slide_ms - 1;
-        if missing > GAP_MAX {
+        if start - last > FORGET_MS {
             *self = Self::new(config, start.div_euclid(slide_ms));
             return;
         }
         self.missing.learn(missing.max(0) as u32);
+        if missing > 0 {
+            self.series.iter_mut().for_each(|series| series.alert.pause());
+        }
+        if missing > GAP_MAX {
+            for (series, (measure, _)) in self.series.iter_mut().zip(series_of(config)) {
+                series.forget_forecast(measure, start.div_euclid(slide_ms));
+            }
+            return;
+        }
         for _ in 0..missing {
             for series in &mut self.series {
                 series.learn(0, slide_ms, None);
@@ -364,6 +404,12 @@ fn numbered_series_of(config: &StreamConfig) -> impl Iterator<Item = (usize, &Me
         .iter()
         .enumerate()
         .flat_map(|(at, measure)| measure.aggregates.iter().map(move |&aggregate| (at, measure, aggregate)))
+}
+
+/// How long a series has to be silent until nobody waits for its return, in ms.
+fn silence_ms(config: &StreamConfig) -> i64 {
+    let step_ms = config.window.step_ms();
+    config.pace.memory_ms(step_ms).max(i64::from(config.alert.resolve_after) * step_ms)
 }
 
 fn forest(config: &StreamConfig) -> Option<ForestScore> {

@@ -23,6 +23,8 @@ pub(crate) mod typical;
 
 use typical::{Example, Typical};
 
+/// When there is a profile of the day.
+const PROFILE_MS: i64 = 86_400_000;
 /// Rate at which a calm series' centre follows it; what an alert calls "expected" where there is no forecast.
 const CENTRE_RATE: f64 = 0.05;
 /// Values beyond are taken as this, so that no square overflows.
@@ -81,6 +83,13 @@ impl SeriesDetector {
             Self::RobustZScore(detector) => detector,
         }
     }
+}
+
+fn forecaster(measure: &Measure, step_index: i64) -> Option<HoltWinters> {
+    measure.forecast.as_ref().map(|params| {
+        let params = HoltWintersParams { seasons: params.seasons.clone(), ..HoltWintersParams::default() };
+        HoltWinters::new(params, step_index)
+    })
 }
 
 /// What the detector with the greatest score compares values with, if it is of note.
@@ -187,10 +196,7 @@ impl Series {
     /// fixes the phase of seasons.
     #[must_use]
     pub fn new(measure: &Measure, step_index: i64, step_ms: i64) -> Self {
-        let forecaster = measure.forecast.as_ref().map(|params| {
-            let params = HoltWintersParams { seasons: params.seasons.clone(), ..HoltWintersParams::default() };
-            HoltWinters::new(params, step_index)
-        });
+        let forecaster = forecaster(measure, step_index);
         let needs_usual = measure.detectors.iter().any(|kind| kind.needs_usual());
         let usual = needs_usual.then(|| Box::new(Usual::new(step_ms)));
         let detectors = measure.detectors.iter().filter_map(|&kind| SeriesDetector::new(kind)).collect();
@@ -213,6 +219,11 @@ impl Series {
         }
         self.detectors.sort_by_key(|detector| detector.as_dyn().kind());
         self.detectors.shrink_to_fit();
+    }
+
+    /// Has the forecast start anew at the window with this number.
+    pub(crate) fn forget_forecast(&mut self, measure: &Measure, step_index: i64) {
+        self.forecaster = forecaster(measure, step_index);
     }
 
     /// What the next window is expected to bring.
@@ -291,7 +302,8 @@ impl Series {
             let of = scores.iter().filter(|(kind, _)| (*kind == DetectorKind::IsolationForest) == is_joint);
             of.map(|&(_, score)| score).fold(0.0, f64::max)
         };
-        let strength = Strength { own: greatest(false), joint: greatest(true) };
+        let (is_above, is_certain) = (deviation > 0.0, guards.is_out_of_range(aggregate, value));
+        let strength = Strength { own: greatest(false), joint: greatest(true), is_above, is_certain };
         let standing = observation.usual.filter(|is| is.is_warm).map(|is| Standing {
             value: is.daily,
             level: is.daily - is.residual,
@@ -299,6 +311,7 @@ impl Series {
             slow: if is.usual_slow > 0.0 { is.slow / is.usual_slow } else { 0.0 },
             level_slow: if is.usual_slow > 0.0 { (is.slow - is.residual) / is.usual_slow } else { 0.0 },
             season: if is.usual_slow > 0.0 { is.season / is.usual_slow } else { 0.0 },
+            has_profile: start_ms - is.first_ms >= PROFILE_MS,
         });
         let Weight { evidence, score } = self.alert.weigh(pace, step_ms, start_ms, strength, standing);
         let strength = strength.greatest();
@@ -327,7 +340,7 @@ impl Series {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        let expected = verdict.expected.map(|expected| [expected.mean, expected.lower, expected.upper]);
+        let expected = verdict.held_against.map(|expected| [expected.mean, expected.lower, expected.upper]);
         self.recent.push_back(Recent { start_ms, value: verdict.value, expected, score: verdict.score });
     }
 
@@ -335,11 +348,11 @@ impl Series {
     /// [`Self::last_verdict`].
     pub(crate) fn end_of_silent(
         &mut self,
-        pace: Pace,
         start_ms: i64,
         step_ms: i64,
+        silence_ms: i64,
     ) -> Option<((Change, OpenAlert), Box<Verdict>)> {
-        let last = self.recent.back().filter(|last| start_ms - last.start_ms >= pace.memory_ms(step_ms))?.start_ms;
+        let last = self.recent.back().filter(|last| start_ms - last.start_ms >= silence_ms)?.start_ms;
         debug_assert!(last < start_ms, "a window without a value is behind one with one");
         let open = self.alert.end()?;
         Some(((Change::Resolved, open), self.last_verdict(step_ms)?))

@@ -103,7 +103,7 @@ impl Whose<'_> {
     /// The record of a step in the life of a series' alert.
     pub(crate) fn alert(&self, step: &AlertStep, closed: &Closed, judged: &Judged, telling: Telling) -> Option<Alert> {
         let (measure, aggregate) = series_of(self.config).nth(usize::from(step.series))?;
-        let verdict = judged.verdicts[usize::from(step.series)].as_ref().or(step.last.as_deref())?;
+        let verdict = step.last.as_deref().or(judged.verdicts[usize::from(step.series)].as_ref())?;
         let open = &step.open;
         let attribution = self.attribution(step);
         let last = step.last.as_ref().and(step.recent.last());
@@ -250,8 +250,10 @@ impl Whose<'_> {
     fn sentence(&self, of: &Sentence<'_>, is_forgotten: bool) -> String {
         let &Sentence { measure, aggregate, start, verdict, step, attribution } = of;
         let unit = measure.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
+        // As it is resolved, the forecast has learnt what happened.
         let band = verdict
             .held_against
+            .filter(|_| step.change != Change::Resolved)
             .map(|expected| format!(", expected {} to {}{unit}", short(expected.lower), short(expected.upper)))
             .unwrap_or_default();
         let kind = step.open.kind.as_str().replace('_', " ");

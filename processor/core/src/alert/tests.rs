@@ -30,7 +30,13 @@ fn check(settings: &AlertSettings, strengths: &[f64], expected: &str) {
         .enumerate()
         .map(|(at, &strength)| {
             let start = at as i64;
-            let Weight { evidence, score } = state.weigh(PACE, 1, start, Strength { own: strength, joint: 0.0 }, None);
+            let Weight { evidence, score } = state.weigh(
+                PACE,
+                1,
+                start,
+                Strength { own: strength, joint: 0.0, is_above: true, is_certain: false },
+                None,
+            );
             let scores = vec![(DetectorKind::ZScore, evidence)];
             let verdict = verdict(scores, strength, evidence, score);
             let window = JudgedWindow { start, first_offset: 0, verdict: &verdict };
@@ -92,7 +98,13 @@ fn as_many_alerts_open_as_were_asked_for() {
     for start in 0..600_000 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let strength = -((random >> 11) as f64 / 9_007_199_254_740_992.0).ln() / 3.0;
-        let Weight { evidence, score } = state.weigh(pace, 1, start, Strength { own: strength, joint: 0.0 }, None);
+        let Weight { evidence, score } = state.weigh(
+            pace,
+            1,
+            start,
+            Strength { own: strength, joint: 0.0, is_above: true, is_certain: false },
+            None,
+        );
         let scores = vec![(DetectorKind::ZScore, evidence)];
         let verdict = verdict(scores, strength, evidence, score);
         let window = JudgedWindow { start, first_offset: 0, verdict: &verdict };

@@ -68,6 +68,13 @@ impl Ahead {
         self.retracted.retain(|alert| settled.may_tell_again(alert.step.series, alert.step.open.opened_at));
     }
 
+    /// How a step is told again that was told and taken back.
+    pub(super) fn taken_back(&self, step: &AlertStep, whose: Whose<'_>) -> Option<Telling> {
+        let known = self.retracted.iter().find(|alert| alert.step.is_telling_of(step))?;
+        let supersedes = Some(whose.alert_name(&known.step, known.revision));
+        Some(Telling { revision: known.revision + 1, correction: Correction::Changed, supersedes, is_forgotten: false })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.told.is_empty() && self.reopened.is_empty() && self.retracted.is_empty() && self.stale.is_none()
     }

@@ -264,3 +264,44 @@ fn an_alert_says_what_its_detector_expected() {
     let forecast = effects.metrics.iter().find(same).and_then(|metric| metric.series[0].expected).unwrap();
     assert!(forecast > last.expected.unwrap(), "{forecast}: {}", last.summary);
 }
+
+#[test]
+fn an_alert_of_an_entity_that_falls_silent_ends_in_both_ways_of_telling() {
+    let told = |revisions: &str, back: Option<i64>| -> Vec<(AlertState, i64, String)> {
+        let settings = declared(serde_json::json!({ "revisions": revisions }));
+        let effects = watch(&settings, 520, |service, window| match service {
+            // Is three times as slow, and then sends nothing, for ever or until it is back.
+            0 if window > 304 && back.is_none_or(|back| window < back) => None,
+            0 if (300..=304).contains(&window) => Some([300.0, 5.0]),
+            _ => Some(usual(service, window)),
+        });
+        let alerts = effects.alerts.into_iter().filter(|alert| alert.entity == "acme/s0" && alert.measure == "latency");
+        let mut last = BTreeMap::new();
+        for alert in alerts.filter(|alert| alert.window_start >= START + 300 * WINDOW) {
+            last.insert((alert.opened_at, alert.sequence), alert);
+        }
+        let window = |alert: &Alert| (alert.window_start - START) / WINDOW;
+        last.into_values().map(|alert| (alert.state, window(&alert), alert.summary)).collect()
+    };
+    for back in [None, Some(402), Some(406), Some(430)] {
+        let (on, off) = (told("on", back), told("off", back));
+        assert_eq!(on, off, "back at {back:?}");
+        let resolved: Vec<_> = on.iter().filter(|(state, ..)| *state == AlertState::Resolved).collect();
+        let opened = on.iter().filter(|(state, ..)| *state == AlertState::Opened).count();
+        assert_eq!((resolved.len(), opened > 0), (opened, true), "back at {back:?}: {on:#?}");
+        let is_silent = back.is_none_or(|back| back > 405);
+        assert_eq!(resolved[0].2.ends_with("no value has come since"), is_silent, "back at {back:?}: {on:#?}");
+    }
+}
+
+#[test]
+fn a_weekend_of_silence_is_not_the_end_of_what_is_known() {
+    // Windows of five minutes, in a month; those of ten seconds, in a day and a half.
+    for (gap, is_known) in [(30 * 288, true), (36 * 288, false)] {
+        let effects = watch(&declared(serde_json::json!({})), 400 + gap, |service, window| {
+            (service == 0 && !(400..400 + gap - 5).contains(&window)).then_some(usual(service, window))
+        });
+        let last = effects.metrics.last().unwrap();
+        assert_eq!(last.series[0].confidence > 0.5, is_known, "{gap} windows: {}", last.series[0].confidence);
+    }
+}

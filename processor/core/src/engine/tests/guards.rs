@@ -42,9 +42,14 @@ fn with_faults(at_600: f64, at_800: f64) -> Vec<f64> {
     (0..900).map(value).collect()
 }
 
-/// The windows in which something opened, once two days are known.
+/// The windows in which something opened.
+fn numbers_of(opened: &[(i64, AnomalyKind, String)]) -> Vec<i64> {
+    opened.iter().map(|(window, _, _)| *window).collect()
+}
+
+/// The same, once two days are known.
 fn numbers(opened: &[(i64, AnomalyKind, String)]) -> Vec<i64> {
-    opened.iter().map(|(window, _, _)| *window).filter(|window| *window >= 576).collect()
+    numbers_of(opened).into_iter().filter(|window| *window >= 576).collect()
 }
 
 #[test]
@@ -71,7 +76,21 @@ fn a_value_out_of_its_valid_range_is_an_anomaly_at_once() {
     let values = [0.5, 0.4, 1.7, 0.5, 0.5, 0.5, 0.5, -0.2];
     let found = opened(guards.clone(), &values);
     assert_eq!(found[0], (2, AnomalyKind::Spike, "valid-range".to_owned()), "in warm-up too");
+    assert_eq!(numbers_of(&found), [2, 7], "again, though no stronger than the first");
+    let mut values = with_faults(160.0, 100.0);
+    (values[620], values[640]) = (-50.0, 250.0);
+    let guards_of = |range: serde_json::Value| opened(serde_json::json!({ "valid_range": range }), &values);
+    assert_eq!(numbers(&guards_of(serde_json::json!([0.0, 200.0]))), [600, 620, 640], "whatever was told before");
     assert!(opened(guards, &[0.0, 1.0, 0.5]).is_empty(), "the ends belong to it");
+}
+
+#[test]
+fn what_is_far_on_the_other_side_is_news() {
+    let mut values = with_faults(160.0, 100.0);
+    values[620..632].fill(40.0);
+    assert_eq!(numbers(&opened(serde_json::json!({}), &values)), [600, 620]);
+    values[620..632].fill(160.0);
+    assert_eq!(numbers(&opened(serde_json::json!({}), &values)), [600], "and not what is as far on the same");
 }
 
 #[test]
