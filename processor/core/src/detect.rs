@@ -4,6 +4,10 @@
 //! a score is finite and not above [`SCORE_MAX`]. A value is scored before it is learnt: it never scores itself. Where a forecast
 //! stands, a detector looks at the residual, that is, at the value less the expected mean, in units of the error that is usual at
 //! that time; else at the value itself.
+//!
+//! A score is no tail probability by itself, as a peaks-over-threshold fit would make it (SPOT, A. Siffer et al., KDD 2017): what keeps the
+//! rate of alerts is the threshold of the series, by feedback, which needs no law of the scores (see [`crate::alert`]). The probability that
+//! records carry is that of the greatest score, by the series' own recent tail.
 
 use serde::{Deserialize, Serialize};
 

@@ -27,6 +27,9 @@ mod told;
 pub(crate) use told::Context;
 use told::{Ahead, Before};
 
+/// Windows under maintenance that are looked past, at most.
+const MAINTAINED_MAX: u32 = 10_000;
+
 /// One entity's state, without its key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entity {
@@ -297,20 +300,31 @@ impl Entity {
     }
 
     fn dropout_due(&self, config: &StreamConfig) -> Option<i64> {
+        self.silent_window(config).map(|(_, end)| end + config.lateness_ms)
+    }
+
+    /// The window without events with which the entity has fallen silent: how many there are of them, and its end.
+    fn silent_window(&self, config: &StreamConfig) -> Option<(u32, i64)> {
         let (Window::Fixed { size_ms, slide_ms }, Some(after), None) =
             (config.window, self.settled.dropout_after(config), self.dropout)
         else {
             return None;
         };
         let (start, _) = self.settled.last()?;
-        Some(start + size_ms + i64::from(after) * slide_ms + config.lateness_ms)
+        // Those under maintenance do not count.
+        let mut counting = (1..=after.saturating_add(MAINTAINED_MAX)).filter(|at| {
+            let start = start + i64::from(*at) * slide_ms;
+            !config.is_maintained(start, start + size_ms)
+        });
+        let missing =
+            if config.has_maintenance() { counting.nth(after.saturating_sub(1) as usize) } else { Some(after) };
+        missing.map(|missing| (missing, start + i64::from(missing) * slide_ms + size_ms))
     }
 
     fn report_dropout(&mut self, final_until: i64, context: &mut Context<'_>) {
         let config = context.whose.config;
-        let is_due = self.dropout_due(config).is_some_and(|due| due - config.lateness_ms <= final_until);
-        let after = self.settled.dropout_after(config);
-        if let (true, Some((start, _)), Some(missing)) = (is_due, self.settled.last(), after) {
+        let silent = self.silent_window(config).filter(|(_, end)| *end <= final_until);
+        if let (Some((missing, _)), Some((start, _))) = (silent, self.settled.last()) {
             let opened_at = start + config.window.step_ms();
             self.dropout = Some(Dropout { opened_at, missing });
             let silent = context.whose.dropout(Silence::Begun, opened_at, missing, self.last_seen);

@@ -346,13 +346,16 @@ impl Judge {
 
     /// Learns that the windows between the last one and this one had no events.
     fn learn_gap(&mut self, config: &StreamConfig, start: i64) {
-        let (Window::Fixed { slide_ms, .. }, Some((last, _))) = (config.window, self.last) else { return };
+        let (Window::Fixed { size_ms, slide_ms }, Some((last, _))) = (config.window, self.last) else { return };
         let missing = (start - last) / slide_ms - 1;
         if start - last > FORGET_MS {
             *self = Self::new(config, start.div_euclid(slide_ms));
             return;
         }
-        self.missing.learn(missing.max(0) as u32);
+        let counts = |at: &i64| !config.is_maintained(last + at * slide_ms, last + at * slide_ms + size_ms);
+        let is_counted = config.has_maintenance() && missing <= GAP_MAX;
+        let unexpected = if is_counted { (1..=missing).filter(counts).count() as i64 } else { missing.max(0) };
+        self.missing.learn(unexpected as u32);
         if missing > 0 {
             self.series.iter_mut().for_each(|series| series.alert.pause());
         }

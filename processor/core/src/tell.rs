@@ -372,13 +372,13 @@ fn series_point(aggregate: Aggregate, verdict: &Verdict) -> SeriesPoint {
     }
 }
 
-/// A number as a person would say it: four significant digits.
+/// A number as a person would say it: four significant digits, or three decimal places of what is below 1.
 fn short(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude != 0.0 && !(1e-3..1e7).contains(&magnitude) {
         return format!("{value:.3e}");
     }
-    let whole_digits = if magnitude < 1.0 { 0 } else { magnitude.log10() as usize + 1 };
+    let whole_digits = if magnitude < 1.0 { 0 } else { libm::log10(magnitude) as usize + 1 };
     format!("{value:.*}", 4usize.saturating_sub(whole_digits.max(1)))
 }
 

@@ -67,7 +67,8 @@ impl Series {
             for &column in &columns.values {
                 series.values.push(value_of(cell(column)).with_context(|| at(column))?);
             }
-            let label = columns.label.map(|column| label_of(cell(column), wanted).with_context(|| at(column)));
+            let label = |column| label_of(cell(column), columns.label_is_named).with_context(|| at(column));
+            let label = columns.label.map(label);
             series.rows.push(Row { time_ms, is_anomalous: label.transpose()?.unwrap_or(false) });
         }
         anyhow::ensure!(!series.rows.is_empty(), "{}: no rows", file.display());
@@ -114,6 +115,8 @@ struct Columns {
     time: usize,
     values: Vec<usize>,
     label: Option<usize>,
+    /// Whether it is called so, and not just the third.
+    label_is_named: bool,
 }
 
 impl Columns {
@@ -128,6 +131,7 @@ impl Columns {
             "the first line begins with data, `{first}`; write a header, such as timestamp,value,label"
         );
         let label = named(&LABELS).filter(|label| *label != time);
+        let label_is_named = label.is_some();
         let (values, label) = match wanted {
             Values::One => {
                 let value = or_at(named(&["value"]), 1).filter(|value| *value != time);
@@ -136,7 +140,7 @@ impl Columns {
             }
             Values::All => ((0..header.len()).filter(|&at| at != time && Some(at) != label).collect(), label),
         };
-        let columns = Self { time, values, label };
+        let columns = Self { time, values, label, label_is_named };
         anyhow::ensure!(
             !columns.values.is_empty(),
             "no column of values; a time, numbers and maybe a label are wanted, such as timestamp,value,label"
@@ -152,8 +156,8 @@ fn name(header: &csv::StringRecord, at: usize) -> String {
     }
 }
 
-/// Where all columns count, one that is called a label has to be one. Where the third is taken for it, it may be anything.
-fn label_of(text: &str, wanted: Values) -> anyhow::Result<bool> {
+/// A column that is called a label has to be one. Where the third is taken for it, it may be anything.
+fn label_of(text: &str, is_named: bool) -> anyhow::Result<bool> {
     let number = text.parse::<f64>().ok();
     let label = match number {
         Some(1.0) => Some(true),
@@ -162,7 +166,7 @@ fn label_of(text: &str, wanted: Values) -> anyhow::Result<bool> {
         None if text.eq_ignore_ascii_case("false") => Some(false),
         _ => None,
     };
-    let label = label.or((wanted == Values::One).then_some(number.is_some()));
+    let label = label.or((!is_named).then_some(number.is_some()));
     label.with_context(|| format!("`{text}` is no label; write 1 of an anomaly and 0 of all else"))
 }
 

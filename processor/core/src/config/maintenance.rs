@@ -39,6 +39,11 @@ impl Maintenance {
         }
     }
 
+    /// Whether it falls into every window of this length.
+    pub(crate) fn covers_all(&self, length_ms: i64) -> bool {
+        self.every_ms.is_some_and(|every_ms| self.length_ms + length_ms > every_ms)
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is no time of maintenance; {EXAMPLES}");
         let (from, to) = text.split_once('/').ok_or_else(wrong)?;

@@ -272,6 +272,16 @@ impl StreamConfig {
         Ok(Window::Fixed { size_ms, slide_ms })
     }
 
+    /// Whether all of an entity is under maintenance at times.
+    pub(crate) fn has_maintenance(&self) -> bool {
+        self.measures.iter().all(|measure| !measure.guards.maintenance.is_empty())
+    }
+
+    /// Whether all measures of a window are under maintenance.
+    pub(crate) fn is_maintained(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.measures.iter().all(|measure| measure.guards.is_maintained(start_ms, end_ms))
+    }
+
     /// Number of series that each entity has.
     #[must_use]
     pub fn series_count(&self) -> usize {
@@ -361,6 +371,15 @@ impl Measure {
         {
             let problem = format!("is [{low}, {high}]; write the lower end first");
             return Err(wrong(&at("guards.valid_range"), problem));
+        }
+        if let Window::Fixed { size_ms, .. } = window
+            && let Some(covers_all) = guards.maintenance.iter().find(|maintenance| maintenance.covers_all(size_ms))
+        {
+            let problem = format!(
+                "has \"{covers_all}\", which falls into every window of {}: nothing would ever be judged; use a shorter window",
+                Span::from_millis(size_ms)
+            );
+            return Err(wrong(&at("guards.maintenance"), problem));
         }
         let forecast = m.forecast.as_ref().map(|f| ForecastParams::from_settings(f, window, &at, wrong)).transpose()?;
         Ok(Self {

@@ -19,6 +19,10 @@
 //! Cost: 3.5 us for a row of up to 9 numbers, scored and learnt. Memory: about 100 kB at 9 numbers. Warm-up: 32 rows, 64 for the second
 //! member. A number that is NaN counts as usual, and its row for the first member only, as without it the others' residuals are not known; a
 //! row with a number that is not finite is scored and not learnt. A constant feature says nothing until it changes.
+//!
+//! Source: trees of random cuts over mass are those of F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", ICDM 2008, and of S. C. Tan,
+//! K. M. Ting, F. T. Liu, "Fast Anomaly Detection for Streaming Data" (Half-Space Trees), IJCAI 2011; the density of random histograms is
+//! T. Pevný's (LODA, Machine Learning 102, 2016); residuals, their handicap and `apart` are this project's.
 
 use serde::{Deserialize, Serialize};
 

@@ -19,7 +19,7 @@
 //! Records come often while a series is young, more often in some series than in others. So in its first day the detector is silent, and
 //! learns: each time it would have reached 1.0, what makes a score of 1.0 rises by 16 %, for good.
 //!
-//! Cost: about 60 ns a value to score and as much to learn. Memory: 660 bytes. Warm-up: a day, 100 values at least. A gap changes
+//! Cost: about 60 ns a value to score and as much to learn. Memory: 750 bytes. Warm-up: a day, 100 values at least. A gap changes
 //! nothing. A constant has the width of its grain. A value that is not finite is neither scored nor learnt.
 //!
 //! Source: a range rule stands in the NAB detectors (A. Lavin, S. Ahmad, ICMLA 2015, arXiv 1510.03336, as `SPATIAL_TOLERANCE`); contexts,

@@ -13,7 +13,8 @@
 //! of white noise, it is as calm on a wandering series as on white noise.
 //!
 //! Some series are away more often than their deviation tells: as in [`super::Novelty`], each time that the detector would have reached 1.0
-//! on the second day, what makes a score of 1.0 rises for good, here by 35 %.
+//! on the second day, what makes a score of 1.0 rises for good, here by 35 %; for three windows of a stretch at most, so that a fault of
+//! that day does not blind it.
 //!
 //! Adaptation: the slow level follows a shift with a time constant of four days, by three usual residuals a window at most; what is left
 //! is learnt, and the score of a shift that stays falls below 1.0 within a week at the latest.
@@ -40,6 +41,8 @@ const CLIP: f64 = 10.0;
 const THRESHOLD: f64 = 6.0;
 /// What the threshold rises by on the second day: `e^.3`.
 const RAISE: f64 = 1.349_858_807_576_003;
+/// Windows of one stretch for which it rises.
+const STRETCH_MOST: u8 = 3;
 /// The least deviation of its size: about that of independent values.
 const SD_LEAST: f64 = 0.2;
 /// Rate at which its usual size is learnt, and deviations at which it is clipped.
@@ -58,11 +61,13 @@ pub(crate) struct Shift {
     usual: f64,
     /// What makes a score of 1.0.
     threshold: f64,
+    /// Windows in a row of the second day that reached it.
+    stretch: u8,
 }
 
 impl Default for Shift {
     fn default() -> Self {
-        Self { seen: 0, average: 0.0, excess: Excess::default(), usual: 0.0, threshold: 1.0 }
+        Self { seen: 0, average: 0.0, excess: Excess::default(), usual: 0.0, threshold: 1.0, stretch: 0 }
     }
 }
 
@@ -102,9 +107,11 @@ impl Detector for Shift {
         if age_ms < PROFILE_MS {
             return;
         }
-        if age_ms < SILENT_MS && !self.warming_up() && self.strength(is) >= self.threshold {
+        let is_above = age_ms < SILENT_MS && !self.warming_up() && self.strength(is) >= self.threshold;
+        if is_above && self.stretch < STRETCH_MOST {
             self.threshold *= RAISE;
         }
+        self.stretch = if is_above { self.stretch.saturating_add(1) } else { 0 };
         let rate = LEARN_RATE.max(1.0 / (f64::from(self.seen) + 1.0));
         self.average = self.average_with(is);
         let most = if self.seen > CLIP_FROM { self.excess.at(LEARN_REACH) } else { 0.0 };

@@ -3,7 +3,7 @@
 //! Two charts over one signal `x` (the standardised residual of the forecast, or the value; see [`super::Observation`]):
 //!
 //! - the point: `|x - m| / (k s)`, with `m` and `s^2` the exponentially decayed mean and variance, and `k` the threshold;
-//! - the run: `|e| / (k_run s_e)`, with `e += r (z - e)` the moving average of `z = (x - m) / s` clipped to two deviations, and `s_e`
+//! - the run: `|e| / (k_run s_e)`, with `e += r (z - e)` the moving average of `z = (x - m) / s` clipped to three deviations, and `s_e`
 //!   its own decayed deviation. It sees a small shift or a slow drift that no single window shows. The clipping makes it blind to a
 //!   few wild windows, which the point chart sees anyway.
 //!

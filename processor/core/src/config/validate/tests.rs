@@ -145,3 +145,21 @@ fn what_is_of_no_use_may_be_declared() {
     settings.revisions = Revisions::On;
     settings.validate().unwrap();
 }
+
+#[test]
+fn maintenance_leaves_some_window() {
+    let checked = |window: &str, when: &str| {
+        let text = serde_json::json!({
+            "name": "calls", "topic": "calls", "format": "json", "entity": ["service"], "event_time": "at",
+            "window": { "tumbling": window },
+            "measure": [{ "name": "ms", "field": "ms", "guards": { "maintenance": [when] } }],
+        });
+        serde_json::from_value::<StreamSettings>(text).unwrap().validate().map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(checked("1h", "02:00/23h"), Ok(()));
+    assert_eq!(checked("1d", "Sun 02:00/4h"), Ok(()));
+    for (window, when) in [("1d", "02:00/30m"), ("2h", "02:00/23h"), ("7d", "Sun 02:00/4h")] {
+        let error = checked(window, when).unwrap_err();
+        assert!(error.contains("measure.ms.guards.maintenance") && error.contains("every window"), "{error}");
+    }
+}

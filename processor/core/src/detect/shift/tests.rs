@@ -68,3 +68,12 @@ fn the_first_two_days_are_silent() {
     let found = scores(2 * 288, |window| noise(window) + if window > 300 { 50.0 } else { 0.0 });
     assert_eq!(found.iter().copied().fold(0.0, f64::max), 0.0);
 }
+
+#[test]
+fn a_fault_of_the_second_day_does_not_blind_it() {
+    let (second, from) = (288 + 100, 15 * 288);
+    let fault = |window: i64| (second..second + 72).contains(&window) || window >= from;
+    let found = scores(from + 288, |window| noise(window) + if fault(window) { 5.0 } else { 0.0 });
+    let delay = first_above(&found[from as usize..]).unwrap();
+    assert!(delay <= 24, "{delay} windows");
+}

@@ -105,3 +105,29 @@ fn under_maintenance_nothing_is_scored_or_learnt() {
     }
     assert_eq!(numbers(&opened(serde_json::json!({ "maintenance": ["Thu 02:00/2h"] }), &values)), [600]);
 }
+
+#[test]
+fn who_is_under_maintenance_has_not_fallen_silent() {
+    // Off from 02:00 to 04:00 on the third day, and then for good from 06:00 on.
+    let dropouts = |guards: serde_json::Value| -> Vec<i64> {
+        let settings: StreamSettings = serde_json::from_value(serde_json::json!({
+            "name": "calls", "topic": "calls", "format": "json", "entity": ["service"], "event_time": "at",
+            "window": { "tumbling": "5m" }, "disorder": "0s", "alert": { "dropout_after": 3 },
+            "measure": [{ "name": "latency", "field": "ms", "guards": guards }],
+        }))
+        .unwrap();
+        let mut engine = Engine::new(settings.validate().unwrap(), 0);
+        let mut effects = Effects::default();
+        for window in (0..648).filter(|window| !(600..624).contains(window)) {
+            let event_time = START + window * 5 * MINUTE;
+            engine.ingest(&Event { offset: window, event_time, entity: "a", values: &[100.0], id: None }, &mut effects);
+        }
+        engine.advance(START + 700 * 5 * MINUTE, &mut effects);
+        let begun = effects.alerts.iter().filter(|alert| alert.kind == AnomalyKind::Dropout);
+        let opened = begun.filter(|alert| alert.state == AlertState::Opened);
+        opened.map(|alert| (alert.window_end - START) / (5 * MINUTE)).collect()
+    };
+    assert_eq!(dropouts(serde_json::json!({})), [603, 651]);
+    assert_eq!(dropouts(serde_json::json!({ "maintenance": ["02:00/2h"] })), [651]);
+    assert_eq!(dropouts(serde_json::json!({ "maintenance": ["Wed 02:00/1h"] })), [615, 651], "it goes on behind it");
+}
