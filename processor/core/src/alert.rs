@@ -30,7 +30,7 @@ use self::tail::Tail;
 use crate::config::AlertSettings;
 use crate::detect::DetectorKind;
 use crate::series::Verdict;
-use crate::state::format::{Until4, in_4, one_in_4};
+use crate::state::format::{Until, in_4, one_in_4};
 
 mod shape;
 mod tail;
@@ -255,7 +255,7 @@ pub struct OpenAlert {
     /// When it began, where that is before `opened_at`.
     #[serde(deserialize_with = "in_4")]
     onset: Option<i64>,
-    gone: [Until4<f64>; 2],
+    gone: [Until<4, f64>; 2],
 }
 
 impl OpenAlert {

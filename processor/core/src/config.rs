@@ -13,14 +13,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::detect::DetectorKind;
 
 mod duration;
+mod forecast;
 mod maintenance;
 mod rate;
 mod validate;
 
 pub use duration::Span;
+pub use forecast::{ForecastParams, ForecastSettings, Tier};
 pub use maintenance::Maintenance;
 pub use rate::Rate;
-pub use validate::{ForecastParams, Measure, StreamConfig};
+pub use validate::{Measure, StreamConfig};
 
 /// How the values of the input topic are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,30 +159,6 @@ impl Aggregate {
             Self::P99 => Some(0.99),
             _ => None,
         }
-    }
-}
-
-/// What is forecast of each series of a measure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ForecastSettings {
-    /// Seasons as spans of time, the shortest first. Empty: none. Each must be a whole number of windows (or of slides).
-    #[serde(default = "ForecastSettings::default_seasons")]
-    pub seasons: Vec<Span>,
-    /// How far ahead the forecasts topic looks; empty: one step only, and nothing is written there.
-    #[serde(default)]
-    pub horizons: Vec<Span>,
-    /// A path goes to the forecasts topic each time that event time passes a multiple of this.
-    #[serde(default = "ForecastSettings::default_emit_every")]
-    pub emit_every: Span,
-}
-
-impl ForecastSettings {
-    fn default_seasons() -> Vec<Span> {
-        vec![Span::from_millis(86_400_000)]
-    }
-    fn default_emit_every() -> Span {
-        Span::from_millis(3_600_000)
     }
 }
 

@@ -341,7 +341,7 @@ impl Engine {
         {
             self.forget(oldest, effects);
         }
-        let mut entity = Entity::new(&self.config, event.event_time, event.offset, self.watermark.now());
+        let mut entity = Entity::new(&self.config, event.offset, self.watermark.now());
         if let (Some(id), Some((_, memory))) = (event.id, &self.config.event_id) {
             entity.ids.note(*memory, self.watermark.now(), event.event_time, id);
         }

@@ -69,8 +69,8 @@ struct Dropout {
 }
 
 impl Entity {
-    /// An entity whose first event is at `event_time`, when the watermark is at `now`.
-    pub(crate) fn new(config: &StreamConfig, event_time: i64, offset: i64, now: Option<i64>) -> Self {
+    /// An entity without an event, when the watermark is at `now`.
+    pub(crate) fn new(config: &StreamConfig, offset: i64, now: Option<i64>) -> Self {
         let told_until = match config.revisions {
             Revisions::On => now,
             Revisions::Off => now.map(|now| now - config.lateness_ms),
@@ -81,7 +81,7 @@ impl Entity {
             contents: Contents::new(config.window),
             // No window ends before 1970.
             told_until: told_until.unwrap_or(0).max(0),
-            settled: Judge::new(config, event_time.div_euclid(config.window.step_ms())),
+            settled: Judge::new(config),
             last_final: None,
             ahead: None,
             dropout: None,

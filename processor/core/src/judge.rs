@@ -12,10 +12,10 @@ use crate::config::{Aggregate, DropoutAfter, Measure, Per, StreamConfig};
 use crate::detect::forest::Forest;
 use crate::detect::isolation_forest::{ForestParams, ForestScore};
 use crate::detect::{DetectorKind, Missing};
-use crate::forecast::Expectation;
+use crate::forecast::{Expectation, PathPoint};
 use crate::series::typical::Example;
 use crate::series::{JudgedValue, Recent, Series, Verdict};
-use crate::state::format::in_4;
+use crate::state::format::{Until, in_4, in_5};
 use crate::summary::Moments;
 use crate::window::{Pane, Window};
 
@@ -25,7 +25,7 @@ use joint::{Joint, attribution};
 
 /// Silence after which an entity starts anew, in ms: what was known of it is too old to judge by.
 const FORGET_MS: i64 = 35 * 86_400_000;
-/// Missing windows in a row after which forecasts start anew; the rest goes by time.
+/// Missing windows in a row that are held against maintenance one by one.
 const GAP_MAX: i64 = 10_000;
 
 /// A window that has closed, in the numbers that records and series are made of.
@@ -103,8 +103,10 @@ pub(crate) struct Judged {
     pub(crate) verdicts: Vec<Option<Verdict>>,
     /// What a person has to hear of, by series.
     pub(crate) steps: Vec<AlertStep>,
+    pub(crate) gone: Until<5, Vec<(u16, Vec<Expectation>)>>,
     /// Forecasts that are due, by series.
-    pub(crate) paths: Vec<(u16, Vec<Expectation>)>,
+    #[serde(deserialize_with = "in_5")]
+    pub(crate) paths: Vec<(u16, Vec<PathPoint>)>,
 }
 
 /// A step in the life of a series' alert.
@@ -138,12 +140,12 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    /// Knows nothing. `step_index` is the number of the first window since 1970, which fixes the phase of seasons.
-    pub(crate) fn new(config: &StreamConfig, step_index: i64) -> Self {
+    /// Knows nothing.
+    pub(crate) fn new(config: &StreamConfig) -> Self {
         // Exactly as many: there is one for each entity.
         let mut series = Vec::with_capacity(config.series_count());
         let step_ms = config.window.step_ms();
-        series.extend(series_of(config).map(|(measure, _)| Series::new(measure, step_index, step_ms)));
+        series.extend(series_of(config).map(|(measure, _)| Series::new(measure, step_ms)));
         Self { last: None, series, forest: forest(config), missing: Missing::default() }
     }
 
@@ -190,8 +192,10 @@ impl Judge {
         let row = self.row(config, closed.start, &values, cohort);
         let verdicts = self.verdicts(config, closed.start, &values, row.as_ref(), cohort);
         steps.extend(self.steps(config, closed, &verdicts));
-        for (series, value) in self.series.iter_mut().zip(&values) {
-            series.learn(closed.start, config.window.step_ms(), *value);
+        for ((series, (measure, _)), value) in self.series.iter_mut().zip(series_of(config)).zip(&values) {
+            if let Some(value) = *value {
+                series.learn(measure, closed.start, config.window.step_ms(), value);
+            }
         }
         if let Some(cohort) = cohort {
             self.series.iter_mut().zip(&cohort.typical).for_each(|(series, typical)| series.borrow(typical));
@@ -203,7 +207,7 @@ impl Judge {
         let is_anomalous = verdicts.iter().flatten().any(|verdict| verdict.evidence >= 1.0)
             || self.series.iter().any(|series| series.alert.since().is_some());
         let row = row.filter(|_| self.forest.is_none()).map(|row| Row { is_anomalous, ..row });
-        (Judged { verdicts, steps, paths: self.paths(config, closed.end) }, row)
+        (Judged { verdicts, steps, gone: Until::default(), paths: self.paths(config, closed.end) }, row)
     }
 
     /// What each series adds to what is typical of the cohort, behind a window in which it had a value.
@@ -249,7 +253,7 @@ impl Judge {
     ) -> Judged {
         let verdicts = self.verdicts_of(config, closed, cohort);
         let steps = self.end_all(config, &verdicts, is_silent);
-        Judged { verdicts, steps, paths: Vec::new() }
+        Judged { verdicts, steps, gone: Until::default(), paths: Vec::new() }
     }
 
     fn end_all(&mut self, config: &StreamConfig, verdicts: &[Option<Verdict>], is_silent: bool) -> Vec<AlertStep> {
@@ -284,9 +288,9 @@ impl Judge {
             let (at, measure): (usize, &Measure) = (at, measure);
             let forest = if in_forest(measure) { joint_series.next().and_then(|at| joint.of(at)) } else { None };
             let is_combination = joint.combination.is_some_and(|measures| measures.contains(&at));
-            let guards = &measure.guards;
             value.map(|value| {
-                series.judge(&JudgedValue { start_ms, step_ms, value, aggregate, forest, is_combination, guards, pace })
+                let value = JudgedValue { start_ms, step_ms, value, aggregate, forest, is_combination, measure, pace };
+                series.judge(&value)
             })
         };
         numbered_series_of(config).zip(&self.series).zip(values).map(judge).collect()
@@ -331,14 +335,14 @@ impl Judge {
     }
 
     /// The forecasts that are issued when the window that ends at `end` has been learnt.
-    fn paths(&self, config: &StreamConfig, end: i64) -> Vec<(u16, Vec<Expectation>)> {
+    fn paths(&self, config: &StreamConfig, end: i64) -> Vec<(u16, Vec<PathPoint>)> {
         let slide_ms = config.window.step_ms();
         let mut paths = Vec::new();
         for (at, ((measure, _), series)) in series_of(config).zip(&self.series).enumerate() {
             let Some(params) = measure.forecast.as_ref().filter(|params| !params.horizons.is_empty()) else { continue };
             let every_ms = params.emit_every_ms;
             if end.div_euclid(every_ms) != (end - slide_ms).div_euclid(every_ms) {
-                paths.extend(series.path(&params.horizons).map(|path| (at as u16, path)));
+                paths.extend(series.path(measure, slide_ms).map(|path| (at as u16, path)));
             }
         }
         paths
@@ -349,7 +353,7 @@ impl Judge {
         let (Window::Fixed { size_ms, slide_ms }, Some((last, _))) = (config.window, self.last) else { return };
         let missing = (start - last) / slide_ms - 1;
         if start - last > FORGET_MS {
-            *self = Self::new(config, start.div_euclid(slide_ms));
+            *self = Self::new(config);
             return;
         }
         let counts = |at: &i64| !config.is_maintained(last + at * slide_ms, last + at * slide_ms + size_ms);
@@ -358,17 +362,6 @@ impl Judge {
         self.missing.learn(unexpected as u32);
         if missing > 0 {
             self.series.iter_mut().for_each(|series| series.alert.pause());
-        }
-        if missing > GAP_MAX {
-            for (series, (measure, _)) in self.series.iter_mut().zip(series_of(config)) {
-                series.forget_forecast(measure, start.div_euclid(slide_ms));
-            }
-            return;
-        }
-        for _ in 0..missing {
-            for series in &mut self.series {
-                series.learn(0, slide_ms, None);
-            }
         }
     }
 
@@ -383,11 +376,14 @@ impl Judge {
         if self.forest.is_none() && config.joint_series() == 0 {
             return None;
         }
+        let step_ms = config.window.step_ms();
         let numbers: Vec<f64> = series_of(config)
             .zip(&self.series)
             .zip(values)
             .filter(|(((measure, _), _), _)| in_forest(measure))
-            .map(|((_, series), value)| value.map_or(Some(f64::NAN), |value| series.feature(start_ms, value)))
+            .map(|(((measure, _), series), value)| {
+                value.map_or(Some(f64::NAN), |value| series.feature(measure, start_ms, step_ms, value))
+            })
             .collect::<Option<_>>()?;
         let forest = cohort.and_then(|cohort| cohort.forest.as_ref());
         let oddness = forest.filter(|forest| !forest.warming_up()).map(|forest| forest.score(&numbers));

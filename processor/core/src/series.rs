@@ -9,15 +9,14 @@ use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::AlertState as Change;
 
 use crate::alert::{AlertState, OpenAlert, Pace, Standing, Strength, Weight};
-use crate::config::{Aggregate, Guards, Measure};
+use crate::config::{Aggregate, ForecastParams, Measure};
 use crate::detect::iqr::{Iqr, IqrParams};
 use crate::detect::robust_zscore::RobustZScore;
 use crate::detect::zscore::{ZScore, ZScoreParams};
 use crate::detect::{Detector, DetectorKind, Novelty, Observation, Residual, Shift};
-use crate::forecast::holt_winters::{HoltWinters, HoltWintersParams};
 use crate::forecast::usual::{Usual, WARM_UP};
-use crate::forecast::{Expectation, Forecaster};
-use crate::state::format::in_4;
+use crate::forecast::{Expectation, Forecaster, PathPoint};
+use crate::state::format::{HoltWinters, Until, in_4, in_5};
 
 pub(crate) mod typical;
 
@@ -85,13 +84,6 @@ impl SeriesDetector {
     }
 }
 
-fn forecaster(measure: &Measure, step_index: i64) -> Option<HoltWinters> {
-    measure.forecast.as_ref().map(|params| {
-        let params = HoltWintersParams { seasons: params.seasons.clone(), ..HoltWintersParams::default() };
-        HoltWinters::new(params, step_index)
-    })
-}
-
 /// What the detector with the greatest score compares values with, if it is of note.
 fn held_against(scores: &[(DetectorKind, f64)], observation: &Observation) -> Option<Expectation> {
     let of_note = scores.iter().filter(|(_, score)| *score >= SCORE_OF_NOTE);
@@ -106,7 +98,9 @@ fn held_against(scores: &[(DetectorKind, f64)], observation: &Observation) -> Op
 /// One aggregate of one measure of one entity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
-    forecaster: Option<HoltWinters>,
+    gone: Until<5, Option<HoltWinters>>,
+    #[serde(deserialize_with = "in_5")]
+    forecaster: Option<Box<Forecaster>>,
     /// Where a detector asks for it.
     #[serde(deserialize_with = "in_4")]
     usual: Option<Box<Usual>>,
@@ -134,8 +128,8 @@ pub struct JudgedValue<'a> {
     pub forest: Option<(f64, bool)>,
     /// See [`Verdict::is_combination`].
     pub is_combination: bool,
-    /// What is worth an alert.
-    pub guards: &'a Guards,
+    /// The series' measure, which says what is worth an alert.
+    pub measure: &'a Measure,
     /// How often alerts may be false.
     pub pace: Pace,
 }
@@ -192,24 +186,27 @@ pub struct Recent {
 }
 
 impl Series {
-    /// A series of which nothing is known, with a window each `step_ms`. `step_index` is the number of its first one since 1970, which
-    /// fixes the phase of seasons.
+    /// A series of which nothing is known, with a window each `step_ms`.
     #[must_use]
-    pub fn new(measure: &Measure, step_index: i64, step_ms: i64) -> Self {
-        let forecaster = forecaster(measure, step_index);
+    pub fn new(measure: &Measure, step_ms: i64) -> Self {
+        let forecaster = measure.forecast.as_ref().map(|params| Box::new(Forecaster::new(params, step_ms)));
         let needs_usual = measure.detectors.iter().any(|kind| kind.needs_usual());
         let usual = needs_usual.then(|| Box::new(Usual::new(step_ms)));
         let detectors = measure.detectors.iter().filter_map(|&kind| SeriesDetector::new(kind)).collect();
         let (recent, alert) = (VecDeque::new(), AlertState::default());
-        Self { forecaster, usual, detectors, centre: None, recent, alert }
+        Self { gone: Until::default(), forecaster, usual, detectors, centre: None, recent, alert }
     }
 
-    /// Takes on the detectors that the declaration names now: those that are new know nothing, those that it does not name are forgotten.
+    /// Takes on the detectors and the forecast that the declaration asks for now: what is new knows nothing, what it does not name is
+    /// forgotten.
     pub(crate) fn fit(&mut self, measure: &Measure, step_ms: i64) {
         let is_kept = |detector: &SeriesDetector| measure.detectors.contains(&detector.as_dyn().kind());
         let needs_usual = measure.detectors.iter().any(|kind| kind.needs_usual());
         if self.usual.is_some() != needs_usual {
             self.usual = needs_usual.then(|| Box::new(Usual::new(step_ms)));
+        }
+        if self.forecaster.as_ref().map(|of| of.declared()) != measure.forecast.as_ref().map(ForecastParams::identity) {
+            self.forecaster = measure.forecast.as_ref().map(|params| Box::new(Forecaster::new(params, step_ms)));
         }
         self.detectors.retain(is_kept);
         for &kind in &measure.detectors {
@@ -221,31 +218,25 @@ impl Series {
         self.detectors.shrink_to_fit();
     }
 
-    /// Has the forecast start anew at the window with this number.
-    pub(crate) fn forget_forecast(&mut self, measure: &Measure, step_index: i64) {
-        self.forecaster = forecaster(measure, step_index);
+    /// What the window that starts at `start_ms` is expected to bring, one each `step_ms`.
+    #[must_use]
+    pub fn expect(&self, measure: &Measure, start_ms: i64, step_ms: i64) -> Option<Expectation> {
+        self.forecaster.as_ref()?.expect(measure.forecast.as_ref()?, start_ms, step_ms)
     }
 
-    /// What the next window is expected to bring.
+    /// The forecast at each horizon from the last window on; `None` while it is not ready.
     #[must_use]
-    pub fn expect(&self) -> Option<Expectation> {
-        self.forecaster.as_ref()?.expect()
-    }
-
-    /// The forecast at each of `steps` ahead; `None` while it is not ready.
-    #[must_use]
-    pub fn path(&self, steps: &[u32]) -> Option<Vec<Expectation>> {
-        let forecaster = self.forecaster.as_ref()?;
-        forecaster.expect()?;
-        Some(forecaster.path(steps))
+    pub fn path(&self, measure: &Measure, step_ms: i64) -> Option<Vec<PathPoint>> {
+        let path = self.forecaster.as_ref()?.path(measure.forecast.as_ref()?, step_ms);
+        (!path.is_empty()).then_some(path)
     }
 
     /// The value less what was expected, in units of the usual error, for detectors that look at several series at once; the bare
     /// value where nothing is expected; `None` until it is known what to expect.
-    pub(crate) fn feature(&self, start_ms: i64, value: f64) -> Option<f64> {
+    pub(crate) fn feature(&self, measure: &Measure, start_ms: i64, step_ms: i64, value: f64) -> Option<f64> {
         let expected = match (&self.usual, &self.forecaster) {
             (Some(usual), _) => usual.compare(start_ms, value).expectation()?,
-            (None, Some(forecaster)) => forecaster.expect()?,
+            (None, Some(_)) => self.expect(measure, start_ms, step_ms)?,
             (None, None) => return Some(value),
         };
         let error = value - expected.mean;
@@ -269,16 +260,17 @@ impl Series {
         }
     }
 
-    fn observe(&self, start_ms: i64, value: f64) -> Observation {
+    fn observe(&self, measure: &Measure, start_ms: i64, step_ms: i64, value: f64) -> Observation {
         let usual = self.usual.as_ref().map(|usual| usual.compare(start_ms, value));
-        Observation { start_ms, value, expected: self.expect(), usual }
+        Observation { start_ms, value, expected: self.expect(measure, start_ms, step_ms), usual }
     }
 
     /// Scores the value of a window.
     #[must_use]
     pub fn judge(&self, window: &JudgedValue<'_>) -> Verdict {
-        let JudgedValue { start_ms, step_ms, value, forest, is_combination, guards, aggregate, pace } = *window;
-        let observation = self.observe(start_ms, value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX));
+        let JudgedValue { start_ms, step_ms, value, forest, is_combination, measure, aggregate, pace } = *window;
+        let guards = &measure.guards;
+        let observation = self.observe(measure, start_ms, step_ms, value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX));
         let mut scores: Vec<(DetectorKind, f64)> = Vec::with_capacity(self.detectors.len() + 1);
         let mut warming_up = false;
         for detector in self.detectors.iter().map(SeriesDetector::as_dyn) {
@@ -385,20 +377,19 @@ impl Series {
         self.recent.iter().copied().collect()
     }
 
-    /// Learns the value of the window that starts at `start_ms`, one each `step_ms`; `None` is a window without one.
-    pub fn learn(&mut self, start_ms: i64, step_ms: i64, value: Option<f64>) {
-        if let Some(value) = value.map(|value| value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX)) {
-            let observation = self.observe(start_ms, value);
-            for detector in &mut self.detectors {
-                detector.as_dyn_mut().learn(&observation);
-            }
-            if let Some(usual) = &mut self.usual {
-                usual.learn(start_ms, step_ms, value);
-            }
-            self.centre = Some(self.centre.map_or(value, |centre| centre + CENTRE_RATE * (value - centre)));
+    /// Learns the value of the window that starts at `start_ms`, one each `step_ms`. A window without one changes nothing but the time.
+    pub fn learn(&mut self, measure: &Measure, start_ms: i64, step_ms: i64, value: f64) {
+        let value = value.clamp(-MAGNITUDE_MAX, MAGNITUDE_MAX);
+        let observation = self.observe(measure, start_ms, step_ms, value);
+        for detector in &mut self.detectors {
+            detector.as_dyn_mut().learn(&observation);
         }
-        if let Some(forecaster) = &mut self.forecaster {
-            forecaster.learn(value);
+        if let Some(usual) = &mut self.usual {
+            usual.learn(start_ms, step_ms, value);
+        }
+        self.centre = Some(self.centre.map_or(value, |centre| centre + CENTRE_RATE * (value - centre)));
+        if let (Some(forecaster), Some(params)) = (&mut self.forecaster, &measure.forecast) {
+            forecaster.learn(params, start_ms, step_ms, value);
         }
     }
 }

@@ -29,7 +29,7 @@ pub mod round;
 pub use round::{StateChange, StateKey};
 
 /// Version of the payloads. A change to any type that is in them is a new version, and needs a migration from the last.
-pub const FORMAT_VERSION: i32 = 4;
+pub const FORMAT_VERSION: i32 = 5;
 /// The oldest that is read.
 const OLDEST_FORMAT: i32 = 2;
 
@@ -67,7 +67,7 @@ pub enum StateError {
     /// The stream is declared differently now.
     #[error(
         "state of stream `{stream}` was written under another declaration (window, entity, event_time, disorder, lateness, revisions, \
-         event_id, seed, or a measure's name, field, aggregates or seasons): restore that declaration, or set `processor.group_id` to a new name to start anew"
+         event_id, seed, or a measure's name, field or aggregates): restore that declaration, or set `processor.group_id` to a new name to start anew"
     )]
     OtherDeclaration {
         /// The stream.
@@ -138,6 +138,7 @@ impl Engine {
         };
         let PartitionState { signature, watermark, counts, cohorts, history } = payload(&own)?;
         let signature = if own.format_version < 4 { without_detectors(signature) } else { signature };
+        let signature = if own.format_version < 5 { without_seasons(&signature) } else { signature };
         if signature != engine.config.state_signature() {
             return Err(StateError::OtherDeclaration { stream: engine.config.name.clone() });
         }
@@ -240,6 +241,21 @@ fn without_detectors(signature: String) -> String {
         format!(" [{}]", kinds.iter().enumerate().filter_map(of).collect::<Vec<_>>().join(", "))
     });
     lists.fold(signature, |signature, list| signature.replace(&list, ""))
+}
+
+/// The signature of a declaration as formats before 5 wrote it, less each measure's seasons, which stand behind its aggregates.
+fn without_seasons(signature: &str) -> String {
+    let mut kept = String::new();
+    for (at, part) in signature.split("] ").enumerate() {
+        let season = ["None", "Some([])"].into_iter().find_map(|none| part.strip_prefix(none));
+        let rest = season.or_else(|| part.strip_prefix("Some([")?.split_once("])").map(|(_, rest)| rest));
+        match rest {
+            Some(rest) if at > 0 => kept += &format!("]{rest}"),
+            _ if at > 0 => kept += &format!("] {part}"),
+            _ => kept += part,
+        }
+    }
+    kept
 }
 
 /// As [`payload`]; `None` of an entity that is no more.

@@ -8,14 +8,12 @@ use tidewatch_schemas::record::{
     MeasureShare, RecentWindow, SeriesPoint, Severity, WindowMetric, WindowSpan,
 };
 
-use crate::config::{Aggregate, Measure, StreamConfig};
+use crate::config::{Aggregate, ForecastParams, Measure, StreamConfig};
 use crate::detect::DetectorKind;
-use crate::forecast::Expectation;
+use crate::forecast::PathPoint;
 use crate::judge::{AlertStep, Closed, Judged, series_of};
 use crate::series::{Recent, Verdict};
 
-/// Nominal coverage of the bands that forecasts carry.
-const LEVEL: f64 = 0.95;
 /// The measure and aggregate of an alert on an entity that has fallen silent: the number of its events.
 const EVENTS: (&str, &str) = ("events", "count");
 
@@ -207,18 +205,12 @@ impl Whose<'_> {
     }
 
     /// The record of a series' forecast, issued at `end`.
-    pub(crate) fn forecast(&self, series: u16, path: &[Expectation], end: i64, revision: i32) -> Option<Forecast> {
+    pub(crate) fn forecast(&self, series: u16, path: &[PathPoint], end: i64, revision: i32) -> Option<Forecast> {
         let (measure, aggregate) = series_of(self.config).nth(usize::from(series))?;
-        let params = measure.forecast.as_ref()?;
-        let point = |(&steps, at): (&u32, &Expectation)| {
-            let horizon_ms = i64::from(steps) * self.config.window.step_ms();
-            ForecastPoint {
-                target_time: end + horizon_ms,
-                horizon_ms,
-                expected: at.mean,
-                lower: at.lower,
-                upper: at.upper,
-            }
+        let point = |point: &PathPoint| {
+            let horizon_ms = i64::from(point.steps) * self.config.window.step_ms();
+            let &(_, lower, upper) = point.bands.iter().find(|(level, ..)| *level == ForecastParams::LEVEL)?;
+            Some(ForecastPoint { target_time: end + horizon_ms, horizon_ms, expected: point.mean, lower, upper })
         };
         Some(Forecast {
             stream: self.config.name.clone(),
@@ -226,8 +218,8 @@ impl Whose<'_> {
             measure: measure.name.clone(),
             aggregate: aggregate.as_str().into(),
             issued_at: end,
-            level: LEVEL,
-            path: params.horizons.iter().zip(path).map(point).collect(),
+            level: ForecastParams::LEVEL,
+            path: path.iter().filter_map(point).collect(),
             revision,
         })
     }

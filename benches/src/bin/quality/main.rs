@@ -1,4 +1,4 @@
-//! How well the shipped defaults detect: `cargo run --release -p tidewatch-benches --bin quality -- …`.
+//! How well the shipped defaults detect and forecast: `cargo run --release -p tidewatch-benches --bin quality -- …`.
 //!
 //! Every instrument hands rows as events to the product's own engine and reads what it says of each window. There is no other algorithm
 //! here, no setting for a data set, and nothing that looks ahead.
@@ -6,6 +6,7 @@
 mod calibration;
 mod cost;
 mod feed;
+mod forecast;
 mod forest;
 mod measures;
 mod multivariate;
@@ -28,10 +29,11 @@ Examples:
   quality multivariate --input machine.csv             one CSV file of several columns: timestamp,cpu,memory,…[,label]
   quality calibration --check                          asked against measured rates of false alarms
   quality forest --data sets                           NAME.csv.gz, the last column the label
+  quality forecast --data Hourly-train.csv             accuracy of forecasts and of their bands, series as rows
   quality cost                                         time of a window and bytes of an entity, default detectors
   quality truth --seeds 20                             recall and precision on the demo's faults, by kind";
 
-/// Measures how well the shipped defaults detect
+/// Measures how well the shipped defaults detect and forecast
 #[derive(Debug, Parser)]
 #[command(after_help = EXAMPLES)]
 struct Args {
@@ -57,6 +59,8 @@ enum Instrument {
     Calibration(calibration::Args),
     /// The forest by itself: how well it ranks the rows of labelled sets, and what a row costs
     Forest(forest::Args),
+    /// How good forecasts are, and how often values fall into their bands
+    Forecast(forecast::Args),
     /// The whole chain: what a closed window costs, and how many bytes an entity takes
     Cost(cost::Args),
     /// The shipped scenarios through decoder and engine: what of the injected faults is found
@@ -75,6 +79,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         Instrument::Multivariate(more) => ("multivariate", multivariate::run(more)?),
         Instrument::Calibration(more) => ("calibration", calibration::run(more)?),
         Instrument::Forest(more) => ("forest", forest::run(more)?),
+        Instrument::Forecast(more) => ("forecast", forecast::run(more)?),
         Instrument::Cost(more) => ("cost", cost::run(more)?),
         Instrument::Truth(more) => ("truth", truth::run(more)?),
     };

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidewatch_schemas::catalogue::topic_name_problem;
 
 use super::{
-    Aggregate, AlertSettings, Bootstrap, ConfigError, DropoutAfter, Format, Guards, IsolationForest, Revisions, Span,
-    StreamSettings, TimeUnit, WindowSettings,
+    Aggregate, AlertSettings, Bootstrap, ConfigError, DropoutAfter, ForecastParams, Format, Guards, IsolationForest,
+    Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
 };
 use crate::alert::Pace;
 use crate::detect::DetectorKind;
@@ -107,17 +107,6 @@ impl Measure {
     pub fn needs_quantiles(&self) -> bool {
         self.aggregates.iter().any(|aggregate| aggregate.quantile().is_some())
     }
-}
-
-/// A forecast, validated. Spans are counted in steps: one window, or one slide of hopping windows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForecastParams {
-    /// Lengths of the seasons in steps, the shortest first.
-    pub seasons: Vec<u32>,
-    /// Horizons in steps, ascending; empty: no path is emitted.
-    pub horizons: Vec<u32>,
-    /// A path is emitted each time that event time passes a multiple of this, in ms.
-    pub emit_every_ms: i64,
 }
 
 impl StreamConfig {
@@ -321,8 +310,7 @@ impl StreamConfig {
         let time = (&self.event_time, self.event_time_unit, self.disorder_ms, self.lateness_ms, self.revisions);
         let mut text = format!("{:?} {:?} {} {time:?} {:?}", self.window, self.entity, self.seed, self.event_id);
         for m in &self.measures {
-            let seasons = m.forecast.as_ref().map(|f| &f.seasons);
-            text += &format!(" {} {} {:?} {seasons:?}", m.name, m.field, m.aggregates);
+            text += &format!(" {} {} {:?}", m.name, m.field, m.aggregates);
         }
         text
     }
@@ -382,6 +370,7 @@ impl Measure {
             return Err(wrong(&at("guards.maintenance"), problem));
         }
         let forecast = m.forecast.as_ref().map(|f| ForecastParams::from_settings(f, window, &at, wrong)).transpose()?;
+        let forecast = forecast.flatten();
         Ok(Self {
             name: m.name.clone(),
             field: m.field.clone(),
@@ -390,52 +379,6 @@ impl Measure {
             detectors: detectors.into_iter().collect(),
             forecast,
             guards: m.guards.clone(),
-        })
-    }
-}
-
-impl ForecastParams {
-    fn from_settings(
-        f: &super::ForecastSettings,
-        window: Window,
-        at: &impl Fn(&str) -> String,
-        wrong: &impl Fn(&str, String) -> ConfigError,
-    ) -> Result<Self, ConfigError> {
-        let step_ms = window.step_ms();
-        let step = Span::from_millis(step_ms);
-        let steps = |setting: &str, spans: &[Span], least: u32| -> Result<Vec<u32>, ConfigError> {
-            let mut steps = Vec::with_capacity(spans.len());
-            for span in spans {
-                let count = u32::try_from(span.as_millis() / step_ms).unwrap_or(u32::MAX);
-                if span.as_millis() % step_ms != 0 || count < least {
-                    return Err(wrong(
-                        &at(setting),
-                        format!("`{span}` is not a whole number, at least {least}, of steps of {step}"),
-                    ));
-                }
-                if steps.last().is_some_and(|&last| last >= count) {
-                    return Err(wrong(&at(setting), "must ascend".into()));
-                }
-                steps.push(count);
-            }
-            Ok(steps)
-        };
-        if f.seasons.len() > 2 {
-            return Err(wrong(
-                &at("forecast.seasons"),
-                "has more than two seasons; name at most a day and a week".into(),
-            ));
-        }
-        if f.horizons.len() > LIST_MAX {
-            return Err(wrong(&at("forecast.horizons"), format!("has more than {LIST_MAX} entries")));
-        }
-        if f.emit_every.as_millis() == 0 {
-            return Err(wrong(&at("forecast.emit_every"), "is 0; write for example \"1h\"".into()));
-        }
-        Ok(Self {
-            seasons: steps("forecast.seasons", &f.seasons, 2)?,
-            horizons: steps("forecast.horizons", &f.horizons, 1)?,
-            emit_every_ms: f.emit_every.as_millis(),
         })
     }
 }
