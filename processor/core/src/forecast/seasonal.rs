@@ -194,8 +194,8 @@ impl Seasonal {
     pub(super) fn new(lengths: Lengths, horizons: &[u32], levels: &[f64]) -> Self {
         let (day, long) = (lengths.day as usize, lengths.long as usize);
         let keep = (ANALOGS * day + day).max(long + 3).max(2 * day + 2);
-        let keep = |steps: u32| if steps > NEXT { KEEP_FAR } else { KEEP_NEXT };
-        let horizons = horizons.iter().map(|&steps| (steps, keep(steps).powi(stride(steps) as i32)));
+        let left = |steps: u32| if steps > NEXT { KEEP_FAR } else { KEEP_NEXT };
+        let horizons = horizons.iter().map(|&steps| (steps, left(steps).powi(stride(steps) as i32)));
         Self {
             lengths,
             seen: 0,
