@@ -24,8 +24,9 @@ use crate::detect::Grain;
 
 pub use accuracy::Accuracy;
 use light::{Light, When};
+use mixture::Banded;
 use scale::Scale;
-use seasonal::{Banded, Lengths, Seasonal, part_of_day};
+use seasonal::{Lengths, Seasonal, part_of_day};
 
 mod accuracy;
 mod autoregression;
@@ -156,7 +157,7 @@ impl Hours {
             let path = self.seasonal.path(&ahead, slot, |steps| part(slot - 1 + i64::from(steps)));
             self.path.clear();
             self.path.push(self.seasonal.last());
-            self.path.extend(path.iter().map(|(mean, _)| mean));
+            self.path.extend(path.iter().map(|of| of.mean));
         }
         if slot == now || slot > now {
             self.sum += value;
@@ -213,9 +214,10 @@ impl Forecaster {
         if self.warming_up() {
             return None;
         }
-        let (mean, ends) = self.banded(params, start_ms, step_ms)?;
-        let (mean, bands) = self.unscaled(params, mean, &ends);
-        let &(_, lower, upper) = bands.iter().find(|(level, ..)| *level == ForecastParams::LEVEL)?;
+        let banded = self.banded(params, start_ms, step_ms)?;
+        let at = params.levels.iter().position(|level| *level == ForecastParams::LEVEL)?;
+        let mean = self.scale.value(banded.mean);
+        let [lower, upper] = self.ends(mean, banded.ends[at]);
         Some(Expectation { mean, lower, upper, sd: (upper - lower) / (2.0 * NORMAL_95) })
     }
 
@@ -232,8 +234,13 @@ impl Forecaster {
             return Vec::new();
         }
         let banded = self.ahead(params, step_ms, steps);
-        let point = |(&steps, (mean, ends)): (&u32, &Banded)| {
-            let (mean, bands) = self.unscaled(params, *mean, ends);
+        let point = |(&steps, banded): (&u32, &Banded)| {
+            let mean = self.scale.value(banded.mean);
+            let band = |(&level, ends): (&f64, &[f32; 2])| {
+                let [lower, upper] = self.ends(mean, *ends);
+                (level, lower, upper)
+            };
+            let bands = params.levels.iter().zip(&banded.ends).map(band).collect();
             PathPoint { steps, mean, bands, accuracy: self.accuracy(steps) }
         };
         steps.iter().zip(&banded).map(point).collect()
@@ -295,7 +302,7 @@ impl Forecaster {
     fn take(&mut self, params: &ForecastParams, start_ms: i64, step_ms: i64, value: f64) {
         let local_ms = params.local_ms(start_ms);
         let scale = self.scale;
-        let expected = self.banded(params, start_ms, step_ms).map(|(mean, _)| mean);
+        let expected = self.banded(params, start_ms, step_ms).map(|of| of.mean);
         match &mut self.engine {
             Engine::Slots(seasonal) => {
                 let slot = local_ms.div_euclid(step_ms);
@@ -377,14 +384,9 @@ impl Forecaster {
         }
     }
 
-    /// A forecast in units of the series. No band is narrower than the series' grain.
-    fn unscaled(&self, params: &ForecastParams, mean: f32, ends: &[[f32; 2]]) -> (f64, Vec<(f64, f64, f64)>) {
-        let mean = self.scale.value(mean);
+    /// The ends of a band in units of the series, around `mean`. None is narrower than the series' grain.
+    fn ends(&self, mean: f64, [lower, upper]: [f32; 2]) -> [f64; 2] {
         let least = NORMAL_95 * self.grain.least_sd(mean);
-        let band = |(&level, &[lower, upper]): (&f64, &[f32; 2])| {
-            let (lower, upper) = (self.scale.value(lower), self.scale.value(upper));
-            (level, lower.min(mean - least), upper.max(mean + least))
-        };
-        (mean, params.levels.iter().zip(ends).map(band).collect())
+        [self.scale.value(lower).min(mean - least), self.scale.value(upper).max(mean + least)]
     }
 }

@@ -98,7 +98,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
     anyhow::ensure!(!args.season.contains(&0), "--season: at least 1; leave it out for a day and a week of hours");
     let horizons: Vec<u32> = match args.horizon[..] {
         [last] if last <= PATH_MAX => (1..=last).collect(),
-        [last] => anyhow::bail!("--horizon {last}: a path has up to {PATH_MAX} steps; name those further ahead one by one"),
+        [last] => {
+            anyhow::bail!("--horizon {last}: a path has up to {PATH_MAX} steps; name those further ahead one by one")
+        }
         _ => args.horizon.clone(),
     };
     let (mut table, mut figures) = (String::new(), Vec::new());
@@ -200,7 +202,18 @@ impl Group {
     fn table(&self, args: &Args) -> String {
         let mut text = format!(
             "{}: {} series, the last {} values held out, {}\n{:>7} {:>7} {:>7} {:>7} {:>6} {:>6} {:>7} {:>7}",
-            self.name, self.sums[0].series, args.holdout, args.tier, "ahead", "MASE", "sMAPE", "MSIS", "in 80", "in 95", "wide 80", "wide 95"
+            self.name,
+            self.sums[0].series,
+            args.holdout,
+            args.tier,
+            "ahead",
+            "MASE",
+            "sMAPE",
+            "MSIS",
+            "in 80",
+            "in 95",
+            "wide 80",
+            "wide 95"
         );
         for simple in SIMPLE {
             let _ = write!(text, " {simple:>8}");
@@ -341,7 +354,8 @@ impl<'a> Judge<'a> {
         };
         let simple = [self.last, season(self.seasons[0]), season(self.seasons[1]), self.average.unwrap_or(self.last)];
         let place = |at: usize| at % self.seasons[0];
-        let adjusted = naive2.map_or(self.last, |factors| factors[place(at + ahead)] / factors[place(at - 1)] * self.last);
+        let adjusted =
+            naive2.map_or(self.last, |factors| factors[place(at + ahead)] / factors[place(at - 1)] * self.last);
         let scaled = |expected: f64| (value - expected).abs() / self.scale;
         let mut sums = Sums {
             mase: scaled(point.mean),
@@ -392,9 +406,8 @@ fn naive2(values: &[f64], season: usize) -> Option<Vec<f64>> {
     }
     let mean = values.iter().sum::<f64>() / n as f64;
     let variance: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let correlation = |lag: usize| {
-        values.iter().skip(lag).zip(values).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / variance
-    };
+    let correlation =
+        |lag: usize| values.iter().skip(lag).zip(values).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / variance;
     let squares: f64 = (1..season).map(|lag| correlation(lag).powi(2)).sum();
     if correlation(season).abs() <= 1.645 * ((1.0 + 2.0 * squares) / n as f64).sqrt() {
         return None;

@@ -22,9 +22,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mixture::{Actual, Mixture, mix};
+use super::mixture::{Actual, Banded, Mixture, mix};
 use super::scale::Scale;
-use super::seasonal::Banded;
 
 const DAY_MS: f64 = 86_400_000.0;
 const HOUR_MS: f64 = 3_600_000.0;
@@ -156,11 +155,6 @@ impl Light {
         }
     }
 
-    /// Values so far.
-    pub(super) const fn seen(&self) -> u32 {
-        self.seen
-    }
-
     /// How good forecasts so many windows ahead have been.
     pub(super) fn accuracy(&self, steps: u32) -> Option<super::Accuracy> {
         self.mixture.accuracy(steps, self.naive_error)
@@ -224,15 +218,14 @@ impl Light {
             let forecasts = self.experts(steps, when, has_second, hourly);
             let mean = mix(&self.mixture.weights(steps, self.least_loss()), &forecasts);
             let part = part(when.local_ms + i64::from(steps) * when.step_ms);
-            (mean, self.mixture.reach(steps, part).map(|[a, b]| [mean - a, mean + b]).collect())
+            self.mixture.banded(mean, steps, part)
         };
         steps.iter().map(banded).collect()
     }
 
     /// The forecast of the window after `step` as it was issued then; `None` if nothing was.
     pub(super) fn issued(&self, step: u32) -> Option<Banded> {
-        let row = self.mixture.issued(step).filter(|_| self.seen > 0)?;
-        Some((row[0], row[1..].chunks_exact(2).map(|ends| [ends[0], ends[1]]).collect()))
+        self.mixture.issued(step).filter(|_| self.seen > 0)
     }
 
     /// Takes in a window's value. `expected` is what was forecast of it.

@@ -28,6 +28,8 @@ use super::scale::Scale;
 const PENDING: u32 = 8;
 /// Loss at which an expert starts that is ready later than others, by the least.
 const JOIN: f32 = 1.2;
+/// Of forecasts that are judged at each step, every so many is told of.
+const SAMPLED: u32 = 4;
 /// Rate of the quantiles, at least, and what is added to the judged forecasts in its beginning.
 const QUANTILE_RATE: f32 = 0.02;
 const QUANTILE_PRIOR: f32 = 25.0;
@@ -80,6 +82,16 @@ pub(super) struct Mixture<const N: usize> {
     /// Which experts are ready, a bit each.
     ready: u16,
     parts: Vec<f32>,
+}
+
+/// Levels of bands, at most.
+pub(super) const LEVELS: usize = 5;
+
+/// A forecast on the scale: the mean, and the ends of each level's band.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Banded {
+    pub(super) mean: f32,
+    pub(super) ends: [[f32; 2]; LEVELS],
 }
 
 /// How much each expert counts.
@@ -144,10 +156,15 @@ impl Horizon {
                     *reach = (*reach + rate * reach.max(0.5) * push).max(QUANTILE_LEAST);
                 }
             }
-            let at = |z: f32| scale.value(z);
-            let bands: Vec<_> =
-                ends.chunks_exact(2).zip(levels).map(|(e, level)| (*level, at(e[0]), at(e[1]))).collect();
-            self.rolling.learn(&Outcome { value: actual.value, expected: at(forecast), bands: &bands });
+            // Of horizons that are judged at each step, neighbours have much the same to say.
+            if self.steps == 1 || self.stride > 1 || issued.is_multiple_of(SAMPLED) {
+                let mut bands = [(0.0, 0.0, 0.0); LEVELS];
+                for (band, (ends, &level)) in bands.iter_mut().zip(ends.chunks_exact(2).zip(levels)) {
+                    *band = (level, scale.value(ends[0]), scale.value(ends[1]));
+                }
+                let (expected, bands) = (scale.value(forecast), &bands[..levels.len()]);
+                self.rolling.learn(&Outcome { value: actual.value, expected, bands });
+            }
         }
         self.judged = self.judged.saturating_add(1);
         let error = (actual.z - forecast).abs() / share;
@@ -244,12 +261,15 @@ impl<const N: usize> Mixture<N> {
         weights
     }
 
-    /// How far the ends of each level's band are from what is forecast so many steps ahead.
-    pub(super) fn reach(&self, steps: u32, part: usize) -> impl Iterator<Item = [f32; 2]> {
+    /// The bands around what is forecast so many steps ahead, in a part of the day.
+    pub(super) fn banded(&self, mean: f32, steps: u32, part: usize) -> Banded {
         let (a, b, share) = self.between(steps);
         let (size_a, size_b) = ((1.0 - share) * a.size() * self.parts[part], share * b.size() * self.parts[part]);
-        let both = a.reach.iter().zip(&b.reach);
-        both.map(move |(a, b)| [a[0] * size_a + b[0] * size_b, a[1] * size_a + b[1] * size_b])
+        let mut ends = [[mean; 2]; LEVELS];
+        for (ends, (a, b)) in ends.iter_mut().zip(a.reach.iter().zip(&b.reach)) {
+            *ends = [mean - (a[0] * size_a + b[0] * size_b), mean + (a[1] * size_a + b[1] * size_b)];
+        }
+        Banded { mean, ends }
     }
 
     /// How many horizons experts are compared at.
@@ -280,11 +300,17 @@ impl<const N: usize> Mixture<N> {
         }
     }
 
-    /// What was issued at `step` of the next one: the mean and the bands' ends.
-    pub(super) fn issued(&self, step: u32) -> Option<&[f32]> {
+    /// What was issued at `step` of the next one.
+    pub(super) fn issued(&self, step: u32) -> Option<Banded> {
         let first = &self.horizons[0];
         let (place, width) = (first.place(step), first.width());
-        (first.issued[place] == step).then(|| &first.rows[place * width + N..(place + 1) * width])
+        if first.issued[place] != step {
+            return None;
+        }
+        let row = &first.rows[place * width + N..(place + 1) * width];
+        let mut ends = [[row[0]; 2]; LEVELS];
+        ends.iter_mut().zip(row[1..].chunks_exact(2)).for_each(|(to, ends)| *to = [ends[0], ends[1]]);
+        Some(Banded { mean: row[0], ends })
     }
 
     /// How good forecasts at a horizon have been; `None` where it is not compared, or nothing has been judged.

@@ -32,10 +32,12 @@
 //! on the even series of the M4 competition's hourly set and on public hourly series; Holt-Winters with two seasons and weekly naives
 //! of a slower bias added nothing to these.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use super::autoregression::{Autoregression, dot, sum};
-use super::mixture::{Actual, Mixture, PARTS, mix, stride};
+use super::mixture::{Actual, Banded, Mixture, PARTS, mix, stride};
 use super::scale::Scale;
 
 /// Experts, in the order of the table above.
@@ -73,6 +75,9 @@ const CONSTANT: f32 = 0.3;
 const RANGE_LEFT: f32 = 0.3;
 /// Values are moved to the front when so many have become too old.
 const SLACK: usize = 32;
+
+/// Slots of the first season, at most.
+pub(super) const DAY_MAX: usize = 32;
 
 /// The lengths of seasons, in slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,9 +191,6 @@ impl Paths {
     }
 }
 
-/// A forecast on the scale: the mean, and the ends of each level's band.
-pub(super) type Banded = (f32, Vec<[f32; 2]>);
-
 impl Seasonal {
     /// Knows nothing. It compares experts at `horizons`, ascending from 1.
     pub(super) fn new(lengths: Lengths, horizons: &[u32], levels: &[f64]) -> Self {
@@ -237,8 +239,7 @@ impl Seasonal {
 
     /// The forecast of the next slot as it was issued; `None` before the first value.
     pub(super) fn next(&self) -> Option<Banded> {
-        let row = self.mixture.issued(self.seen.checked_sub(1)?)?;
-        Some((row[0], row[1..].chunks_exact(2).map(|ends| [ends[0], ends[1]]).collect()))
+        self.mixture.issued(self.seen.checked_sub(1)?)
     }
 
     /// The forecasts `steps` slots ahead (1 is the next one); `part` gives the part of the day that so many slots ahead is in, and `slot`
@@ -249,7 +250,7 @@ impl Seasonal {
         self.fill(&mut paths, slot);
         let banded = |&steps: &u32| {
             let mean = mix(&self.mixture.weights(steps, self.least_loss()), &paths.at(steps));
-            (mean, self.mixture.reach(steps, part(steps)).map(|[a, b]| [mean - a, mean + b]).collect())
+            self.mixture.banded(mean, steps, part(steps))
         };
         steps.iter().map(banded).collect()
     }
@@ -274,7 +275,7 @@ impl Seasonal {
         levels: &[f64],
         scale: Scale,
     ) {
-        let expected = self.next().map(|(mean, _)| mean);
+        let expected = self.next().map(|next| next.mean);
         let came = value.map(|value| scale.z(value));
         let z = match (came, expected) {
             (Some(came), Some(expected)) => self.clean(came, expected),
@@ -403,7 +404,7 @@ impl Seasonal {
     /// Has the experts that are ready forecast.
     fn fill(&self, paths: &mut Paths, slot: i64) {
         let (day, long) = (self.lengths.day as usize, self.lengths.long as usize);
-        let (values, steps) = (&self.values, paths.steps);
+        let values = &self.values;
         if values.len() < day {
             paths.of(0).fill(values.back(1));
             paths.of(1).fill(self.average);
@@ -428,29 +429,28 @@ impl Seasonal {
         let left = RANGE_LEFT * (self.most - self.least);
         let range = [self.least - left, self.most + left];
         let unit = self.unit();
+        let path = |lags, mean| Path { lags, mean, unit, range, season: &[] };
         if values.len() > lags(self.lengths).last + 1 {
-            let path = Path { lags: lags(self.lengths), mean: self.mean, unit, range };
-            path.fill(self.autoregression.coefficients(), values, paths.of(AUTOREGRESSION), |_| 0.0);
+            let path = path(lags(self.lengths), self.mean);
+            path.fill(self.autoregression.coefficients(), values, paths.of(AUTOREGRESSION));
         }
         if values.len() > day + 2 {
-            let path = Path { lags: short_lags(day), mean: self.mean, unit, range };
-            path.fill(self.short.coefficients(), values, paths.of(SHORT), |_| 0.0);
+            path(short_lags(day), self.mean).fill(self.short.coefficients(), values, paths.of(SHORT));
         }
         if self.remainders.len() == 0 {
             return;
         }
-        let first = place(slot, long);
-        let season = |ahead: usize| self.profile[(first + ahead) % long];
+        let (after, before) = (&self.profile[place(slot, long)..], &self.profile[..]);
+        let season: Vec<f32> = after.iter().chain(before.iter().cycle()).take(paths.steps).copied().collect();
         let mut remainder = self.remainders.back(1) - self.level;
-        for (ahead, to) in paths.of(PROFILE).iter_mut().enumerate() {
+        for (to, season) in paths.of(PROFILE).iter_mut().zip(&season) {
             remainder *= REMAINDER_KEPT;
-            *to = season(ahead) + self.level + remainder;
+            *to = season + self.level + remainder;
         }
         if self.remainders.len() > remainder_lags(day).last + 1 {
-            let path = Path { lags: remainder_lags(day), mean: self.level, unit, range };
-            path.fill(self.remainder_path.coefficients(), &self.remainders, paths.of(PROFILE_PATH), season);
+            let path = Path { season: &season, ..path(remainder_lags(day), self.level) };
+            path.fill(self.remainder_path.coefficients(), &self.remainders, paths.of(PROFILE_PATH));
         }
-        debug_assert_eq!(paths.values.len(), EXPERTS * steps);
     }
 
     fn fill_analogs(&self, paths: &mut Paths) {
@@ -458,17 +458,19 @@ impl Seasonal {
         let values = &self.values.values[..];
         let now = &values[values.len() - day..];
         let count = (values.len() / day - 1).min(ANALOGS);
-        let fades = FADE.map(|fade| fading(fade, day));
+        let fadings = fadings(day);
         // Of each past season: how far it is from now, and how far its level is.
         let mut found = [[(0.0f32, 0.0f32); ANALOGS]; 2];
-        let mut off = vec![0.0f32; day];
+        let mut buffer = [0.0f32; DAY_MAX];
+        let off = &mut buffer[..day];
         for back in 1..=count {
             let end = values.len() - back * day;
             let then = &values[end - day..end];
             off.iter_mut().zip(now.iter().zip(then)).for_each(|(off, (now, then))| *off = now - then);
-            for (found, fade) in found.iter_mut().zip(&fades) {
-                let shift = dot(fade, &off);
-                found[back - 1] = (distance(fade, &off, shift), shift);
+            for (found, fading) in found.iter_mut().zip(fadings) {
+                let fading = &fading[..day];
+                let shift = dot(fading, off);
+                found[back - 1] = (distance(fading, off, shift), shift);
             }
         }
         let least = 1e-9 * self.unit();
@@ -492,16 +494,21 @@ impl Seasonal {
     }
 }
 
-/// How much slots count, the latest the last; 1 in all.
-fn fading(fade: f32, day: usize) -> Vec<f32> {
-    let kept = libm::expf(-fade * 24.0 / day as f32);
-    let mut weights = vec![1.0f32; day];
-    for at in (0..day - 1).rev() {
-        weights[at] = weights[at + 1] * kept;
-    }
-    let all: f32 = weights.iter().sum();
-    weights.iter_mut().for_each(|weight| *weight /= all);
-    weights
+/// How much slots count in an analog, far and near, the latest the last; 1 in all.
+fn fadings(day: usize) -> &'static [[f32; DAY_MAX]; 2] {
+    static KNOWN: [OnceLock<[[f32; DAY_MAX]; 2]>; DAY_MAX + 1] = [const { OnceLock::new() }; DAY_MAX + 1];
+    KNOWN[day].get_or_init(|| {
+        FADE.map(|fade| {
+            let kept = libm::expf(-fade * 24.0 / day as f32);
+            let mut weights = [0.0f32; DAY_MAX];
+            weights[day - 1] = 1.0;
+            for at in (0..day - 1).rev() {
+                weights[at] = weights[at + 1] * kept;
+            }
+            let all: f32 = weights.iter().sum();
+            weights.map(|weight| weight / all)
+        })
+    })
 }
 
 /// The weighted mean distance of `off` from `shift`.
@@ -579,32 +586,33 @@ fn regressors<const W: usize>(values: &Recent, lags: &[u16], mean: f32, unit: f3
 }
 
 /// How an autoregression is carried forward.
-struct Path {
+struct Path<'a> {
     lags: Lags,
     mean: f32,
     unit: f32,
     range: [f32; 2],
+    /// What is added to each step, and is no part of what is regressed on.
+    season: &'a [f32],
 }
 
-impl Path {
-    fn fill(&self, coefficients: &[f32], values: &Recent, path: &mut [f32], season: impl Fn(usize) -> f32) {
-        let inverse = 1.0 / self.unit;
-        let last = values.len();
-        let constant = CONSTANT * coefficients[coefficients.len() - 1];
-        for ahead in 0..path.len() {
-            let mut lanes = [constant, 0.0, 0.0, 0.0];
-            for (at, (&lag, b)) in self.lags.all().iter().zip(coefficients).enumerate() {
-                let lag = usize::from(lag);
-                let value = if lag > ahead {
-                    values.values[last + ahead - lag]
-                } else {
-                    path[ahead - lag] - season(ahead - lag)
-                };
-                lanes[at % 4] += b * ((value - self.mean) * inverse);
-            }
-            let next = self.mean + self.unit * ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + season(ahead);
-            path[ahead] = next.clamp(self.range[0], self.range[1]);
+impl Path<'_> {
+    fn fill(&self, coefficients: &[f32], values: &Recent, path: &mut [f32]) {
+        let (lags, values) = (self.lags.all(), &values.values[..]);
+        // Of standardised values and the constant, in units of the values.
+        let sum: f32 = coefficients[..lags.len()].iter().sum();
+        path.fill(self.mean * (1.0 - sum) + self.unit * CONSTANT * coefficients[coefficients.len() - 1]);
+        for (&lag, b) in lags.iter().zip(coefficients) {
+            let known = &values[values.len() - usize::from(lag)..];
+            path.iter_mut().zip(known).for_each(|(next, value)| *next += b * value);
         }
+        for ahead in 0..path.len() {
+            let (before, from) = path.split_at_mut(ahead);
+            let known = lags.iter().zip(coefficients).take_while(|(lag, _)| usize::from(**lag) <= ahead);
+            let next: f32 = known.map(|(&lag, b)| b * before[ahead - usize::from(lag)]).sum();
+            let season = self.season.get(ahead).copied().unwrap_or_default();
+            from[0] = (from[0] + next + season).clamp(self.range[0], self.range[1]) - season;
+        }
+        path.iter_mut().zip(self.season).for_each(|(next, season)| *next += season);
     }
 }
 
