@@ -45,6 +45,8 @@ const GIVE_UP_AFTER: u8 = 3;
 const FORGET_SEASONS: i64 = 21;
 /// Slots that the path of the hours' forecast has at most.
 const HOURS_MAX: u32 = 50;
+/// Width of a band, as a share of what is expected, up to which a series is constant.
+const CONSTANT_SHARE: f64 = 1e-6;
 /// The 97.5 % quantile of the normal distribution.
 const NORMAL_95: f64 = 1.959_963_984_540_054;
 
@@ -221,19 +223,22 @@ impl Forecaster {
         Some(Expectation { mean, lower, upper, sd: (upper - lower) / (2.0 * NORMAL_95) })
     }
 
-    /// The forecasts at each horizon from the last window on; empty until there are some.
+    /// The forecasts at each horizon from the window on that starts at `from_ms`, the last one; empty until there are some.
     #[must_use]
-    pub fn path(&self, params: &ForecastParams, step_ms: i64) -> Vec<PathPoint> {
-        self.path_at(params, step_ms, &params.horizons)
+    pub fn path(&self, params: &ForecastParams, from_ms: i64, step_ms: i64) -> Vec<PathPoint> {
+        self.path_at(params, from_ms, step_ms, &params.horizons)
     }
 
     /// The same so many windows ahead.
     #[must_use]
-    pub fn path_at(&self, params: &ForecastParams, step_ms: i64, steps: &[u32]) -> Vec<PathPoint> {
+    pub fn path_at(&self, params: &ForecastParams, from_ms: i64, step_ms: i64, steps: &[u32]) -> Vec<PathPoint> {
         if self.warming_up() {
             return Vec::new();
         }
-        let banded = self.ahead(params, step_ms, steps);
+        // From the last window with a value on.
+        let missing = u32::try_from((from_ms - self.last_ms) / step_ms).unwrap_or(0);
+        let ahead: Vec<u32> = steps.iter().map(|steps| steps + missing).collect();
+        let banded = self.ahead(params, step_ms, &ahead);
         let point = |(&steps, banded): (&u32, &Banded)| {
             let mean = self.scale.value(banded.mean);
             let band = |(&level, ends): (&f64, &[f32; 2])| {
@@ -384,9 +389,13 @@ impl Forecaster {
         }
     }
 
-    /// The ends of a band in units of the series, around `mean`. None is narrower than the series' grain.
-    fn ends(&self, mean: f64, [lower, upper]: [f32; 2]) -> [f64; 2] {
+    /// The ends of a band in units of the series, around `mean`; of a constant, whose band would have no width, those of its grain.
+    fn ends(&self, mean: f64, ends: [f32; 2]) -> [f64; 2] {
+        let [lower, upper] = ends.map(|end| self.scale.value(end));
+        if upper - lower > CONSTANT_SHARE * mean.abs() {
+            return [lower, upper];
+        }
         let least = NORMAL_95 * self.grain.least_sd(mean);
-        [self.scale.value(lower).min(mean - least), self.scale.value(upper).max(mean + least)]
+        [lower.min(mean - least), upper.max(mean + least)]
     }
 }

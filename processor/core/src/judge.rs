@@ -207,7 +207,7 @@ impl Judge {
         let is_anomalous = verdicts.iter().flatten().any(|verdict| verdict.evidence >= 1.0)
             || self.series.iter().any(|series| series.alert.since().is_some());
         let row = row.filter(|_| self.forest.is_none()).map(|row| Row { is_anomalous, ..row });
-        (Judged { verdicts, steps, gone: Until::default(), paths: self.paths(config, closed.end) }, row)
+        (Judged { verdicts, steps, gone: Until::default(), paths: self.paths(config, closed) }, row)
     }
 
     /// What each series adds to what is typical of the cohort, behind a window in which it had a value.
@@ -335,14 +335,14 @@ impl Judge {
     }
 
     /// The forecasts that are issued when the window that ends at `end` has been learnt.
-    fn paths(&self, config: &StreamConfig, end: i64) -> Vec<(u16, Vec<PathPoint>)> {
+    fn paths(&self, config: &StreamConfig, Closed { start, end, .. }: &Closed) -> Vec<(u16, Vec<PathPoint>)> {
         let slide_ms = config.window.step_ms();
         let mut paths = Vec::new();
         for (at, ((measure, _), series)) in series_of(config).zip(&self.series).enumerate() {
             let Some(params) = measure.forecast.as_ref().filter(|params| !params.horizons.is_empty()) else { continue };
             let every_ms = params.emit_every_ms;
             if end.div_euclid(every_ms) != (end - slide_ms).div_euclid(every_ms) {
-                paths.extend(series.path(measure, slide_ms).map(|path| (at as u16, path)));
+                paths.extend(series.path(measure, *start, slide_ms).map(|path| (at as u16, path)));
             }
         }
         paths

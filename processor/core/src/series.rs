@@ -224,10 +224,10 @@ impl Series {
         self.forecaster.as_ref()?.expect(measure.forecast.as_ref()?, start_ms, step_ms)
     }
 
-    /// The forecast at each horizon from the last window on; `None` while it is not ready.
+    /// The forecast at each horizon from the window on that starts at `from_ms`, the last one; `None` while it is not ready.
     #[must_use]
-    pub fn path(&self, measure: &Measure, step_ms: i64) -> Option<Vec<PathPoint>> {
-        let path = self.forecaster.as_ref()?.path(measure.forecast.as_ref()?, step_ms);
+    pub fn path(&self, measure: &Measure, from_ms: i64, step_ms: i64) -> Option<Vec<PathPoint>> {
+        let path = self.forecaster.as_ref()?.path(measure.forecast.as_ref()?, from_ms, step_ms);
         (!path.is_empty()).then_some(path)
     }
 

@@ -40,21 +40,100 @@ pub(crate) struct Args {
     /// The column of the values, of files with a row for each time
     #[arg(long, value_name = "COLUMN")]
     value: Option<String>,
-    /// Seasons in steps, the shortest first
-    #[arg(long, value_name = "STEPS", default_values_t = [24, 168])]
-    season: Vec<u32>,
-    /// Steps ahead; once: the path up to there, several times: these
-    #[arg(long, value_name = "STEPS", default_values_t = [24])]
-    horizon: Vec<u32>,
-    /// Values at the end of each series that are forecast
-    #[arg(long, value_name = "STEPS", default_value_t = 48)]
-    holdout: usize,
+    /// Seasons, the shortest first: a number of steps, or a span such as 24h
+    #[arg(long, value_name = "STEPS|SPAN", default_values = ["24", "168"])]
+    season: Vec<Length>,
+    /// How far ahead; once: the path up to there, several times: these
+    #[arg(long, value_name = "STEPS|SPAN", default_values = ["24"])]
+    horizon: Vec<Length>,
+    /// How much of the end of each series is forecast
+    #[arg(long, value_name = "STEPS|SPAN", default_value = "48")]
+    holdout: Length,
     /// full or light
     #[arg(long, default_value = "full")]
     tier: String,
     /// Only each second series, from the first (odd) or second (even) on
-    #[arg(long, value_name = "odd|even")]
-    half: Option<String>,
+    #[arg(long)]
+    half: Option<Half>,
+}
+
+/// Which series are looked at.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Half {
+    Odd,
+    Even,
+}
+
+impl Half {
+    const fn has(self, at: usize) -> bool {
+        at.is_multiple_of(2) == matches!(self, Self::Odd)
+    }
+}
+
+/// A number of steps.
+#[derive(Clone, Copy, Debug)]
+enum Length {
+    Steps(u32),
+    Ms(i64),
+}
+
+impl std::str::FromStr for Length {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is neither a number of steps, from 1 on, nor a span such as 24h");
+        let length = match (text.parse(), humantime::parse_duration(text)) {
+            (Ok(steps), _) => Self::Steps(steps),
+            (_, Ok(span)) => Self::Ms(i64::try_from(span.as_millis()).map_err(|_| wrong())?),
+            _ => return Err(wrong()),
+        };
+        if matches!(length, Self::Steps(0) | Self::Ms(0)) { Err(wrong()) } else { Ok(length) }
+    }
+}
+
+impl std::fmt::Display for Length {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Ms(ms) => write!(f, "{}", humantime::format_duration(Duration::from_millis(ms.unsigned_abs()))),
+        }
+    }
+}
+
+impl Length {
+    /// In steps of this length; those of a span at least 1.
+    fn steps(self, step_ms: i64) -> u32 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Ms(ms) => ((ms + step_ms / 2) / step_ms).max(1) as u32,
+        }
+    }
+}
+
+/// What is asked, in steps of a series.
+struct Asked {
+    seasons: Vec<u32>,
+    horizons: Vec<u32>,
+    holdout: usize,
+}
+
+impl Asked {
+    fn new(args: &Args, step_ms: i64) -> anyhow::Result<Self> {
+        let steps = |lengths: &[Length]| lengths.iter().map(|length| length.steps(step_ms)).collect::<Vec<u32>>();
+        let (mut seasons, mut horizons) = (steps(&args.season), steps(&args.horizon));
+        seasons.retain(|season| *season > 1);
+        anyhow::ensure!(!seasons.is_empty(), "--season: shorter than two steps");
+        if let [last] = horizons[..] {
+            let many = "a path has up to 48 steps; name those further ahead one by one";
+            anyhow::ensure!(last <= PATH_MAX, "--horizon {last}: {many}");
+            horizons = (1..=last).collect();
+        }
+        anyhow::ensure!(horizons.is_sorted_by(|a, b| a < b), "--horizon: name them in ascending order");
+        let holdout = args.holdout.steps(step_ms) as usize;
+        let last = horizons[horizons.len() - 1] as usize;
+        anyhow::ensure!(last <= holdout, "--horizon: {last} steps are beyond --holdout, so that nothing can be judged");
+        Ok(Self { seasons, horizons, holdout })
+    }
 }
 
 /// A series at equal steps; not a number where a value is missing.
@@ -83,29 +162,21 @@ struct Sums {
 /// What is found on the series of one path.
 struct Group {
     name: String,
-    horizons: Vec<u32>,
-    /// By horizon, and in the end of the whole path.
+    /// What horizons are called, the path the last.
+    horizons: Vec<String>,
+    /// By horizon.
     sums: Vec<Sums>,
-    worst: Vec<(f64, String)>,
+    /// The errors by those of the last value, by horizon, and of which series.
+    by_naive: Vec<Vec<(f64, String)>>,
     took: Duration,
     updates: u64,
     bytes: f64,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
-    anyhow::ensure!(args.holdout > 0, "--holdout: at least 1");
-    anyhow::ensure!(!args.horizon.contains(&0), "--horizon: at least 1");
-    anyhow::ensure!(!args.season.contains(&0), "--season: at least 1; leave it out for a day and a week of hours");
-    let horizons: Vec<u32> = match args.horizon[..] {
-        [last] if last <= PATH_MAX => (1..=last).collect(),
-        [last] => {
-            anyhow::bail!("--horizon {last}: a path has up to {PATH_MAX} steps; name those further ahead one by one")
-        }
-        _ => args.horizon.clone(),
-    };
     let (mut table, mut figures) = (String::new(), Vec::new());
     for path in &args.data {
-        let group = Group::measure(path, args, &horizons)?;
+        let group = Group::measure(path, args)?;
         table += &group.table(args);
         figures.push(group.figures());
     }
@@ -113,12 +184,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
 }
 
 /// What the product forecasts by, for steps of this length.
-fn params(args: &Args, step_ms: i64, horizons: &[u32]) -> anyhow::Result<ForecastParams> {
+fn params(tier: &str, asked: &Asked, step_ms: i64) -> anyhow::Result<ForecastParams> {
     let span = |steps: &u32| format!("{}ms", i64::from(*steps) * step_ms);
     let forecast = json!({
-        "tier": args.tier, "levels": LEVELS,
-        "seasons": args.season.iter().map(span).collect::<Vec<_>>(),
-        "horizons": horizons.iter().map(span).collect::<Vec<_>>(),
+        "tier": tier, "levels": LEVELS,
+        "seasons": asked.seasons.iter().map(span).collect::<Vec<_>>(),
+        "horizons": asked.horizons.iter().map(span).collect::<Vec<_>>(),
     });
     let stream = json!({
         "name": "forecast", "topic": "forecast", "format": "json", "entity": ["entity"], "event_time": "at",
@@ -130,12 +201,12 @@ fn params(args: &Args, step_ms: i64, horizons: &[u32]) -> anyhow::Result<Forecas
 }
 
 impl Group {
-    fn measure(path: &Path, args: &Args, horizons: &[u32]) -> anyhow::Result<Self> {
+    fn measure(path: &Path, args: &Args) -> anyhow::Result<Self> {
         let mut group = Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            horizons: horizons.to_vec(),
-            sums: vec![Sums::default(); horizons.len() + 1],
-            worst: Vec::new(),
+            horizons: Vec::new(),
+            sums: Vec::new(),
+            by_naive: Vec::new(),
             took: Duration::ZERO,
             updates: 0,
             bytes: 0.0,
@@ -145,125 +216,138 @@ impl Group {
             None => read_rows(path)?,
         };
         for (at, recorded) in all.iter().enumerate() {
-            let is_wanted = match args.half.as_deref() {
-                None => true,
-                Some("odd") => at % 2 == 0,
-                Some("even") => at % 2 == 1,
-                Some(other) => anyhow::bail!("--half: {other} is neither odd nor even"),
-            };
-            if is_wanted {
+            if args.half.is_none_or(|half| half.has(at)) {
                 group.add(recorded, args)?;
             }
         }
-        anyhow::ensure!(group.sums[0].series > 0.0, "{}: no series of more than --holdout values", path.display());
+        let problem = "no series has two seasons before what is held out, and varies there";
+        anyhow::ensure!(!group.sums.is_empty(), "--data: {}: {problem}", path.display());
         Ok(group)
     }
 
     /// Forecasts a series, and adds what comes of it.
     fn add(&mut self, recorded: &Recorded, args: &Args) -> anyhow::Result<()> {
         let Recorded { name, start_ms, step_ms, values } = recorded;
-        let shortest = args.season[0] as usize;
-        let last = self.horizons[self.horizons.len() - 1] as usize;
-        anyhow::ensure!(last <= args.holdout, "--horizon: {last} is beyond --holdout, so that nothing can be judged");
-        if values.len() <= args.holdout + 2 * shortest {
+        let asked = Asked::new(args, *step_ms)?;
+        let shortest = asked.seasons[0] as usize;
+        if values.len() <= asked.holdout + 2 * shortest {
             return Ok(());
         }
-        let from = values.len() - args.holdout;
+        let from = values.len() - asked.holdout;
         let Some(scale) = season_error(&values[..from], shortest).filter(|scale| *scale > 0.0) else { return Ok(()) };
-        let params = params(args, *step_ms, &self.horizons)?;
+        let params = params(&args.tier, &asked, *step_ms)?;
         let mut forecaster = Forecaster::new(&params, *step_ms);
-        let mut judged = Judge::new(values, args, &self.horizons, scale);
+        let mut judged = Judge::new(values, &asked, scale);
         for (at, value) in values.iter().enumerate() {
+            let time_ms = start_ms + at as i64 * step_ms;
             if at >= from {
-                judged.origin(at, &forecaster.path_at(&params, *step_ms, &self.horizons));
+                judged.origin(at, &forecaster.path_at(&params, time_ms - step_ms, *step_ms, &asked.horizons));
             }
             judged.learn(*value);
             if value.is_finite() {
                 let begun = Instant::now();
-                forecaster.learn(&params, start_ms + at as i64 * step_ms, *step_ms, *value);
+                forecaster.learn(&params, time_ms, *step_ms, *value);
                 self.took += begun.elapsed();
                 self.updates += 1;
             }
         }
-        let bytes = postcard::to_stdvec(&forecaster)?.len() as f64;
-        if let Some(found) = judged.found() {
-            for (sum, found) in self.sums.iter_mut().zip(&found) {
-                sum.add(found);
-            }
-            let path = &found[self.horizons.len()];
-            if path.simple[0] > 0.0 {
-                self.worst.push((path.mase / path.simple[0], name.clone()));
-            }
-            self.bytes += bytes;
+        let Some(found) = judged.found() else { return Ok(()) };
+        if self.sums.is_empty() {
+            self.horizons = match args.horizon[..] {
+                [_] => asked.horizons.iter().map(u32::to_string).collect(),
+                _ => args.horizon.iter().map(Length::to_string).collect(),
+            };
+            self.horizons.push("path".into());
+            (self.sums, self.by_naive) = (vec![Sums::default(); found.len()], vec![Vec::new(); found.len()]);
         }
+        anyhow::ensure!(
+            found.len() == self.sums.len(),
+            "--horizon: series have steps of different lengths; name spans, such as 1h"
+        );
+        for ((sums, by_naive), found) in self.sums.iter_mut().zip(&mut self.by_naive).zip(&found) {
+            sums.add(found);
+            if found.simple[0] > 0.0 {
+                by_naive.push((found.mase / found.simple[0], name.clone()));
+            }
+        }
+        self.bytes += postcard::to_stdvec(&forecaster)?.len() as f64;
         Ok(())
     }
 
+    /// The places of the horizons that a table shows.
+    fn shown(&self) -> impl Iterator<Item = usize> {
+        let is_shown = |at: &usize| {
+            self.horizons.len() <= 9 || ["1", "3", "6", "12", "24", "48", "path"].contains(&&*self.horizons[*at])
+        };
+        (0..self.horizons.len()).filter(is_shown)
+    }
+
     fn table(&self, args: &Args) -> String {
-        let mut text = format!(
-            "{}: {} series, the last {} values held out, {}\n{:>7} {:>7} {:>7} {:>7} {:>6} {:>6} {:>7} {:>7}",
-            self.name,
-            self.sums[0].series,
-            args.holdout,
-            args.tier,
-            "ahead",
-            "MASE",
-            "sMAPE",
-            "MSIS",
-            "in 80",
-            "in 95",
-            "wide 80",
-            "wide 95"
-        );
+        let (name, series, holdout, tier) = (&self.name, self.sums[0].series, args.holdout, &args.tier);
+        let mut text = format!("{name}: {series} series, the last {holdout} held out, {tier}\n{:>7}", "ahead");
+        for column in ["MASE", "sMAPE", "OWA", "MSIS", "in 80", "in 95", "wide 80", "wide 95", "by naive", "worst"] {
+            let _ = write!(text, " {column:>8}");
+        }
         for simple in SIMPLE {
             let _ = write!(text, " {simple:>8}");
         }
-        text += "      OWA\n";
-        let shown: Vec<usize> = (0..self.horizons.len())
-            .filter(|&at| self.horizons.len() <= 8 || [1, 3, 6, 12, 24, 48].contains(&self.horizons[at]))
-            .collect();
-        for at in shown.into_iter().chain([self.horizons.len()]) {
-            let name = self.horizons.get(at).map_or("path".to_owned(), u32::to_string);
+        text.push('\n');
+        for at in self.shown() {
             let is = self.sums[at].mean();
-            let _ = write!(
-                text,
-                "{name:>7} {:>7.3} {:>7.2} {:>7.2} {:>6.3} {:>6.3} {:>7.2} {:>7.2}",
-                is.mase, is.smape, is.msis, is.inside[0], is.inside[1], is.width[0], is.width[1]
-            );
-            for simple in is.simple {
-                let _ = write!(text, " {simple:>8.3}");
-            }
-            let _ = writeln!(text, " {:>8}", is.owa().map_or("-".to_owned(), |owa| format!("{owa:.3}")));
+            let owa = is.owa().map_or("-".to_owned(), |owa| format!("{owa:.3}"));
+            let (by_naive, worst) = self.by_naive(at);
+            let _ =
+                write!(text, "{:>7} {:>8.3} {:>8.2} {owa:>8} {:>8.2}", self.horizons[at], is.mase, is.smape, is.msis);
+            let figures =
+                [is.inside[0], is.inside[1], is.width[0], is.width[1], by_naive, worst].into_iter().chain(is.simple);
+            figures.for_each(|figure| text += &format!(" {figure:>8.3}"));
+            text.push('\n');
         }
-        let mut worst = self.worst.clone();
-        worst.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let above = worst.iter().filter(|(ratio, _)| *ratio > 1.1).count();
-        let named: Vec<_> = worst.iter().take(3).map(|(ratio, name)| format!("{name} {ratio:.2}")).collect();
+        let (us, bytes) = self.cost();
+        let above: Vec<_> = self
+            .by_naive
+            .iter()
+            .flatten()
+            .filter(|(by, _)| *by > 1.1)
+            .map(|(by, name)| format!("{name} {by:.2}"))
+            .collect();
         let _ = writeln!(
             text,
-            "path by naive: worst {}; above 1.1: {above}\n{:.2} us an update, {:.0} bytes a series\n",
-            named.join(", "),
-            self.took.as_secs_f64() * 1e6 / self.updates.max(1) as f64,
-            self.bytes / self.sums[0].series
+            "above 1.1 by naive: {} {}",
+            above.len(),
+            above.iter().take(6).cloned().collect::<Vec<_>>().join(", ")
         );
+        text += &format!("{us:.2} us an update, {bytes:.0} bytes a series\n\n");
         text
+    }
+
+    /// The geometric mean of errors by the last value's, and the greatest.
+    fn by_naive(&self, horizon: usize) -> (f64, f64) {
+        let by = &self.by_naive[horizon];
+        let mean = by.iter().map(|(by, _)| by.ln()).sum::<f64>() / by.len().max(1) as f64;
+        (mean.exp(), by.iter().map(|(by, _)| *by).fold(0.0, f64::max))
+    }
+
+    /// Of an update in us, and of a series in bytes.
+    fn cost(&self) -> (f64, f64) {
+        (self.took.as_secs_f64() * 1e6 / self.updates.max(1) as f64, self.bytes / self.sums[0].series)
     }
 
     fn figures(&self) -> Value {
         let of = |(at, sums): (usize, &Sums)| {
-            let is = sums.mean();
+            let (is, (by_naive, worst)) = (sums.mean(), self.by_naive(at));
+            let simple: serde_json::Map<_, _> =
+                SIMPLE.iter().zip(is.simple).map(|(name, mase)| ((*name).to_owned(), mase.into())).collect();
             json!({
-                "ahead": self.horizons.get(at), "mase": is.mase, "smape": is.smape, "msis": is.msis, "owa": is.owa(),
+                "ahead": self.horizons[at], "mase": is.mase, "smape": is.smape, "owa": is.owa(), "msis": is.msis,
                 "coverage_80": is.inside[0], "coverage_95": is.inside[1], "width_80": is.width[0], "width_95": is.width[1],
-                "mase_simple": SIMPLE.iter().zip(is.simple).map(|(name, mase)| (*name, mase)).collect::<std::collections::BTreeMap<_, _>>(),
+                "error_by_naive": by_naive, "error_by_naive_worst": worst, "mase_simple": simple,
             })
         };
+        let (us, bytes) = self.cost();
         json!({
-            "data": self.name, "series": self.sums[0].series,
+            "data": self.name, "series": self.sums[0].series, "us_an_update": us, "bytes_a_series": bytes,
             "horizons": self.sums.iter().enumerate().map(of).collect::<Vec<_>>(),
-            "us_an_update": self.took.as_secs_f64() * 1e6 / self.updates.max(1) as f64,
-            "bytes_a_series": self.bytes / self.sums[0].series,
-            "worst_by_naive": self.worst.iter().map(|(ratio, _)| *ratio).fold(0.0, f64::max),
         })
     }
 }
@@ -315,9 +399,9 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn new(values: &'a [f64], args: &Args, horizons: &[u32], scale: f64) -> Self {
-        let seasons = [args.season[0] as usize, args.season[args.season.len() - 1] as usize];
-        let sums = vec![Sums::default(); horizons.len() + 1];
+    fn new(values: &'a [f64], asked: &Asked, scale: f64) -> Self {
+        let seasons = [asked.seasons[0] as usize, asked.seasons[asked.seasons.len() - 1] as usize];
+        let sums = vec![Sums::default(); asked.horizons.len() + 1];
         Self { values, seasons, scale, average: None, last: f64::NAN, sums }
     }
 

@@ -30,6 +30,8 @@ const PENDING: u32 = 8;
 const JOIN: f32 = 1.2;
 /// Of forecasts that are judged at each step, every so many is told of.
 const SAMPLED: u32 = 4;
+/// Judged forecasts that are remembered when a new expert makes them better.
+const JOINED: u32 = 20;
 /// Rate of the quantiles, at least, and what is added to the judged forecasts in its beginning.
 const QUANTILE_RATE: f32 = 0.02;
 const QUANTILE_PRIOR: f32 = 25.0;
@@ -233,6 +235,7 @@ impl<const N: usize> Mixture<N> {
             for horizon in &mut self.horizons {
                 let known = horizon.losses.iter().enumerate().filter(|(at, _)| self.ready & (1 << at) != 0);
                 let first = JOIN * known.map(|(_, loss)| *loss).fold(f32::INFINITY, f32::min);
+                horizon.judged = horizon.judged.min(JOINED);
                 for (at, loss) in horizon.losses.iter_mut().enumerate() {
                     *loss = if new & (1 << at) != 0 { first } else { *loss };
                 }
