@@ -313,7 +313,7 @@ impl Group {
             .collect();
         let _ = writeln!(
             text,
-            "above 1.1 by naive: {} {}",
+            "path above 1.1 by naive: {} {}",
             above.len(),
             above.iter().take(6).cloned().collect::<Vec<_>>().join(", ")
         );

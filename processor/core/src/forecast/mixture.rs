@@ -19,6 +19,8 @@
 //! What waits for its value is kept for every `horizon / 8` steps only, so that a horizon takes the same memory whatever its length:
 //! 4 (experts + 1 + 2 levels) bytes for each of up to nine forecasts.
 
+use std::f64::consts::PI;
+
 use serde::{Deserialize, Serialize};
 
 use super::accuracy::{Accuracy, Outcome, Rolling};
@@ -30,6 +32,9 @@ const PENDING: u32 = 8;
 const JOIN: f32 = 1.2;
 /// Of forecasts that are judged at each step, every so many is told of.
 const SAMPLED: u32 = 4;
+/// How much wider bands are that rest on one judged forecast: 1 + FEW / n is about the quantile of Student's t distribution by that of
+/// the normal one.
+const FEW: f32 = 2.2;
 /// Judged forecasts that are remembered when a new expert makes them better.
 const JOINED: u32 = 20;
 /// Rate of the quantiles, at least, and what is added to the judged forecasts in its beginning.
@@ -113,7 +118,7 @@ impl Horizon {
             rows: vec![0.0; pending * width],
             short: 0.0,
             long: 0.0,
-            reach: levels.iter().map(|&level| [first_reach(level); 2]).collect(),
+            reach: levels.iter().map(|&level| [first_reach(level, steps); 2]).collect(),
             judged: 0,
             rolling: Rolling::default(),
         }
@@ -131,6 +136,12 @@ impl Horizon {
     /// The usual error.
     fn size(&self) -> f32 {
         0.5 * (self.short + self.long)
+    }
+
+    /// The usual error that bands are made of: more while few forecasts have been judged that do not overlap.
+    fn spread(&self) -> f32 {
+        let apart = (self.judged * self.stride) as f32 / self.steps as f32;
+        self.size() * (1.0 + FEW / apart.max(1.0))
     }
 
     fn judge(&mut self, actual: &Actual, ready: u16, share: f32, levels: &[f64], scale: Scale) {
@@ -198,10 +209,18 @@ pub(super) const fn stride(steps: u32) -> u32 {
     steps.div_ceil(PENDING)
 }
 
-/// How many mean absolute errors the end of a band is away at first: those of the Laplace distribution, whose tails are about those of
-/// the errors of forecasts.
-fn first_reach(level: f64) -> f32 {
-    -libm::log(1.0 - level) as f32
+/// How many mean absolute errors the end of a band is away at first: as far as with the Laplace distribution, whose tails are about those
+/// of the next step's errors, and with the normal one beyond, where errors add up.
+fn first_reach(level: f64, steps: u32) -> f32 {
+    if steps == 1 {
+        return -libm::log(1.0 - level) as f32;
+    }
+    // The inverse error function to three digits (S. Winitzki, "A handy approximation for the error function and its inverse", 2008).
+    const A: f64 = 0.147;
+    let log = libm::log(1.0 - level * level);
+    let half = 2.0 / (PI * A) + log / 2.0;
+    let inverse_erf = ((half * half - log / A).sqrt() - half).sqrt();
+    (PI.sqrt() * inverse_erf) as f32
 }
 
 impl<const N: usize> Mixture<N> {
@@ -267,7 +286,7 @@ impl<const N: usize> Mixture<N> {
     /// The bands around what is forecast so many steps ahead, in a part of the day.
     pub(super) fn banded(&self, mean: f32, steps: u32, part: usize) -> Banded {
         let (a, b, share) = self.between(steps);
-        let (size_a, size_b) = ((1.0 - share) * a.size() * self.parts[part], share * b.size() * self.parts[part]);
+        let (size_a, size_b) = ((1.0 - share) * a.spread() * self.parts[part], share * b.spread() * self.parts[part]);
         let mut ends = [[mean; 2]; LEVELS];
         for (ends, (a, b)) in ends.iter_mut().zip(a.reach.iter().zip(&b.reach)) {
             *ends = [mean - (a[0] * size_a + b[0] * size_b), mean + (a[1] * size_a + b[1] * size_b)];
@@ -291,7 +310,7 @@ impl<const N: usize> Mixture<N> {
         let horizon = &mut self.horizons[horizon];
         let mean = mix(&horizon.weights::<N>(self.ready, least), forecasts);
         let (place, width) = (horizon.place(step), horizon.width());
-        let size = horizon.size() * self.parts[part];
+        let size = horizon.spread() * self.parts[part];
         horizon.issued[place] = step;
         let row = &mut horizon.rows[place * width..(place + 1) * width];
         for (at, (kept, &forecast)) in row.iter_mut().zip(forecasts).enumerate() {
