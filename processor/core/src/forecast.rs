@@ -23,10 +23,10 @@ use crate::config::{ForecastParams, Tier};
 use crate::detect::Grain;
 
 pub use accuracy::Accuracy;
-use light::{Light, When};
+use light::{EXPERTS, Hourly, Light, OWN_EXPERTS, When};
 use mixture::Banded;
 use scale::Scale;
-use seasonal::{Lengths, Seasonal, part_of_day};
+use seasonal::{Lengths, Seasonal};
 
 mod accuracy;
 mod autoregression;
@@ -97,7 +97,8 @@ pub struct Forecaster {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Engine {
     Slots(Box<Seasonal>),
-    Windows(Box<Light>, Option<Box<Hours>>),
+    Windows(Box<Light<OWN_EXPERTS>>),
+    Both(Box<Light<EXPERTS>>, Box<Hours>),
 }
 
 /// Forecasts of the means of slots, beside those of windows.
@@ -119,11 +120,11 @@ impl Engine {
             (Tier::Full, Some((lengths, slot_ms))) if slot_ms == step_ms => {
                 Self::Slots(Box::new(Seasonal::new(lengths, &params.compared, &params.levels)))
             }
-            (tier, lengths) => {
+            (Tier::Full, Some((lengths, _))) => {
                 let light = Light::new(&params.seasons_ms, step_ms, &params.compared, &params.levels);
-                let hours = lengths.filter(|_| tier == Tier::Full).map(|(lengths, _)| Box::new(Hours::new(lengths)));
-                Self::Windows(Box::new(light), hours)
+                Self::Both(Box::new(light), Box::new(Hours::new(lengths)))
             }
+            _ => Self::Windows(Box::new(Light::new(&params.seasons_ms, step_ms, &params.compared, &params.levels))),
         }
     }
 }
@@ -142,18 +143,18 @@ impl Hours {
         Self { seasonal, slot: None, sum: 0.0, count: 0, path: Vec::new() }
     }
 
-    /// Takes a window's value in; a slot that is over is learnt.
-    fn learn(&mut self, params: &ForecastParams, local_ms: i64, slot_ms: i64, steps: u32, value: f64, scale: Scale) {
+    /// Takes a window's value in. When a slot is over, it is learnt, and the path is forecast anew, so many slots of it.
+    fn learn(&mut self, local_ms: i64, slot_ms: i64, steps: u32, value: f64, scale: Scale) {
         let slot = local_ms.div_euclid(slot_ms);
-        let part = |at: i64| part_of_day(at * slot_ms);
+        let part = |at: i64| mixture::part_of_day(at * slot_ms);
         let hours = slot_ms as f32 / 3_600_000.0;
-        let mut now = *self.slot.get_or_insert(slot);
-        if slot > now {
-            while now < slot {
-                let mean = (self.count > 0).then(|| self.sum / f64::from(self.count));
-                self.seasonal.learn(now, mean, hours, |steps| part(now + i64::from(steps)), &[], scale);
-                (self.sum, self.count, now) = (0.0, 0, now + 1);
-            }
+        let from = *self.slot.get_or_insert(slot);
+        for over in from..slot {
+            let mean = (self.count > 0).then(|| self.sum / f64::from(self.count));
+            self.seasonal.learn(over, mean, hours, |steps| part(over + i64::from(steps)), &[], scale);
+            (self.sum, self.count) = (0.0, 0);
+        }
+        if slot > from {
             self.slot = Some(slot);
             let ahead: Vec<u32> = (1..=steps).collect();
             let path = self.seasonal.path(&ahead, slot, |steps| part(slot - 1 + i64::from(steps)));
@@ -161,23 +162,17 @@ impl Hours {
             self.path.push(self.seasonal.last());
             self.path.extend(path.iter().map(|of| of.mean));
         }
-        if slot == now || slot > now {
+        // A slot that comes twice counts once.
+        if slot >= from {
             self.sum += value;
             self.count += 1;
         }
-        let _ = params;
     }
 
-    /// What is forecast of a time, between the middles of slots; `None` until a season is known.
-    fn at(&self, local_ms: i64, slot_ms: i64) -> Option<f32> {
-        if self.seasonal.seen() < 25 || self.path.is_empty() {
-            return None;
-        }
-        let since_ms = local_ms - self.slot? * slot_ms;
-        let at = since_ms as f64 / slot_ms as f64 + 0.5;
-        let (first, share) = (at.floor().max(0.0) as usize, (at - at.floor()) as f32);
-        let of = |at: usize| self.path[at.min(self.path.len() - 1)];
-        Some(of(first) * (1.0 - share) + of(first + 1) * share)
+    /// What is forecast; `None` until a season is known.
+    fn path(&self, slot_ms: i64) -> Option<Hourly<'_>> {
+        let from_ms = self.slot? * slot_ms;
+        (self.seasonal.is_seasonal() && !self.path.is_empty()).then_some(Hourly { path: &self.path, from_ms, slot_ms })
     }
 }
 
@@ -256,7 +251,8 @@ impl Forecaster {
     pub fn accuracy(&self, steps: u32) -> Option<Accuracy> {
         match &self.engine {
             Engine::Slots(seasonal) => seasonal.accuracy(steps),
-            Engine::Windows(light, _) => light.accuracy(steps),
+            Engine::Windows(light) => light.accuracy(steps),
+            Engine::Both(light, _) => light.accuracy(steps),
         }
     }
 
@@ -308,6 +304,7 @@ impl Forecaster {
         let local_ms = params.local_ms(start_ms);
         let scale = self.scale;
         let expected = self.banded(params, start_ms, step_ms).map(|of| of.mean);
+        let when = When { step: ((start_ms - self.first_ms) / step_ms) as u32, local_ms, step_ms };
         match &mut self.engine {
             Engine::Slots(seasonal) => {
                 let slot = local_ms.div_euclid(step_ms);
@@ -316,21 +313,18 @@ impl Forecaster {
                 let first = if seasonal.seen() == 0 { slot } else { next };
                 // A slot that comes twice counts once.
                 for at in first..=slot {
-                    let part = |steps: u32| part_of_day((at + i64::from(steps)) * step_ms);
+                    let part = |steps: u32| mixture::part_of_day((at + i64::from(steps)) * step_ms);
                     seasonal.learn(at, (at == slot).then_some(value), hours, part, &params.levels, scale);
                 }
             }
-            Engine::Windows(light, hours) => {
+            Engine::Windows(light) => {
+                light.learn(when, value, expected, None, &params.levels, scale);
+            }
+            Engine::Both(light, hours) => {
                 let slot_ms = params.slot_ms(step_ms).unwrap_or(step_ms);
-                if let Some(hours) = hours {
-                    let steps = (i64::from(params.last_horizon()) * step_ms / slot_ms) as u32 + 2;
-                    hours.learn(params, local_ms, slot_ms, steps.min(HOURS_MAX), value, scale);
-                }
-                let step = ((start_ms - self.first_ms) / step_ms) as u32;
-                let when = When { step, local_ms, step_ms };
-                let at = hours.as_ref().map(|hours| |local_ms| hours.at(local_ms, slot_ms));
-                let at = at.as_ref().filter(|at| at(local_ms).is_some()).map(|at| at as &light::Hourly<'_>);
-                light.learn(when, value, expected, at, part_of_day, &params.levels, scale);
+                let steps = (i64::from(params.last_horizon()) * step_ms / slot_ms) as u32 + 2;
+                hours.learn(local_ms, slot_ms, steps.min(HOURS_MAX), value, scale);
+                light.learn(when, value, expected, hours.path(slot_ms).as_ref(), &params.levels, scale);
             }
         }
         self.last_ms = self.last_ms.max(start_ms);
@@ -346,7 +340,8 @@ impl Forecaster {
         let steps = self.steps_to(params, start_ms, step_ms);
         let issued = match &self.engine {
             Engine::Slots(seasonal) if steps == 1 => seasonal.next(),
-            Engine::Windows(light, _) if steps == 1 => light.issued(self.last_step(step_ms)),
+            Engine::Windows(light) if steps == 1 => light.issued(self.last_step(step_ms)),
+            Engine::Both(light, _) if steps == 1 => light.issued(self.last_step(step_ms)),
             _ => None,
         };
         issued.or_else(|| self.ahead(params, step_ms, &[steps]).pop())
@@ -360,7 +355,7 @@ impl Forecaster {
     fn steps_to(&self, params: &ForecastParams, start_ms: i64, step_ms: i64) -> u32 {
         let (from, to) = match &self.engine {
             Engine::Slots(_) => (params.local_ms(self.last_ms), params.local_ms(start_ms)),
-            Engine::Windows(..) => (self.last_ms, start_ms),
+            Engine::Windows(_) | Engine::Both(..) => (self.last_ms, start_ms),
         };
         u32::try_from((to - from) / step_ms).unwrap_or(1).max(1)
     }
@@ -368,10 +363,11 @@ impl Forecaster {
     /// The forecasts so many windows after the last one with a value, on the scale.
     fn ahead(&self, params: &ForecastParams, step_ms: i64, steps: &[u32]) -> Vec<Banded> {
         let local_ms = params.local_ms(self.last_ms);
+        let when = When { step: self.last_step(step_ms), local_ms, step_ms };
         match &self.engine {
             Engine::Slots(seasonal) => {
                 let slot = local_ms.div_euclid(step_ms);
-                let part = |steps: u32| part_of_day((slot + i64::from(steps)) * step_ms);
+                let part = |steps: u32| mixture::part_of_day((slot + i64::from(steps)) * step_ms);
                 let to = |&steps: &u32| {
                     let start_ms = self.last_ms + i64::from(steps) * step_ms;
                     self.steps_to(params, start_ms, step_ms)
@@ -379,12 +375,10 @@ impl Forecaster {
                 let slots: Vec<u32> = steps.iter().map(to).collect();
                 seasonal.path(&slots, slot + 1, part)
             }
-            Engine::Windows(light, hours) => {
+            Engine::Windows(light) => light.path(steps, when, None),
+            Engine::Both(light, hours) => {
                 let slot_ms = params.slot_ms(step_ms).unwrap_or(step_ms);
-                let when = When { step: self.last_step(step_ms), local_ms, step_ms };
-                let at = hours.as_ref().map(|hours| |local_ms| hours.at(local_ms, slot_ms));
-                let at = at.as_ref().filter(|at| at(local_ms).is_some()).map(|at| at as &light::Hourly<'_>);
-                light.path(steps, when, at, part_of_day)
+                light.path(steps, when, hours.path(slot_ms).as_ref())
             }
         }
     }

@@ -13,7 +13,7 @@
 //! | by the hour | the path of the forecast of slots ([`super::seasonal`]), between the middles of slots |
 //! | by the hour, lately | that `+ e^(-h / 3 hours) D`, `D` the average at .3 of what it is off now |
 //!
-//! The last two are those of the full tier. Learning, with `r = z - S - L` clipped to two of its usual sizes after the first season:
+//! The last two are those of the full tier, from its second season on. Learning, with `r = z - S - L` clipped to two of its usual sizes after the first season:
 //! `L += r max(1/n, window / 4 days)`; the first profile's two buckets learn `r` by their shares at `max(.1, 1/(seasons + 1))` a pass,
 //! the second's at .25. Outliers are treated as there: a value eight usual errors off is taken as eight, but for the last value; the
 //! third in a row on one side is believed. A missing window changes nothing but the time.
@@ -22,7 +22,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mixture::{Actual, Banded, Mixture, mix};
+use super::mixture::{Actual, Banded, Mixture, mix, part_of_day};
 use super::scale::Scale;
 
 const DAY_MS: f64 = 86_400_000.0;
@@ -30,7 +30,8 @@ const HOUR_MS: f64 = 3_600_000.0;
 /// Most buckets of the first season, and those of the second.
 const FIRST_BUCKETS: i64 = 96;
 const SECOND_BUCKETS: usize = 56;
-/// Experts without the hours', and with them.
+/// Experts without the hours', and with them, in the order of the table above.
+pub(super) const OWN_EXPERTS: usize = 7;
 pub(super) const EXPERTS: usize = 9;
 const OWN: u16 = 0b111_1111;
 const SEASONAL: u16 = 0b110_0111;
@@ -56,8 +57,25 @@ const BELIEVE_AFTER: u8 = 3;
 const SETTLED: u32 = 50;
 const ERROR_RATE: f32 = 1.0 / 200.0;
 
-/// Where the hourly forecast puts a time: what it is there, in the series' scale.
-pub(super) type Hourly<'a> = dyn Fn(i64) -> Option<f32> + 'a;
+/// What is forecast of the means of slots, on the scale.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hourly<'a> {
+    /// The last slot that is over, the one that is going on, and those after it.
+    pub(super) path: &'a [f32],
+    /// When the one that is going on began, in local time.
+    pub(super) from_ms: i64,
+    pub(super) slot_ms: i64,
+}
+
+impl Hourly<'_> {
+    /// What is forecast of a time, linear between the middles of slots.
+    fn at(&self, local_ms: i64) -> f32 {
+        let at = ((local_ms - self.from_ms) as f64 / self.slot_ms as f64 + 0.5).max(0.0);
+        let of = |at: usize| self.path[at.min(self.path.len() - 1)];
+        let (first, share) = (at as usize, (at - at.floor()) as f32);
+        of(first) * (1.0 - share) + of(first + 1) * share
+    }
+}
 
 /// When a window is.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +89,7 @@ pub(super) struct When {
 
 /// The forecaster of a series' windows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Light {
+pub(super) struct Light<const N: usize> {
     /// Lengths of the seasons in ms, the shorter first; 0 for none.
     seasons: [i64; 2],
     seen: u32,
@@ -90,9 +108,9 @@ pub(super) struct Light {
     least: f32,
     /// What the hours' forecast is off.
     off: f32,
-    mixture: Mixture<EXPERTS>,
+    mixture: Mixture<N>,
     /// The last value in each 24th of the first season, and the mean absolute distance from it a season later.
-    before: Vec<f64>,
+    before: Vec<f32>,
     naive_error: f64,
     naives: u32,
 }
@@ -125,7 +143,7 @@ impl Place {
     }
 }
 
-impl Light {
+impl<const N: usize> Light<N> {
     /// Knows nothing. It compares experts at `horizons`, ascending from 1, in windows of `step_ms`.
     pub(super) fn new(seasons: &[i64], step_ms: i64, horizons: &[u32], levels: &[f64]) -> Self {
         let mut spans = seasons.iter().copied().chain([0, 0]);
@@ -177,15 +195,15 @@ impl Light {
         of(self.seasons[0], &self.first) + if has_second { of(self.seasons[1], &self.second) } else { 0.0 }
     }
 
-    fn experts(&self, steps: u32, when: When, has_second: bool, hourly: Option<&Hourly<'_>>) -> [f32; EXPERTS] {
+    fn experts(&self, steps: u32, when: When, has_second: bool, hourly: Option<&Hourly<'_>>) -> [f32; N] {
         let ahead_ms = i64::from(steps) * when.step_ms;
         let season = self.season(when.local_ms + ahead_ms, has_second);
         let [last, quick, lately, slow] = self.averages;
         let fade = |length_ms: f64| libm::exp(-(ahead_ms as f64) / length_ms) as f32;
         let base = season + self.level;
-        let by_hour = hourly.and_then(|hourly| hourly(when.local_ms + ahead_ms)).unwrap_or(base);
+        let by_hour = hourly.map_or(base, |hourly| hourly.at(when.local_ms + ahead_ms));
         let off = if hourly.is_some() { fade(HOURLY_LATELY_MS) * self.off } else { 0.0 };
-        [
+        let all = [
             season + last,
             season + quick,
             season + slow,
@@ -195,7 +213,8 @@ impl Light {
             base + fade(LATELY_MS) * (lately - self.level),
             by_hour,
             by_hour + off,
-        ]
+        ];
+        std::array::from_fn(|expert| all[expert])
     }
 
     fn least_loss(&self) -> f32 {
@@ -203,13 +222,7 @@ impl Light {
     }
 
     /// The forecasts `steps` windows after the last one with a value, which was at `when`.
-    pub(super) fn path(
-        &self,
-        steps: &[u32],
-        when: When,
-        hourly: Option<&Hourly<'_>>,
-        part: impl Fn(i64) -> usize,
-    ) -> Vec<Banded> {
+    pub(super) fn path(&self, steps: &[u32], when: When, hourly: Option<&Hourly<'_>>) -> Vec<Banded> {
         if self.seen == 0 {
             return Vec::new();
         }
@@ -217,7 +230,7 @@ impl Light {
         let banded = |&steps: &u32| {
             let forecasts = self.experts(steps, when, has_second, hourly);
             let mean = mix(&self.mixture.weights(steps, self.least_loss()), &forecasts);
-            let part = part(when.local_ms + i64::from(steps) * when.step_ms);
+            let part = part_of_day(when.local_ms + i64::from(steps) * when.step_ms);
             self.mixture.banded(mean, steps, part)
         };
         steps.iter().map(banded).collect()
@@ -235,21 +248,20 @@ impl Light {
         value: f64,
         expected: Option<f32>,
         hourly: Option<&Hourly<'_>>,
-        part: impl Fn(i64) -> usize,
         levels: &[f64],
         scale: Scale,
     ) {
         let came = scale.z(value);
         let z = expected.map_or(came, |expected| self.clean(came, expected));
-        let here = part(when.local_ms);
+        let here = part_of_day(when.local_ms);
         self.mixture.judge(&Actual { step: when.step, z: came, value, part: here }, levels, scale);
         if let Some(expected) = expected.filter(|_| self.seen > 4 * SETTLED) {
             self.mixture.learn_part(here, came - expected, self.error, (when.step_ms as f64 / HOUR_MS) as f32);
         }
-        self.learn_naive(when, value);
+        self.learn_naive(when, value, came, scale);
         self.absorb(when, z, came);
-        if let Some(now) = hourly.and_then(|hourly| hourly(when.local_ms)) {
-            self.off += HOURLY_RATE * (z - now - self.off);
+        if let Some(hourly) = hourly {
+            self.off += HOURLY_RATE * (z - hourly.at(when.local_ms) - self.off);
         }
         self.seen = self.seen.saturating_add(1);
         self.last_step = when.step;
@@ -262,7 +274,7 @@ impl Light {
         for at in 0..self.mixture.horizons() {
             if let Some(steps) = self.mixture.due(at, when.step) {
                 let forecasts = self.experts(steps, when, has_second, hourly);
-                let there = part(when.local_ms + i64::from(steps) * when.step_ms);
+                let there = part_of_day(when.local_ms + i64::from(steps) * when.step_ms);
                 self.mixture.issue(at, when.step, &forecasts, there, least);
             }
         }
@@ -296,7 +308,7 @@ impl Light {
     }
 
     /// How far the value is from the one a season before.
-    fn learn_naive(&mut self, when: When, value: f64) {
+    fn learn_naive(&mut self, when: When, value: f64, z: f32, scale: Scale) {
         const SLOTS: usize = 24;
         let slot = if self.seasons[0] == 0 {
             0
@@ -304,14 +316,14 @@ impl Light {
             (when.local_ms.rem_euclid(self.seasons[0]) * SLOTS as i64 / self.seasons[0]) as usize
         };
         if self.before.is_empty() {
-            self.before = vec![f64::NAN; if self.seasons[0] == 0 { 1 } else { SLOTS }];
+            self.before = vec![f32::NAN; if self.seasons[0] == 0 { 1 } else { SLOTS }];
         }
-        let before = std::mem::replace(&mut self.before[slot], value);
+        let before = std::mem::replace(&mut self.before[slot], z);
         let is_season_ago = self.seasons[0] == 0 || self.seasons_seen(when.step, when.step_ms) >= 1.0;
         if before.is_finite() && is_season_ago {
             self.naives = self.naives.saturating_add(1);
             let rate = 1.0 / f64::from(self.naives.min(1_000));
-            self.naive_error += rate * ((value - before).abs() - self.naive_error);
+            self.naive_error += rate * ((value - scale.value(before)).abs() - self.naive_error);
         }
     }
 

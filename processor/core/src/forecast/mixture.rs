@@ -50,7 +50,7 @@ const SHARE_LEAST: f32 = 0.2;
 const SHARE_REACH: f32 = 6.0;
 
 /// How many parts of the day have a share of the error of their own.
-pub(super) const PARTS: usize = 24;
+const PARTS: usize = 24;
 
 /// A horizon at which experts are compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl Horizon {
             rows: vec![0.0; pending * width],
             short: 0.0,
             long: 0.0,
-            reach: levels.iter().map(|&level| [first_reach(level, steps); 2]).collect(),
+            reach: levels.iter().map(|&level| [first_reach(level); 2]).collect(),
             judged: 0,
             rolling: Rolling::default(),
         }
@@ -209,18 +209,16 @@ pub(super) const fn stride(steps: u32) -> u32 {
     steps.div_ceil(PENDING)
 }
 
-/// How many mean absolute errors the end of a band is away at first: as far as with the Laplace distribution, whose tails are about those
-/// of the next step's errors, and with the normal one beyond, where errors add up.
-fn first_reach(level: f64, steps: u32) -> f32 {
-    if steps == 1 {
-        return -libm::log(1.0 - level) as f32;
-    }
+/// How many mean absolute errors the end of a band is away at first: halfway between the Laplace distribution and the normal one, whose
+/// tails those of most forecasts' errors lie between.
+fn first_reach(level: f64) -> f32 {
+    let laplace = -libm::log(1.0 - level);
     // The inverse error function to three digits (S. Winitzki, "A handy approximation for the error function and its inverse", 2008).
     const A: f64 = 0.147;
     let log = libm::log(1.0 - level * level);
     let half = 2.0 / (PI * A) + log / 2.0;
     let inverse_erf = ((half * half - log / A).sqrt() - half).sqrt();
-    (PI.sqrt() * inverse_erf) as f32
+    (0.5 * (laplace + PI.sqrt() * inverse_erf)) as f32
 }
 
 impl<const N: usize> Mixture<N> {
@@ -345,4 +343,10 @@ impl<const N: usize> Mixture<N> {
 pub(super) fn mix<const N: usize>(weights: &Weights<N>, forecasts: &[f32; N]) -> f32 {
     let counts = |(weight, forecast): (&f32, &f32)| if *weight > 0.0 { weight * forecast } else { 0.0 };
     weights.iter().zip(forecasts).map(counts).sum()
+}
+
+/// The part of the day that a time is in, local time in ms.
+pub(super) fn part_of_day(local_ms: i64) -> usize {
+    const DAY_MS: i64 = 86_400_000;
+    (local_ms.rem_euclid(DAY_MS) * PARTS as i64 / DAY_MS) as usize
 }

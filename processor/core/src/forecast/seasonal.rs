@@ -37,7 +37,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::autoregression::{Autoregression, dot, sum};
-use super::mixture::{Actual, Banded, Mixture, PARTS, mix, stride};
+use super::mixture::{Actual, Banded, Mixture, mix, stride};
 use super::scale::Scale;
 
 /// Experts, in the order of the table above.
@@ -225,6 +225,11 @@ impl Seasonal {
     /// Slots so far.
     pub(super) const fn seen(&self) -> u32 {
         self.seen
+    }
+
+    /// Whether the first season is known.
+    pub(super) const fn is_seasonal(&self) -> bool {
+        self.seen > self.lengths.day
     }
 
     /// The last value, as experts learnt it.
@@ -614,10 +619,4 @@ impl Path<'_> {
         }
         path.iter_mut().zip(self.season).for_each(|(next, season)| *next += season);
     }
-}
-
-/// The part of the day that a time is in, local time in ms.
-pub(super) fn part_of_day(local_ms: i64) -> usize {
-    const DAY_MS: i64 = 86_400_000;
-    (local_ms.rem_euclid(DAY_MS) * PARTS as i64 / DAY_MS) as usize
 }
