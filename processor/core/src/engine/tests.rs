@@ -52,9 +52,10 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
             aggregates: vec![Aggregate::Mean, Aggregate::P95],
             detectors: ALL_BUT_THE_FOREST.iter().copied().chain([DetectorKind::IsolationForest]).collect(),
             forecast: Some(ForecastSettings {
-                seasons: vec![Span::from_millis(4 * slide_ms)],
+                seasons: Some(vec![Span::from_millis(4 * slide_ms)]),
                 horizons: vec![Span::from_millis(slide_ms)],
                 emit_every: Span::from_millis(2 * slide_ms),
+                ..ForecastSettings::default()
             }),
             guards: Default::default(),
         }],

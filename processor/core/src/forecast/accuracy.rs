@@ -100,7 +100,8 @@ mod tests {
             rolling.learn(&Outcome { value, expected, bands: &bands });
         }
         let is = rolling.accuracy(4.0).unwrap();
-        assert_eq!((is.judged, is.mase), (3, Some(0.5)));
+        assert_eq!(is.judged, 3);
+        assert!((is.mase.unwrap() - 0.5).abs() < 1e-6, "{is:?}");
         assert!((is.mape.unwrap() - 0.1).abs() < 1e-6, "{is:?}");
         assert!((is.coverage[0] - 2.0 / 3.0).abs() < 1e-6, "{is:?}");
         // By hand: (.1 x 5 + .1 x 1, .9 x 1 + .1 x 7, .1 x 3 twice), halved.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use tidewatch_schemas::record::{Forecast, State, WindowMetric};
+use tidewatch_schemas::record::{State, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 
 use super::*;
@@ -119,8 +119,8 @@ fn restored(settings: &StreamSettings, version: i32, name: &str) -> Engine {
 /// The last telling of each window's metric, by entity, measure and window.
 type Metrics = BTreeMap<(String, String, i64, i64), WindowMetric>;
 
-/// What does not hang on detectors: those that a format did not know have learnt nothing yet when it is read.
-fn but_judgements(effects: Effects) -> (Metrics, Vec<Forecast>) {
+/// What does not hang on detectors and forecasts: those that a format did not know have learnt nothing yet when it is read.
+fn but_judgements(effects: Effects) -> Metrics {
     let mut metrics = BTreeMap::new();
     for mut metric in effects.metrics {
         for point in &mut metric.series {
@@ -132,7 +132,7 @@ fn but_judgements(effects: Effects) -> (Metrics, Vec<Forecast>) {
         let key = (metric.entity.clone(), metric.measure.clone(), metric.window_start, metric.window_end);
         metrics.insert(key, metric);
     }
-    (metrics, effects.forecasts)
+    metrics
 }
 
 #[test]

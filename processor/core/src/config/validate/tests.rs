@@ -77,10 +77,14 @@ fn what_cannot_be_is_refused_by_name() {
     check(|s| s.measures.push(s.measures[0].clone()), "stream `calls`: `measure.name` `latency` is declared twice");
     check(
         |s| {
-            s.measures[0].forecast =
-                Some(ForecastSettings { seasons: vec![span(90_000)], horizons: vec![], emit_every: span(60_000) });
+            s.measures[0].forecast = Some(ForecastSettings {
+                seasons: Some(vec![span(90_000)]),
+                horizons: vec![],
+                emit_every: span(60_000),
+                ..ForecastSettings::default()
+            });
         },
-        "stream `calls`: `measure.latency.forecast.seasons` `1m 30s` is not a whole number, at least 2, of steps of 1m",
+        "stream `calls`: `measure.latency.forecast.seasons` has `1m 30s`, which is not a whole number, at least 2, of steps of 1m",
     );
     check(
         |s| s.window = WindowSettings::Session(span(0)),

@@ -90,9 +90,10 @@ fn a_spike_opens_one_alert_and_its_end_resolves_it() {
     let minute = 60 * SECOND;
     let mut settings = settings(minute, minute);
     settings.measures[0].forecast = Some(ForecastSettings {
-        seasons: vec![Span::from_millis(60 * minute)],
+        seasons: Some(vec![Span::from_millis(60 * minute)]),
         horizons: vec![],
         emit_every: Span::from_millis(minute),
+        ..ForecastSettings::default()
     });
     settings.measures[0].detectors = crate::config::MeasureSettings::default_detectors();
     let mut engine = Engine::new(settings.validate().unwrap(), 0);
@@ -291,13 +292,13 @@ fn state_that_does_not_fit_is_refused_with_what_to_do() {
     newer[0].format_version = 9;
     assert_eq!(
         refused(&config, newer),
-        "state of entity `a` of stream `calls` has format 9, this program reads up to 4: run the version that wrote it, or a later one"
+        "state of entity `a` of stream `calls` has format 9, this program reads up to 5: run the version that wrote it, or a later one"
     );
     let mut older = records.clone();
     older[0].format_version = 1;
     assert_eq!(
         refused(&config, older),
-        "state of entity `a` of stream `calls` has format 1, this program reads 2 to 4: set `processor.group_id` to a new name to start anew"
+        "state of entity `a` of stream `calls` has format 1, this program reads 2 to 5: set `processor.group_id` to a new name to start anew"
     );
     let mut damaged = records.clone();
     damaged[0].payload[3] ^= 1;
