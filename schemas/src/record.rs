@@ -29,7 +29,7 @@ pub use beacon::Beacon;
 pub use check::Check;
 pub use dead_letter::{DeadLetter, DeadLetterHeader};
 pub use disorder::Disorder;
-pub use forecast::{Forecast, ForecastPoint};
+pub use forecast::{Forecast, ForecastBand, ForecastPoint};
 pub use infrastructure::Infrastructure;
 pub use late::Late;
 pub use ledger::Ledger;

@@ -82,7 +82,7 @@ static RELEASED: LazyLock<Vec<Schema>> = LazyLock::new(|| {
         "beacon": 1;
         "check": 1;
         "window-metric": 1 2 3;
-        "forecast": 1 2;
+        "forecast": 1 2 3;
         "alert": 1 2 3;
         "late": 1 2;
         "dead-letter": 1;

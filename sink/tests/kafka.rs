@@ -19,7 +19,7 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::columns::ColumnDecoder;
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{
-    Alert, AlertState, AnomalyKind, DeadLetter, DeadLetterHeader, DetectorScore, DetectorShare, Forecast,
+    Alert, AlertState, AnomalyKind, DeadLetter, DeadLetterHeader, DetectorScore, DetectorShare, Forecast, ForecastBand,
     ForecastPoint, Late, SeriesPoint, Severity, State, WindowMetric,
 };
 use tidewatch_schemas::wire::{self, Framing};
@@ -487,8 +487,18 @@ fn metric(n: i64, committed: bool) -> WindowMetric {
 }
 
 fn forecast() -> Forecast {
-    let point =
-        |target_time, horizon_ms| ForecastPoint { target_time, horizon_ms, expected: 1.0, lower: 0.5, upper: 1.5 };
+    let point = |target_time, horizon_ms| ForecastPoint {
+        target_time,
+        horizon_ms,
+        expected: 1.0,
+        lower: 0.5,
+        upper: 1.5,
+        bands: vec![ForecastBand { level: 0.95, lower: 0.5, upper: 1.5, coverage: Some(0.94) }],
+        judged: 3,
+        mase: Some(0.8),
+        mape: None,
+        pinball: Some(0.02),
+    };
     Forecast {
         revision: 0,
         stream: "service-calls".to_owned(),

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tidewatch_schemas::record::{
-    Alert, AlertState as Change, AnomalyKind, Correction, DetectorScore, DetectorShare, Forecast, ForecastPoint,
-    MeasureShare, RecentWindow, SeriesPoint, Severity, WindowMetric, WindowSpan,
+    Alert, AlertState as Change, AnomalyKind, Correction, DetectorScore, DetectorShare, Forecast, ForecastBand,
+    ForecastPoint, MeasureShare, RecentWindow, SeriesPoint, Severity, WindowMetric, WindowSpan,
 };
 
 use crate::config::{Aggregate, ForecastParams, Measure, StreamConfig};
@@ -204,20 +204,17 @@ impl Whose<'_> {
         }
     }
 
-    /// The record of a series' forecast, issued at `end`.
-    pub(crate) fn forecast(&self, series: u16, path: &[PathPoint], end: i64, revision: i32) -> Option<Forecast> {
+    /// The record of a series' forecast, issued at the end of a window.
+    pub(crate) fn forecast(&self, series: u16, path: &[PathPoint], closed: &Closed, revision: i32) -> Option<Forecast> {
         let (measure, aggregate) = series_of(self.config).nth(usize::from(series))?;
-        let point = |point: &PathPoint| {
-            let horizon_ms = i64::from(point.steps) * self.config.window.step_ms();
-            let &(_, lower, upper) = point.bands.iter().find(|(level, ..)| *level == ForecastParams::LEVEL)?;
-            Some(ForecastPoint { target_time: end + horizon_ms, horizon_ms, expected: point.mean, lower, upper })
-        };
+        let step_ms = self.config.window.step_ms();
+        let point = |point: &PathPoint| forecast_point(point, closed.start, step_ms);
         Some(Forecast {
             stream: self.config.name.clone(),
             entity: self.entity.into(),
             measure: measure.name.clone(),
             aggregate: aggregate.as_str().into(),
-            issued_at: end,
+            issued_at: closed.end,
             level: ForecastParams::LEVEL,
             path: path.iter().filter_map(point).collect(),
             revision,
@@ -362,6 +359,29 @@ fn series_point(aggregate: Aggregate, verdict: &Verdict) -> SeriesPoint {
         confidence: verdict.confidence,
         probability: verdict.probability,
     }
+}
+
+/// A point of a path from the window on that starts at `start`.
+fn forecast_point(point: &PathPoint, start: i64, step_ms: i64) -> Option<ForecastPoint> {
+    let horizon_ms = i64::from(point.steps) * step_ms;
+    let &(_, lower, upper) = point.bands.iter().find(|(level, ..)| *level == ForecastParams::LEVEL)?;
+    let accuracy = point.accuracy.as_ref();
+    let band = |(at, &(level, lower, upper)): (usize, &(f64, f64, f64))| {
+        let coverage = accuracy.and_then(|is| is.coverage.get(at).copied());
+        ForecastBand { level, lower, upper, coverage }
+    };
+    Some(ForecastPoint {
+        target_time: start + horizon_ms,
+        horizon_ms,
+        expected: point.mean,
+        lower,
+        upper,
+        bands: point.bands.iter().enumerate().map(band).collect(),
+        judged: accuracy.map_or(0, |is| saturated(is.judged)),
+        mase: accuracy.and_then(|is| is.mase),
+        mape: accuracy.and_then(|is| is.mape),
+        pinball: accuracy.map(|is| is.pinball),
+    })
 }
 
 /// A number as a person would say it: four significant digits, or three decimal places of what is below 1.

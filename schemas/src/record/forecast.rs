@@ -25,7 +25,7 @@ pub struct Forecast {
 
 record!(
     "forecast",
-    "tidewatch.forecast.v2",
+    "tidewatch.forecast.v3",
     Forecast { stream, entity, measure, aggregate, issued_at, level, path, revision }
 );
 
@@ -34,7 +34,7 @@ record!(
 pub struct ForecastPoint {
     /// Start of the window that is forecast.
     pub target_time: i64,
-    /// Distance from issued_at, milliseconds.
+    /// From issued_at to the end of the window that is forecast, milliseconds.
     pub horizon_ms: i64,
     /// Expected value, in the measure's unit.
     pub expected: f64,
@@ -42,6 +42,31 @@ pub struct ForecastPoint {
     pub lower: f64,
     /// Upper bound of the prediction interval.
     pub upper: f64,
+    /// The intervals of all levels, levels ascending.
+    pub bands: Vec<ForecastBand>,
+    /// Earlier forecasts of this horizon that were held against what came; what follows is of the last 200 or so.
+    pub judged: i32,
+    /// Their mean absolute error by that of the value a season before.
+    pub mase: Option<f64>,
+    /// Their mean absolute error as a share of the value.
+    pub mape: Option<f64>,
+    /// Their mean pinball loss at the bounds, in the measure's unit.
+    pub pinball: Option<f64>,
 }
 
-fields!(ForecastPoint { target_time, horizon_ms, expected, lower, upper });
+fields!(ForecastPoint { target_time, horizon_ms, expected, lower, upper, bands, judged, mase, mape, pinball });
+
+/// A prediction interval, and how it has done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForecastBand {
+    /// Probability that a value falls into it, such as 0.8.
+    pub level: f64,
+    /// Lower bound.
+    pub lower: f64,
+    /// Upper bound.
+    pub upper: f64,
+    /// Share of the last 200 or so values of this horizon that fell into it.
+    pub coverage: Option<f64>,
+}
+
+fields!(ForecastBand { level, lower, upper, coverage });

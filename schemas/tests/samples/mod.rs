@@ -40,6 +40,7 @@ leaf! {
     Vec<RecentWindow>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<SeriesPoint>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<ForecastPoint>: |v| Value::Array(v.iter().map(Tree::tree).collect());
+    Vec<ForecastBand>: |v| Value::Array(v.iter().map(Tree::tree).collect());
     Vec<DeadLetterHeader>: |v| Value::Array(v.iter().map(Tree::tree).collect());
 }
 impl<T: Leaf> Leaf for Option<T> {
@@ -88,6 +89,7 @@ draw! {
     Vec<RecentWindow>: vec(RecentWindow::draw(), 0..4);
     Vec<SeriesPoint>: vec(SeriesPoint::draw(), 0..4);
     Vec<ForecastPoint>: vec(ForecastPoint::draw(), 0..4);
+    Vec<ForecastBand>: vec(ForecastBand::draw(), 0..3);
     Vec<DeadLetterHeader>: vec(DeadLetterHeader::draw(), 0..4);
 }
 impl<T: Draw + Clone + 'static> Draw for Option<T> {
@@ -123,7 +125,8 @@ kinds! {
     RecentWindow { window_start, value, expected, lower, upper, score }
     WindowSpan { window_start, window_end }
     SeriesPoint { aggregate, value, expected, lower, upper, score, warming_up, detectors, confidence, probability }
-    ForecastPoint { target_time, horizon_ms, expected, lower, upper }
+    ForecastPoint { target_time, horizon_ms, expected, lower, upper, bands, judged, mase, mape, pinball }
+    ForecastBand { level, lower, upper, coverage }
     DeadLetterHeader { key, value }
     ServiceCall { event_time, service, instance, region, tenant, release, status, duration_ms, bytes, trace_id }
     Infrastructure { event_time, host, pod, region, tenant, cpu_ratio, memory_bytes, restarts, disk_ratio }

@@ -179,7 +179,7 @@ impl Context<'_> {
         for step in &judged.steps {
             self.tell_alert(whose.alert(step, closed, judged, Telling::default()));
         }
-        let forecasts = judged.paths.iter().filter_map(|(series, path)| whose.forecast(*series, path, closed.end, 0));
+        let forecasts = judged.paths.iter().filter_map(|(series, path)| whose.forecast(*series, path, closed, 0));
         self.effects.forecasts.extend(forecasts);
     }
 
@@ -280,7 +280,7 @@ impl Context<'_> {
                 None => 0,
             };
             self.counts.revisions += u64::from(revision > 0);
-            self.effects.forecasts.extend(self.whose.forecast(*series, path, closed.end, revision));
+            self.effects.forecasts.extend(self.whose.forecast(*series, path, closed, revision));
             revisions.push(revision);
         }
         revisions
