@@ -393,3 +393,6 @@ impl Forecaster {
         [lower.min(mean - least), upper.max(mean + least)]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ pub(super) struct Outcome<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rolling {
     judged: u32,
+    /// How many of them count.
+    count: u32,
     absolute: f64,
     /// Of the values that are not 0.
     shares: u32,
@@ -50,7 +52,8 @@ impl Rolling {
     pub(super) fn learn(&mut self, outcome: &Outcome<'_>) {
         let Outcome { value, expected, bands } = *outcome;
         self.judged = self.judged.saturating_add(1);
-        let rate = RATE.max(1.0 / self.judged as f32);
+        self.count = self.count.saturating_add(1);
+        let rate = RATE.max(1.0 / self.count as f32);
         let error = (value - expected).abs();
         self.absolute += f64::from(rate) * (error - self.absolute);
         if value != 0.0 {
@@ -68,6 +71,11 @@ impl Rolling {
         }
         let pinball = pinball / (2 * bands.len().max(1)) as f64;
         self.pinball += f64::from(rate) * (pinball - self.pinball);
+    }
+
+    /// Lets what was count as so many forecasts at most, as they are made in a better way now.
+    pub(super) fn fade(&mut self, most: u32) {
+        (self.count, self.shares) = (self.count.min(most), self.shares.min(most));
     }
 
     /// What is told of it; `naive` is the mean absolute error of the naive forecast.

@@ -109,7 +109,7 @@ pub(super) struct Light<const N: usize> {
     /// What the hours' forecast is off.
     off: f32,
     mixture: Mixture<N>,
-    /// The last value in each 24th of the first season, and the mean absolute distance from it a season later.
+    /// The last value in each 24th of the first season (infinite until there is one), and the mean absolute distance from it a season later.
     before: Vec<f32>,
     naive_error: f64,
     naives: u32,
@@ -316,7 +316,7 @@ impl<const N: usize> Light<N> {
             (when.local_ms.rem_euclid(self.seasons[0]) * SLOTS as i64 / self.seasons[0]) as usize
         };
         if self.before.is_empty() {
-            self.before = vec![f32::NAN; if self.seasons[0] == 0 { 1 } else { SLOTS }];
+            self.before = vec![f32::INFINITY; if self.seasons[0] == 0 { 1 } else { SLOTS }];
         }
         let before = std::mem::replace(&mut self.before[slot], z);
         let is_season_ago = self.seasons[0] == 0 || self.seasons_seen(when.step, when.step_ms) >= 1.0;

@@ -253,6 +253,7 @@ impl<const N: usize> Mixture<N> {
                 let known = horizon.losses.iter().enumerate().filter(|(at, _)| self.ready & (1 << at) != 0);
                 let first = JOIN * known.map(|(_, loss)| *loss).fold(f32::INFINITY, f32::min);
                 horizon.judged = horizon.judged.min(JOINED);
+                horizon.rolling.fade(JOINED);
                 for (at, loss) in horizon.losses.iter_mut().enumerate() {
                     *loss = if new & (1 << at) != 0 { first } else { *loss };
                 }

@@ -1,0 +1,316 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{ForecastSettings, MeasureSettings, Span, StreamSettings};
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+/// 2026-01-05, a Monday.
+const START: i64 = 1_767_571_200_000;
+
+/// What a stream with windows of this length forecasts by.
+fn params(window_ms: i64, change: impl FnOnce(&mut ForecastSettings)) -> ForecastParams {
+    let json = format!(
+        r#"{{"name": "s", "topic": "s", "format": "json", "entity": ["e"], "event_time": "at",
+            "window": {{"tumbling": "{window_ms}ms"}}, "measure": [{{"name": "m", "field": "m"}}]}}"#
+    );
+    let mut settings: StreamSettings = serde_json::from_str(&json).unwrap();
+    let mut forecast = ForecastSettings::default();
+    change(&mut forecast);
+    settings.measures = vec![MeasureSettings { forecast: Some(forecast), ..settings.measures[0].clone() }];
+    settings.validate().unwrap().measures[0].forecast.clone().unwrap()
+}
+
+fn horizons(spans: &[i64]) -> impl FnOnce(&mut ForecastSettings) {
+    let spans = spans.iter().map(|&ms| Span::from_millis(ms)).collect();
+    |settings| settings.horizons = spans
+}
+
+/// A forecaster and what it forecasts by.
+struct Fed {
+    params: ForecastParams,
+    step_ms: i64,
+    forecaster: Forecaster,
+    next: i64,
+}
+
+impl Fed {
+    fn new(params: ForecastParams, step_ms: i64) -> Self {
+        Self { forecaster: Forecaster::new(&params, step_ms), params, step_ms, next: 0 }
+    }
+
+    fn start_ms(&self) -> i64 {
+        START + self.next * self.step_ms
+    }
+
+    /// What was expected of the next window, and then its value.
+    fn push(&mut self, value: Option<f64>) -> Option<Expectation> {
+        let expected = self.forecaster.expect(&self.params, self.start_ms(), self.step_ms);
+        if let Some(value) = value {
+            self.forecaster.learn(&self.params, self.start_ms(), self.step_ms, value);
+        }
+        self.next += 1;
+        expected
+    }
+
+    fn path(&self) -> Vec<PathPoint> {
+        self.forecaster.path(&self.params, self.start_ms() - self.step_ms, self.step_ms)
+    }
+
+    /// The mean absolute error of the next windows' forecasts, and the share of values in their bands.
+    fn over(&mut self, windows: i64, value: impl Fn(i64) -> f64) -> (f64, f64) {
+        let (mut error, mut inside) = (0.0, 0.0);
+        for _ in 0..windows {
+            let is = value(self.next);
+            let expected = self.push(Some(is)).unwrap();
+            error += (expected.mean - is).abs();
+            inside += f64::from(u8::from((expected.lower..=expected.upper).contains(&is)));
+        }
+        (error / windows as f64, inside / windows as f64)
+    }
+}
+
+/// The same noise for ever, of mean 0 and deviation 1.
+fn noise(at: i64) -> f64 {
+    let mut state = (at as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut uniform = || {
+        state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) ^ (state >> 31);
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+}
+
+/// A day's wave in hours, and noise.
+fn hourly(at: i64) -> f64 {
+    100.0 + 40.0 * (std::f64::consts::TAU * at as f64 / 24.0).sin() + noise(at)
+}
+
+/// The engines: by slots, by windows and slots, by windows alone, without a season.
+fn engines() -> [(ForecastParams, i64); 4] {
+    [
+        (params(HOUR, horizons(&[HOUR, 6 * HOUR, DAY])), HOUR),
+        (params(5 * MINUTE, horizons(&[5 * MINUTE, HOUR, DAY])), 5 * MINUTE),
+        (
+            params(5 * MINUTE, |settings| {
+                settings.tier = Tier::Light;
+                settings.horizons = vec![Span::from_millis(HOUR)];
+            }),
+            5 * MINUTE,
+        ),
+        (params(MINUTE, |settings| settings.seasons = Some(Vec::new())), MINUTE),
+    ]
+}
+
+/// All that is forecast, bit by bit.
+fn bits(fed: &Fed) -> Vec<u64> {
+    let expected = fed.forecaster.expect(&fed.params, fed.start_ms(), fed.step_ms);
+    let expected = expected.into_iter().flat_map(|is| [is.mean, is.lower, is.upper, is.sd]);
+    let path = fed.path().into_iter().flat_map(|point| {
+        let bands = point.bands.into_iter().flat_map(|(level, lower, upper)| [level, lower, upper]);
+        std::iter::once(point.mean).chain(bands).collect::<Vec<_>>()
+    });
+    expected.chain(path).map(f64::to_bits).collect()
+}
+
+#[test]
+fn another_future_leaves_every_earlier_forecast_bit_identical() {
+    for (params, step_ms) in engines() {
+        let day = DAY / step_ms;
+        let value = |at: i64| (at % 37 != 5).then(|| hourly(at * step_ms / HOUR) + noise(at));
+        let (mut one, mut other) = (Fed::new(params.clone(), step_ms), Fed::new(params, step_ms));
+        let changed = (9 * day).min(2_000);
+        for at in 0..changed {
+            if at % 11 == 0 || at > changed - 30 {
+                assert_eq!(bits(&one), bits(&other), "window {at} of {step_ms} ms");
+            }
+            one.push(value(at));
+            other.push(value(at));
+        }
+        let before = bits(&one);
+        one.push(Some(1e6));
+        other.push(Some(-1e6));
+        assert_ne!(before, bits(&one), "what is learnt changes what is forecast");
+        assert_ne!(bits(&one), bits(&other));
+    }
+}
+
+#[test]
+fn a_forecaster_goes_on_from_its_state() {
+    for (params, step_ms) in engines() {
+        let mut fed = Fed::new(params, step_ms);
+        for at in 0..700 {
+            fed.push(Some(hourly(at)));
+            if at % 50 == 7 {
+                let state = postcard::to_stdvec(&fed.forecaster).unwrap();
+                assert!(postcard::from_bytes::<Forecaster>(&state).unwrap() == fed.forecaster, "after {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_daily_wave_is_forecast_within_its_noise_and_bands_hold_what_they_say() {
+    for (params, step_ms) in engines().into_iter().take(3) {
+        let mut fed = Fed::new(params, step_ms);
+        let value = |at: i64| {
+            let hours = (at * step_ms) as f64 / HOUR as f64;
+            100.0 + 40.0 * (std::f64::consts::TAU * hours / 24.0).sin() + noise(at)
+        };
+        (0..50 * DAY / step_ms).for_each(|at| drop(fed.push(Some(value(at)))));
+        let (error, inside) = fed.over(7 * DAY / step_ms, value);
+        // The mean absolute value of the noise is .8.
+        assert!(error < 1.1, "{step_ms} ms: {error}");
+        assert!((0.9..0.99).contains(&inside), "{step_ms} ms: {inside}");
+        for point in fed.path() {
+            let is = value(fed.next - 1 + i64::from(point.steps));
+            assert!((point.mean - is).abs() < 8.0, "{step_ms} ms, {} ahead: {} is {is}", point.steps, point.mean);
+            let accuracy = point.accuracy.unwrap();
+            assert!(accuracy.mase.unwrap() < 1.0 && accuracy.mape.unwrap() < 0.03, "{step_ms} ms: {accuracy:?}");
+            // Of bands of 80 and 95 %.
+            assert!((0.65..0.95).contains(&accuracy.coverage[0]), "{step_ms} ms: {accuracy:?}");
+            assert!((0.85..=1.0).contains(&accuracy.coverage[1]), "{step_ms} ms: {accuracy:?}");
+        }
+    }
+}
+
+#[test]
+fn a_constant_is_forecast_as_itself_with_a_band_of_its_grain() {
+    for (params, step_ms) in engines() {
+        let mut fed = Fed::new(params, step_ms);
+        (0..400).for_each(|_| drop(fed.push(Some(7.0))));
+        let expected = fed.push(Some(7.0)).unwrap();
+        assert!((expected.mean - 7.0).abs() < 1e-4, "{expected:?}");
+        assert!(expected.lower < 7.0 && expected.upper > 7.0 && expected.upper - expected.lower < 4.0, "{expected:?}");
+        assert!(expected.sd > 0.0);
+    }
+}
+
+#[test]
+fn counts_with_zeros_have_bands_that_do_not_reach_below() {
+    for (params, step_ms) in engines() {
+        let mut fed = Fed::new(params, step_ms);
+        for at in 0..600 {
+            let expected = fed.push(Some((2.0 + 2.0 * noise(at)).max(0.0).floor()));
+            if let Some(expected) = expected.filter(|_| at > 30) {
+                assert!(expected.lower >= -1.0 && expected.mean >= -0.5, "{at}: {expected:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_outlier_leaves_no_echo_and_a_level_shift_is_followed() {
+    for (params, step_ms) in engines() {
+        let mut fed = Fed::new(params, step_ms);
+        let value = |at: i64| 500.0 + noise(at);
+        (0..600).for_each(|at| drop(fed.push(Some(value(at)))));
+        let usual = fed.over(24, value).0;
+        fed.push(Some(1_500.0));
+        // The last value is one of the experts.
+        fed.push(Some(value(0)));
+        let after = fed.over(24, value).0;
+        assert!(after < 3.0 * usual + 2.0, "{step_ms} ms: {usual} before, {after} after");
+        let shifted = |at: i64| 560.0 + noise(at);
+        (0..4).for_each(|at| drop(fed.push(Some(shifted(at)))));
+        let (error, _) = fed.over(24, shifted);
+        assert!(error < 12.0, "{step_ms} ms: {error}");
+    }
+}
+
+#[test]
+fn missing_windows_are_stepped_over_and_a_long_silence_begins_anew() {
+    for (params, step_ms) in engines().into_iter().take(3) {
+        let mut fed = Fed::new(params, step_ms);
+        let value = |at: i64| {
+            let hours = (at * step_ms) as f64 / HOUR as f64;
+            100.0 + 40.0 * (std::f64::consts::TAU * hours / 24.0).sin() + noise(at)
+        };
+        (0..14 * DAY / step_ms).for_each(|at| drop(fed.push(Some(value(at)))));
+        (0..DAY / 2 / step_ms).for_each(|_| drop(fed.push(None)));
+        let (error, _) = fed.over(DAY / step_ms, value);
+        assert!(error < 4.0, "{step_ms} ms: {error}");
+        fed.next += 30 * DAY / step_ms;
+        fed.push(Some(5.0));
+        assert!(fed.forecaster.warming_up());
+    }
+}
+
+#[test]
+fn a_series_that_turns_negative_begins_anew_on_the_bare_scale() {
+    for (params, step_ms) in engines() {
+        let mut fed = Fed::new(params, step_ms);
+        (0..200).for_each(|at| drop(fed.push(Some(50.0 + noise(at)))));
+        (0..100).for_each(|at| drop(fed.push(Some(-50.0 + noise(at)))));
+        let (error, _) = fed.over(50, |at| -50.0 + noise(at));
+        assert!(error < 3.0, "{step_ms} ms: {error}");
+    }
+}
+
+#[test]
+fn a_daily_season_survives_daylight_saving() {
+    // Office hours in Berlin: from 08:00 to 18:00 local time. The clocks go forward on 2026-03-29.
+    let value = |params: &ForecastParams, ms: i64| {
+        let hour = params.local_ms(ms).rem_euclid(DAY) / HOUR;
+        if (8..18).contains(&hour) { 100.0 } else { 10.0 }
+    };
+    let zoned = params(HOUR, |settings| settings.time_zone = Some("Europe/Berlin".into()));
+    let error = |params: ForecastParams| {
+        let mut fed = Fed::new(params, HOUR);
+        let changes = (1_774_746_000_000 - START) / HOUR;
+        let mut errors = 0.0;
+        for at in 0..changes + 7 * 24 {
+            let is = value(&zoned, fed.start_ms());
+            let expected = fed.push(Some(is));
+            if at >= changes {
+                errors += (expected.unwrap().mean - is).abs() / (7.0 * 24.0);
+            }
+        }
+        errors
+    };
+    let (local, utc) = (error(zoned.clone()), error(params(HOUR, |_| ())));
+    assert!(local < 1.0 && local < 0.2 * utc, "local {local}, UTC {utc}");
+}
+
+#[test]
+fn a_window_a_day_has_the_week_for_its_season() {
+    let params = params(DAY, |_| ());
+    assert_eq!(params.seasons_ms, [7 * DAY]);
+    let mut fed = Fed::new(params, DAY);
+    let value = |at: i64| if at % 7 < 5 { 100.0 } else { 30.0 } + 0.1 * noise(at);
+    (0..70).for_each(|at| drop(fed.push(Some(value(at)))));
+    let (error, _) = fed.over(28, value);
+    assert!(error < 2.0, "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever comes, what is forecast is finite and in order.
+    #[test]
+    fn nothing_makes_a_forecast_that_is_no_number(
+        values in prop::collection::vec(prop::option::weighted(0.8, prop_oneof![
+            4 => -1e3..1e3f64,
+            2 => Just(0.0),
+            2 => 0.0..1.0f64,
+            1 => -1e150..1e150f64,
+            1 => prop::sample::select(vec![1e-300, -1e-300, 1e150, -1e150, 1e9]),
+        ]), 30..400),
+        engine in 0..4usize,
+    ) {
+        let (params, step_ms) = engines()[engine].clone();
+        let mut fed = Fed::new(params, step_ms);
+        for value in values {
+            if let Some(is) = fed.push(value) {
+                prop_assert!(is.mean.is_finite() && is.lower.is_finite() && is.upper.is_finite() && is.sd.is_finite());
+                prop_assert!(is.lower <= is.mean && is.mean <= is.upper && is.sd > 0.0, "{is:?}");
+            }
+        }
+        for point in fed.path() {
+            for (_, lower, upper) in point.bands {
+                prop_assert!(lower <= point.mean && point.mean <= upper);
+            }
+        }
+    }
+}
