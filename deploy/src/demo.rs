@@ -284,6 +284,7 @@ fn report(
         cpu,
         judgement,
         fingerprint: fingerprint(&alerts),
+        accuracies: outcome.processed.map(|processed| processed.accuracies).unwrap_or_default(),
         delivered: outcome.delivered.unwrap_or_default(),
         folder,
         is_interrupted: outcome.is_interrupted,

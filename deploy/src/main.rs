@@ -234,6 +234,11 @@ fn told(outcome: &Outcome) -> String {
             ));
         }
     }
+    if let Some(processed) = &outcome.processed {
+        for row in summary::forecasts(&processed.accuracies) {
+            text.push_str(&format!("          {row}\n"));
+        }
+    }
     if let Some(delivered) = &outcome.delivered {
         let (rows, files) = (live::count(delivered.rows(), "row"), live::count(delivered.files(), "file"));
         text.push_str(&format!("sink      {rows} in {files}, {}\n", live::bytes(delivered.bytes())));

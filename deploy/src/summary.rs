@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidewatch_processor::{HorizonAccuracy, Mean};
 use tidewatch_sink::{DeliverySummary, TopicKind};
 
 use crate::disorder::DisorderScore;
@@ -75,6 +76,8 @@ pub(crate) struct Report {
     pub disorder: Option<DisorderScore>,
     /// A hash over all alert records: the same seed, the same alerts.
     pub fingerprint: u64,
+    /// How good forecasts are, by stream and horizon (in ms).
+    pub accuracies: Vec<(String, i64, HorizonAccuracy)>,
     /// What was stored.
     pub delivered: DeliverySummary,
     /// Where.
@@ -138,6 +141,10 @@ impl Report {
             );
             table::tables(&mut text, &self.judgement.score);
             text.push('\n');
+        }
+        let forecasts = forecasts(&self.accuracies);
+        for (place, row) in forecasts.iter().enumerate() {
+            line(&mut text, if place == 0 { "Forecasts" } else { "" }, row);
         }
         self.cost(&mut text);
         self.files(&mut text);
@@ -240,6 +247,23 @@ impl Report {
     }
 }
 
+/// How good forecasts are, as rows of a table; none without any.
+pub(crate) fn forecasts(accuracies: &[(String, i64, HorizonAccuracy)]) -> Vec<String> {
+    if accuracies.is_empty() {
+        return Vec::new();
+    }
+    let percent = |mean: Mean| mean.get().map_or("-".to_owned(), |mean| format!("{:.1} %", 100.0 * mean));
+    let mut rows =
+        vec![format!("{DIM}{:<16}{:>8}{:>9}{:>8}{:>16}{DIM:#}", "", "ahead", "MAPE", "MASE", "in the 95 % band")];
+    for (stream, horizon_ms, is) in accuracies {
+        let ahead = humantime::format_duration(Duration::from_millis(horizon_ms.unsigned_abs())).to_string();
+        let mase = is.mase.get().map_or("-".to_owned(), |mase| format!("{mase:.2}"));
+        let (mape, coverage) = (percent(is.mape), percent(is.coverage));
+        rows.push(format!("{stream:<16}{ahead:>8}{mape:>9}{mase:>8}{coverage:>16}"));
+    }
+    rows
+}
+
 /// A line behind its head.
 pub(crate) fn line(text: &mut String, head: &str, rest: &str) {
     // Writing to a String does not fail.
@@ -268,6 +292,7 @@ mod tests {
             judgement: Judgement::default(),
             disorder: None,
             fingerprint: 0xab,
+            accuracies: Vec::new(),
             delivered: DeliverySummary::default(),
             folder: "tidewatch-demo/1/results".into(),
             is_interrupted: false,

@@ -395,6 +395,7 @@ impl<'a> Cycle<'a> {
         for alert in &self.effects.alerts {
             self.outputs.alert(alert, intended_ms)?;
         }
+        self.progress.learn_accuracy(&self.effects.forecasts);
         open.metrics += self.effects.metrics.len() as u64;
         open.forecasts += self.effects.forecasts.len() as u64;
         open.alerts += self.effects.alerts.len() as u64;

@@ -7,6 +7,7 @@
 //! became of each input record is in the `ledger`, which commits with it. Workers share nothing; the `supervisor` starts them,
 //! watches them and ends them.
 
+mod accuracy;
 mod aside;
 pub mod config;
 mod cycle;
@@ -27,6 +28,7 @@ pub mod standing;
 mod supervisor;
 mod worker;
 
+pub use accuracy::{HorizonAccuracy, Mean};
 pub use config::{OnLostInput, ProcessorConfig, ProcessorSettings, check_streams};
 pub use error::ProcessorError;
 pub use progress::{Counts, Progress, Recoveries};

@@ -1,6 +1,7 @@
 //! The processor's metrics: each function owns its name, unit and help.
 
 use std::time::Duration;
+use tidewatch_processor_core::config::Span;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
@@ -28,6 +29,10 @@ const PROCESS_SECONDS: &str = "tidewatch_processor_cycle_process_seconds";
 const COMMIT_SECONDS: &str = "tidewatch_processor_cycle_commit_seconds";
 const SNAPSHOT_SECONDS: &str = "tidewatch_processor_snapshot_seconds";
 const RESTORE_SECONDS: &str = "tidewatch_processor_restore_seconds";
+const FORECAST_MASE: &str = "tidewatch_processor_forecast_mase";
+const FORECAST_MAPE: &str = "tidewatch_processor_forecast_mape_ratio";
+const FORECAST_PINBALL: &str = "tidewatch_processor_forecast_pinball";
+const FORECAST_COVERAGE: &str = "tidewatch_processor_forecast_coverage_ratio";
 
 /// Tells the recorder what each metric means. Call once, after the recorder is installed.
 pub fn describe() {
@@ -80,6 +85,14 @@ pub fn describe() {
         Unit::Seconds,
         "Time to bring newly assigned partitions back: their state and ledgers are read, their engines made"
     );
+    describe_gauge!(
+        FORECAST_MASE,
+        "Mean absolute error of forecasts by that of the value a season before, by stream and horizon; over the stream's series, each by its \
+         last 200 forecasts or so"
+    );
+    describe_gauge!(FORECAST_MAPE, "Mean absolute error of forecasts as a share of the value, likewise");
+    describe_gauge!(FORECAST_PINBALL, "Mean pinball loss at the ends of the bands, by the same as the MASE, likewise");
+    describe_gauge!(FORECAST_COVERAGE, "Share of the values in the 95 % band of their forecast, likewise");
 }
 
 pub(crate) fn cycle_committed(counts: &Counts, process: Duration, commit: Duration) {
@@ -202,5 +215,18 @@ pub(crate) fn standing(progress: &Progress) {
     gauge!(RESIDUE).set(progress.residue() as f64);
     for (stream, lag_ms) in progress.watermark_lags() {
         gauge!(WATERMARK_LAG, "stream" => stream).set(lag_ms as f64 / 1_000.0);
+    }
+    for (stream, horizon_ms, is) in progress.accuracies() {
+        let labels = [("stream", stream), ("horizon", Span::from_millis(horizon_ms).to_string())];
+        for (name, mean) in [
+            (FORECAST_MASE, is.mase),
+            (FORECAST_MAPE, is.mape),
+            (FORECAST_PINBALL, is.pinball),
+            (FORECAST_COVERAGE, is.coverage),
+        ] {
+            if let Some(mean) = mean.get() {
+                gauge!(name, &labels).set(mean);
+            }
+        }
     }
 }

@@ -10,6 +10,9 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidewatch_schemas::record::Forecast;
+
+use crate::accuracy::{Accuracies, HorizonAccuracy};
 use crate::standing::{Standing, explain};
 
 /// How long standings are kept up to date for somebody who asked.
@@ -139,6 +142,14 @@ impl Progress {
         counts
     }
 
+    /// How good forecasts are, by stream and horizon (in ms), of what was written so far.
+    #[must_use]
+    pub fn accuracies(&self) -> Vec<(String, i64, HorizonAccuracy)> {
+        let mut all = Accuracies::default();
+        self.each(|worker| all.join(&lock(&worker.accuracies)));
+        all.all()
+    }
+
     /// Transactions committed.
     pub fn transactions(&self) -> u64 {
         self.sum(|worker| worker.transactions.load(Relaxed))
@@ -236,6 +247,7 @@ impl Progress {
 pub(crate) struct WorkerProgress {
     counts: Mutex<Counts>,
     recoveries: Mutex<Recoveries>,
+    accuracies: Mutex<Accuracies>,
     transactions: AtomicU64,
     entities: AtomicU64,
     lag: AtomicI64,
@@ -288,6 +300,14 @@ impl WorkerProgress {
 
     pub(crate) fn add_recovery(&self, more: &Recoveries) {
         lock(&self.recoveries).add(more);
+    }
+
+    /// Learns from the records of forecasts how good they are.
+    pub(crate) fn learn_accuracy(&self, forecasts: &[Forecast]) {
+        if !forecasts.is_empty() {
+            let mut accuracies = lock(&self.accuracies);
+            forecasts.iter().for_each(|forecast| accuracies.learn(forecast));
+        }
     }
 
     /// Something went on: who watches whether anything does need not worry.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tidewatch_sink::{Stop, StopSignal};
 use tidewatch_topic_io::Admin;
 
+use crate::accuracy::HorizonAccuracy;
 use crate::config::millis;
 use crate::progress::{Recoveries, WorkerProgress};
 use crate::{Counts, ProcessorConfig, ProcessorError, Progress, drain, input_topics, metrics, orphans, worker};
@@ -32,6 +33,8 @@ pub struct Summary {
     pub transactions: u64,
     /// What went wrong and was got over.
     pub recoveries: Recoveries,
+    /// How good forecasts are, by stream and horizon (in ms).
+    pub accuracies: Vec<(String, i64, HorizonAccuracy)>,
 }
 
 /// What a worker is told.
@@ -107,6 +110,7 @@ pub fn run(config: &ProcessorConfig, progress: &Progress, stop: &StopSignal) -> 
         counts: progress.counts(),
         transactions: progress.transactions(),
         recoveries: progress.recoveries(),
+        accuracies: progress.accuracies(),
     })
 }
 

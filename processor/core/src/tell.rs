@@ -380,7 +380,7 @@ fn forecast_point(point: &PathPoint, start: i64, step_ms: i64) -> Option<Forecas
         judged: accuracy.map_or(0, |is| saturated(is.judged)),
         mase: accuracy.and_then(|is| is.mase),
         mape: accuracy.and_then(|is| is.mape),
-        pinball: accuracy.map(|is| is.pinball),
+        pinball: accuracy.and_then(|is| is.pinball),
     })
 }
 

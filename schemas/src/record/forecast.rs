@@ -50,7 +50,7 @@ pub struct ForecastPoint {
     pub mase: Option<f64>,
     /// Their mean absolute error as a share of the value.
     pub mape: Option<f64>,
-    /// Their mean pinball loss at the bounds, in the measure's unit.
+    /// Their mean pinball loss at the bounds of all levels, by the same as mase.
     pub pinball: Option<f64>,
 }
 

@@ -3,7 +3,7 @@
 //! Each forecast that is judged moves rolling means, of the last 200 or so: of the absolute error, of its share in the value (where the
 //! value is not 0), of the pinball loss at the ends of the bands, and of how often values fell into each band. The MASE is the mean
 //! absolute error by that of the naive forecast, the value one season before (R. J. Hyndman, A. B. Koehler, "Another look at measures
-//! of forecast accuracy", Int. J. Forecasting 22, 2006).
+//! of forecast accuracy", Int. J. Forecasting 22, 2006); the pinball loss is told by the same, as the M5 competition did.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,8 @@ pub struct Accuracy {
     pub mase: Option<f64>,
     /// Mean absolute error as a share of the value; `None` where all values are 0.
     pub mape: Option<f64>,
-    /// Mean pinball loss over the ends of all bands, in units of the series.
-    pub pinball: f64,
+    /// Mean pinball loss over the ends of all bands, by the same as the MASE.
+    pub pinball: Option<f64>,
     /// Share of the values that fell into the band, by level.
     pub coverage: Vec<f64>,
 }
@@ -84,7 +84,7 @@ impl Rolling {
             judged: self.judged,
             mase: (naive > 0.0).then(|| self.absolute / naive),
             mape: (self.shares > 0).then(|| f64::from(self.share)),
-            pinball: self.pinball,
+            pinball: (naive > 0.0).then(|| self.pinball / naive),
             coverage: self.inside.iter().map(|&inside| f64::from(inside)).collect(),
         })
     }
@@ -114,7 +114,7 @@ mod tests {
         assert!((is.coverage[0] - 2.0 / 3.0).abs() < 1e-6, "{is:?}");
         // By hand: (.1 x 5 + .1 x 1, .9 x 1 + .1 x 7, .1 x 3 twice), halved.
         let by_hand = [0.6 / 2.0, 1.6 / 2.0, 0.6 / 2.0];
-        assert!((is.pinball - by_hand.iter().sum::<f64>() / 3.0).abs() < 1e-6, "{is:?}");
+        assert!((is.pinball.unwrap() - by_hand.iter().sum::<f64>() / 3.0 / 4.0).abs() < 1e-6, "{is:?}");
         assert_eq!(rolling.accuracy(0.0).unwrap().mase, None);
     }
 }

@@ -54,6 +54,12 @@ impl Fed {
         expected
     }
 
+    fn feed(&mut self, windows: i64, value: impl Fn(i64) -> Option<f64>) {
+        for at in 0..windows {
+            self.push(value(at));
+        }
+    }
+
     fn path(&self) -> Vec<PathPoint> {
         self.forecaster.path(&self.params, self.start_ms() - self.step_ms, self.step_ms)
     }
@@ -158,7 +164,7 @@ fn a_daily_wave_is_forecast_within_its_noise_and_bands_hold_what_they_say() {
             let hours = (at * step_ms) as f64 / HOUR as f64;
             100.0 + 40.0 * (std::f64::consts::TAU * hours / 24.0).sin() + noise(at)
         };
-        (0..50 * DAY / step_ms).for_each(|at| drop(fed.push(Some(value(at)))));
+        fed.feed(50 * DAY / step_ms, |at| Some(value(at)));
         let (error, inside) = fed.over(7 * DAY / step_ms, value);
         // The mean absolute value of the noise is .8.
         assert!(error < 1.1, "{step_ms} ms: {error}");
@@ -179,7 +185,7 @@ fn a_daily_wave_is_forecast_within_its_noise_and_bands_hold_what_they_say() {
 fn a_constant_is_forecast_as_itself_with_a_band_of_its_grain() {
     for (params, step_ms) in engines() {
         let mut fed = Fed::new(params, step_ms);
-        (0..400).for_each(|_| drop(fed.push(Some(7.0))));
+        fed.feed(400, |_| Some(7.0));
         let expected = fed.push(Some(7.0)).unwrap();
         assert!((expected.mean - 7.0).abs() < 1e-4, "{expected:?}");
         assert!(expected.lower < 7.0 && expected.upper > 7.0 && expected.upper - expected.lower < 4.0, "{expected:?}");
@@ -205,7 +211,7 @@ fn an_outlier_leaves_no_echo_and_a_level_shift_is_followed() {
     for (params, step_ms) in engines() {
         let mut fed = Fed::new(params, step_ms);
         let value = |at: i64| 500.0 + noise(at);
-        (0..600).for_each(|at| drop(fed.push(Some(value(at)))));
+        fed.feed(600, |at| Some(value(at)));
         let usual = fed.over(24, value).0;
         fed.push(Some(1_500.0));
         // The last value is one of the experts.
@@ -213,7 +219,7 @@ fn an_outlier_leaves_no_echo_and_a_level_shift_is_followed() {
         let after = fed.over(24, value).0;
         assert!(after < 3.0 * usual + 2.0, "{step_ms} ms: {usual} before, {after} after");
         let shifted = |at: i64| 560.0 + noise(at);
-        (0..4).for_each(|at| drop(fed.push(Some(shifted(at)))));
+        fed.feed(4, |at| Some(shifted(at)));
         let (error, _) = fed.over(24, shifted);
         assert!(error < 12.0, "{step_ms} ms: {error}");
     }
@@ -227,8 +233,8 @@ fn missing_windows_are_stepped_over_and_a_long_silence_begins_anew() {
             let hours = (at * step_ms) as f64 / HOUR as f64;
             100.0 + 40.0 * (std::f64::consts::TAU * hours / 24.0).sin() + noise(at)
         };
-        (0..14 * DAY / step_ms).for_each(|at| drop(fed.push(Some(value(at)))));
-        (0..DAY / 2 / step_ms).for_each(|_| drop(fed.push(None)));
+        fed.feed(14 * DAY / step_ms, |at| Some(value(at)));
+        fed.feed(DAY / 2 / step_ms, |_| None);
         let (error, _) = fed.over(DAY / step_ms, value);
         assert!(error < 4.0, "{step_ms} ms: {error}");
         fed.next += 30 * DAY / step_ms;
@@ -241,8 +247,8 @@ fn missing_windows_are_stepped_over_and_a_long_silence_begins_anew() {
 fn a_series_that_turns_negative_begins_anew_on_the_bare_scale() {
     for (params, step_ms) in engines() {
         let mut fed = Fed::new(params, step_ms);
-        (0..200).for_each(|at| drop(fed.push(Some(50.0 + noise(at)))));
-        (0..100).for_each(|at| drop(fed.push(Some(-50.0 + noise(at)))));
+        fed.feed(200, |at| Some(50.0 + noise(at)));
+        fed.feed(100, |at| Some(-50.0 + noise(at)));
         let (error, _) = fed.over(50, |at| -50.0 + noise(at));
         assert!(error < 3.0, "{step_ms} ms: {error}");
     }
@@ -279,7 +285,7 @@ fn a_window_a_day_has_the_week_for_its_season() {
     assert_eq!(params.seasons_ms, [7 * DAY]);
     let mut fed = Fed::new(params, DAY);
     let value = |at: i64| if at % 7 < 5 { 100.0 } else { 30.0 } + 0.1 * noise(at);
-    (0..70).for_each(|at| drop(fed.push(Some(value(at)))));
+    fed.feed(70, |at| Some(value(at)));
     let (error, _) = fed.over(28, value);
     assert!(error < 2.0, "{error}");
 }
