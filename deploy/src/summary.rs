@@ -254,12 +254,12 @@ pub(crate) fn forecasts(accuracies: &[(String, i64, HorizonAccuracy)]) -> Vec<St
     }
     let percent = |mean: Mean| mean.get().map_or("-".to_owned(), |mean| format!("{:.1} %", 100.0 * mean));
     let mut rows =
-        vec![format!("{DIM}{:<16}{:>8}{:>9}{:>8}{:>16}{DIM:#}", "", "ahead", "MAPE", "MASE", "in the 95 % band")];
+        vec![format!("{DIM}{:<16}{:>8}{:>9}{:>8}{:>20}{DIM:#}", "", "ahead", "MAPE", "MASE", "in the 95 % band")];
     for (stream, horizon_ms, is) in accuracies {
         let ahead = humantime::format_duration(Duration::from_millis(horizon_ms.unsigned_abs())).to_string();
         let mase = is.mase.get().map_or("-".to_owned(), |mase| format!("{mase:.2}"));
         let (mape, coverage) = (percent(is.mape), percent(is.coverage));
-        rows.push(format!("{stream:<16}{ahead:>8}{mape:>9}{mase:>8}{coverage:>16}"));
+        rows.push(format!("{stream:<16}{ahead:>8}{mape:>9}{mase:>8}{coverage:>20}"));
     }
     rows
 }

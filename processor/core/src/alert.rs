@@ -76,7 +76,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// How long a series, with a window each `step_ms`, is not expected to be as it was, in ms.
+    /// How long what was told is remembered of a series with a window each `step_ms`, in ms.
     pub(crate) fn memory_ms(self, step_ms: i64) -> i64 {
         self.repeat_ms.min(REPEAT_WINDOWS.saturating_mul(step_ms))
     }

@@ -229,7 +229,7 @@ impl Judge {
         self.verdicts_of(config, closed, cohort).iter().map(is_anomalous).collect()
     }
 
-    /// The end of the last window, if there is an open alert since which nobody waits for the series' return any more.
+    /// Event time from which on nobody waits for the return of series with open alerts any more; `None` if no alert is open.
     pub(crate) fn silent_from(&self, config: &StreamConfig) -> Option<i64> {
         let (_, end) = self.last.filter(|_| self.series.iter().any(|series| series.alert.is_open()))?;
         Some(end.saturating_add(silence_ms(config)))
