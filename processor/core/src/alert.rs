@@ -10,11 +10,11 @@
 //!
 //! Between `calm_below` and 1.0 an open alert stays as it is. A level that has shifted is usual after some windows to every detector, and
 //! keeps its alert open all the same, until the series is back or `repeat_after` is over: then that is the new normal, and it is resolved.
-//! So is the alert of a series that has had no value for as long. An alert does not repeat while it is open, nor soon after: what is no more
-//! than twice as strong as what was told within `repeat_after`, on the same side, is no news. Nor is a return: a value where the series was before it, at
-//! most a week later, unless its evidence is so great that there is more to it. A window's *score* is below .5 if it is no news, its
-//! evidence up to 1.0, and from there on the geometric mean of evidence and strength, at least 1.0: how rare it is in its own series, and
-//! how odd by any series' standard.
+//! So is the alert of a series that has had no value for as long. An alert does not repeat while it is open, nor soon after: what is no
+//! more than twice as strong as what was told within `repeat_after`, on the same side, is no news. Nor is a return: a value where the
+//! series was before it, at most a week later, unless its evidence is so great that there is more to it. A window's *score* is below .5 if
+//! it is no news, its evidence up to 1.0, and from there on the geometric mean of evidence and strength, at least 1.0: how rare it is in
+//! its own series, and how odd by any series' standard.
 //!
 //! The threshold makes alerts as rare as `false_alarms` asks. It is multiplied by `e^eta` each time that an alert opens, and falls by `eta`
 //! times the number that was asked for; where both balance, as many open as were asked for, whatever the series is like. It starts at 1 and
