@@ -52,21 +52,36 @@ pub(crate) struct Args {
     /// full or light
     #[arg(long, default_value = "full")]
     tier: String,
-    /// Only each second series, from the first (odd) or second (even) on
-    #[arg(long)]
-    half: Option<Half>,
+    /// Only the K-th of every N series
+    #[arg(long, value_name = "K/N", default_value = "1/1")]
+    series: Chosen,
+    /// From one origin to the next
+    #[arg(long, value_name = "STEPS|SPAN", default_value = "1")]
+    every: Length,
 }
 
-/// Which series are looked at.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Half {
-    Odd,
-    Even,
+/// Which series are looked at: the first and then every so many.
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    first: usize,
+    every: usize,
 }
 
-impl Half {
+impl std::str::FromStr for Chosen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(first, every)| Some((first.parse().ok()?, every.parse().ok()?)));
+        match numbers {
+            Some((first, every)) if (1..=every).contains(&first) => Ok(Self { first, every }),
+            _ => Err(format!("`{text}` is not K/N, such as 1/2 for the first, third, fifth …")),
+        }
+    }
+}
+
+impl Chosen {
     const fn has(self, at: usize) -> bool {
-        at.is_multiple_of(2) == matches!(self, Self::Odd)
+        at % self.every == self.first - 1
     }
 }
 
@@ -115,6 +130,7 @@ struct Asked {
     seasons: Vec<u32>,
     horizons: Vec<u32>,
     holdout: usize,
+    every: usize,
 }
 
 impl Asked {
@@ -132,7 +148,8 @@ impl Asked {
         let holdout = args.holdout.steps(step_ms) as usize;
         let last = horizons[horizons.len() - 1] as usize;
         anyhow::ensure!(last <= holdout, "--horizon: {last} steps are beyond --holdout, so that nothing can be judged");
-        Ok(Self { seasons, horizons, holdout })
+        let every = args.every.steps(step_ms) as usize;
+        Ok(Self { seasons, horizons, holdout, every })
     }
 }
 
@@ -216,7 +233,7 @@ impl Group {
             None => read_rows(path)?,
         };
         for (at, recorded) in all.iter().enumerate() {
-            if args.half.is_none_or(|half| half.has(at)) {
+            if args.series.has(at) {
                 group.add(recorded, args)?;
             }
         }
@@ -240,7 +257,7 @@ impl Group {
         let mut judged = Judge::new(values, &asked, scale);
         for (at, value) in values.iter().enumerate() {
             let time_ms = start_ms + at as i64 * step_ms;
-            if at >= from {
+            if at >= from && (at - from).is_multiple_of(asked.every) {
                 judged.origin(at, &forecaster.path_at(&params, time_ms - step_ms, *step_ms, &asked.horizons));
             }
             judged.learn(*value);
