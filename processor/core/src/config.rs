@@ -19,7 +19,7 @@ mod rate;
 mod validate;
 
 pub use duration::Span;
-pub use forecast::{ForecastParams, ForecastSettings, Tier};
+pub use forecast::{ForecastParams, ForecastSettings, Seasons, Tier};
 pub use maintenance::Maintenance;
 pub use rate::Rate;
 pub use validate::{Measure, StreamConfig};

@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Seasons, the shortest first: a number of steps, or a span such as 24h
     #[arg(long, value_name = "STEPS|SPAN", default_values = ["24", "168"])]
     season: Vec<Length>,
+    /// Have the seasons found; those that are named are for the scale and the simple methods
+    #[arg(long)]
+    auto: bool,
     /// How far ahead; once: the path up to there, several times: these
     #[arg(long, value_name = "STEPS|SPAN", default_values = ["24"])]
     horizon: Vec<Length>,
@@ -201,11 +204,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
 }
 
 /// What the product forecasts by, for steps of this length.
-fn params(tier: &str, asked: &Asked, step_ms: i64) -> anyhow::Result<ForecastParams> {
+fn params(args: &Args, asked: &Asked, step_ms: i64) -> anyhow::Result<ForecastParams> {
     let span = |steps: &u32| format!("{}ms", i64::from(*steps) * step_ms);
+    let named = || asked.seasons.iter().map(span).collect::<Vec<_>>();
+    let seasons = if args.auto { json!("auto") } else { json!(named()) };
     let forecast = json!({
-        "tier": tier, "levels": LEVELS,
-        "seasons": asked.seasons.iter().map(span).collect::<Vec<_>>(),
+        "tier": args.tier, "levels": LEVELS, "seasons": seasons,
         "horizons": asked.horizons.iter().map(span).collect::<Vec<_>>(),
     });
     let stream = json!({
@@ -252,7 +256,7 @@ impl Group {
         }
         let from = values.len() - asked.holdout;
         let Some(scale) = season_error(&values[..from], shortest).filter(|scale| *scale > 0.0) else { return Ok(()) };
-        let params = params(&args.tier, &asked, *step_ms)?;
+        let params = params(args, &asked, *step_ms)?;
         let mut forecaster = Forecaster::new(&params, *step_ms);
         let mut judged = Judge::new(values, &asked, scale);
         for (at, value) in values.iter().enumerate() {
@@ -301,7 +305,8 @@ impl Group {
 
     fn table(&self, args: &Args) -> String {
         let (name, series, holdout, tier) = (&self.name, self.sums[0].series, args.holdout, &args.tier);
-        let mut text = format!("{name}: {series} series, the last {holdout} held out, {tier}\n{:>7}", "ahead");
+        let found = if args.auto { ", seasons found" } else { "" };
+        let mut text = format!("{name}: {series} series, the last {holdout} held out, {tier}{found}\n{:>7}", "ahead");
         for column in ["MASE", "sMAPE", "OWA", "MSIS", "in 80", "in 95", "wide 80", "wide 95", "by naive", "worst"] {
             let _ = write!(text, " {column:>8}");
         }

@@ -1,12 +1,13 @@
 //! What is forecast of a series.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ConfigError, Span};
 use crate::window::Window;
@@ -41,10 +42,9 @@ pub enum Tier {
 pub struct ForecastSettings {
     /// How much is spent on it.
     pub tier: Tier,
-    /// Seasons as spans of time, the shortest first: none, one, or a day and a week. Left out: a day and a week, as far as they are longer
-    /// than a window.
+    /// Left out: a day and a week, as far as they are longer than a window.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seasons: Option<Vec<Span>>,
+    pub seasons: Option<Seasons>,
     /// How far ahead the forecasts topic looks; empty: one window only, and nothing is written there.
     pub horizons: Vec<Span>,
     /// A path goes to the forecasts topic each time that event time passes a multiple of this.
@@ -69,12 +69,56 @@ impl Default for ForecastSettings {
     }
 }
 
+/// The seasons of a series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seasons {
+    /// Found from the series' own autocorrelation.
+    Auto,
+    /// Spans of time, the shortest first: none, one or two.
+    Named(Vec<Span>),
+}
+
+impl Seasons {
+    const AUTO: &str = "auto";
+}
+
+impl Serialize for Seasons {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str(Self::AUTO),
+            Self::Named(spans) => spans.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Seasons {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Seasons;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\" or spans such as [\"24h\", \"7d\"]")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Seasons, E> {
+                if text == Seasons::AUTO {
+                    return Ok(Seasons::Auto);
+                }
+                Err(E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, spans: A) -> Result<Seasons, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(spans)).map(Seasons::Named)
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
 /// The table, as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Table {
     tier: Tier,
-    seasons: Option<Vec<Span>>,
+    seasons: Option<Seasons>,
     horizons: Vec<Span>,
     emit_every: Span,
     levels: Vec<f64>,
@@ -99,7 +143,7 @@ impl<'de> Deserialize<'de> for ForecastSettings {
         struct Read;
         impl<'de> Visitor<'de> for Read {
             type Value = ForecastSettings;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("\"full\", \"light\", \"off\" or a table such as { horizons = [\"1h\"] }")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ForecastSettings, E> {
@@ -124,8 +168,10 @@ impl<'de> Deserialize<'de> for ForecastSettings {
 pub struct ForecastParams {
     /// How much is spent on it; never [`Tier::Off`].
     pub tier: Tier,
-    /// Lengths of the seasons, the shorter first, in ms.
+    /// Lengths of the seasons, the shorter first, in ms; none where they are found.
     pub seasons_ms: Vec<i64>,
+    /// Whether seasons are found from the series itself.
+    pub finds_seasons: bool,
     /// Horizons in steps, ascending; empty: no path is emitted.
     pub horizons: Vec<u32>,
     /// Those of them at which forecasts are judged, from 1 on.
@@ -176,11 +222,6 @@ impl ForecastParams {
         self.identity
     }
 
-    /// How long a slot is: a 24th of the first season, but no shorter than a step; `None` without a season.
-    pub(crate) fn slot_ms(&self, step_ms: i64) -> Option<i64> {
-        self.seasons_ms.first().map(|season_ms| (season_ms / SLOTS).max(step_ms))
-    }
-
     /// The furthest horizon, in steps.
     pub(crate) fn last_horizon(&self) -> u32 {
         self.compared.last().copied().unwrap_or(1)
@@ -200,6 +241,7 @@ impl ForecastParams {
             return Err(wrong(&at("forecast"), problem));
         }
         let step_ms = window.step_ms();
+        let finds_seasons = f.seasons == Some(Seasons::Auto);
         let seasons_ms = seasons(f, step_ms, at, wrong)?;
         let horizons = horizons(f, step_ms, &seasons_ms, at, wrong)?;
         if f.emit_every.as_millis() == 0 {
@@ -208,10 +250,11 @@ impl ForecastParams {
         let zone = f.time_zone.as_deref().map(Zone::named).transpose();
         let zone = zone.map_err(|problem| wrong(&at("forecast.time_zone"), problem))?;
         let (compared, levels) = (compared(&horizons), levels(f, at, wrong)?);
-        let text = format!("{:?} {seasons_ms:?} {compared:?} {levels:?} {:?}", f.tier, f.time_zone);
+        let text = format!("{:?} {finds_seasons} {seasons_ms:?} {compared:?} {levels:?} {:?}", f.tier, f.time_zone);
         Ok(Some(Self {
             tier: f.tier,
             seasons_ms,
+            finds_seasons,
             compared,
             horizons,
             emit_every_ms: f.emit_every.as_millis(),
@@ -228,9 +271,13 @@ fn seasons(
     at: &impl Fn(&str) -> String,
     wrong: &impl Fn(&str, String) -> ConfigError,
 ) -> Result<Vec<i64>, ConfigError> {
-    let Some(seasons) = &f.seasons else {
-        let fits = |season_ms: &i64| season_ms % step_ms == 0 && *season_ms >= 2 * step_ms;
-        return Ok([DAY_MS, 7 * DAY_MS].into_iter().filter(fits).collect());
+    let seasons = match &f.seasons {
+        Some(Seasons::Named(seasons)) => seasons,
+        Some(Seasons::Auto) => return Ok(Vec::new()),
+        None => {
+            let fits = |season_ms: &i64| season_ms % step_ms == 0 && *season_ms >= 2 * step_ms;
+            return Ok([DAY_MS, 7 * DAY_MS].into_iter().filter(fits).collect());
+        }
     };
     if seasons.len() > 2 {
         return Err(wrong(&at("forecast.seasons"), "has more than two seasons; name at most a day and a week".into()));
@@ -265,7 +312,8 @@ fn horizons(
     if f.horizons.len() > HORIZONS_MAX {
         return Err(wrong(&at("forecast.horizons"), format!("has more than {HORIZONS_MAX} entries")));
     }
-    let slot_ms = seasons_ms.first().map_or(step_ms, |season_ms| (season_ms / SLOTS).max(step_ms));
+    let first_ms = if f.seasons == Some(Seasons::Auto) { Some(DAY_MS) } else { seasons_ms.first().copied() };
+    let slot_ms = first_ms.map_or(step_ms, |season_ms| (season_ms / SLOTS).max(step_ms));
     let most_ms = SLOTS_AHEAD_MAX * slot_ms;
     let mut steps: Vec<u32> = Vec::with_capacity(f.horizons.len());
     for horizon in &f.horizons {

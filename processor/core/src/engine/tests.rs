@@ -7,8 +7,8 @@ use tidewatch_schemas::record::Correction;
 
 use super::*;
 use crate::config::{
-    Aggregate, DropoutAfter, ForecastSettings, Format, MeasureSettings, Revisions, Span, StreamSettings, TimeUnit,
-    WindowSettings,
+    Aggregate, DropoutAfter, ForecastSettings, Format, MeasureSettings, Revisions, Seasons, Span, StreamSettings,
+    TimeUnit, WindowSettings,
 };
 use crate::detect::DetectorKind;
 
@@ -52,7 +52,7 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
             aggregates: vec![Aggregate::Mean, Aggregate::P95],
             detectors: ALL_BUT_THE_FOREST.iter().copied().chain([DetectorKind::IsolationForest]).collect(),
             forecast: Some(ForecastSettings {
-                seasons: Some(vec![Span::from_millis(4 * slide_ms)]),
+                seasons: Some(Seasons::Named(vec![Span::from_millis(4 * slide_ms)])),
                 horizons: vec![Span::from_millis(slide_ms)],
                 emit_every: Span::from_millis(2 * slide_ms),
                 ..ForecastSettings::default()

@@ -222,11 +222,6 @@ impl Seasonal {
         }
     }
 
-    /// Slots so far.
-    pub(super) const fn seen(&self) -> u32 {
-        self.seen
-    }
-
     /// Whether the first season is known.
     pub(super) const fn is_seasonal(&self) -> bool {
         self.seen > self.lengths.day

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{ForecastSettings, MeasureSettings, Span, StreamSettings};
+use crate::config::{ForecastSettings, MeasureSettings, Seasons, Span, StreamSettings, Tier};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -105,7 +105,7 @@ fn engines() -> [(ForecastParams, i64); 4] {
             }),
             5 * MINUTE,
         ),
-        (params(MINUTE, |settings| settings.seasons = Some(Vec::new())), MINUTE),
+        (params(MINUTE, |settings| settings.seasons = Some(Seasons::Named(Vec::new()))), MINUTE),
     ]
 }
 
@@ -252,6 +252,24 @@ fn a_series_that_turns_negative_begins_anew_on_the_bare_scale() {
         let (error, _) = fed.over(50, |at| -50.0 + noise(at));
         assert!(error < 3.0, "{step_ms} ms: {error}");
     }
+}
+
+#[test]
+fn seasons_that_nobody_named_are_found_and_used() {
+    let params = params(5 * MINUTE, |settings| {
+        settings.seasons = Some(Seasons::Auto);
+        settings.horizons = vec![Span::from_millis(12 * HOUR)];
+    });
+    let mut fed = Fed::new(params, 5 * MINUTE);
+    let value = |at: i64| 100.0 + 40.0 * (std::f64::consts::TAU * at as f64 / 288.0).sin() + noise(at);
+    fed.feed(2 * 288, |at| Some(value(at)));
+    assert_eq!(fed.forecaster.seasons_ms(), [0; 0]);
+    for day in 2..20 {
+        fed.feed(288, |at| Some(value(288 * day + at)));
+    }
+    assert_eq!(fed.forecaster.seasons_ms(), [DAY]);
+    let point = &fed.path()[0];
+    assert!((point.mean - value(20 * 288 + 143)).abs() < 5.0, "{point:?}");
 }
 
 #[test]

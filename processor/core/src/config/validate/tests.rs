@@ -1,7 +1,7 @@
 //! Declarations that are taken, and the line for each that is not.
 
 use super::*;
-use crate::config::{ForecastSettings, MeasureSettings};
+use crate::config::{ForecastSettings, MeasureSettings, Seasons};
 
 fn settings() -> StreamSettings {
     StreamSettings {
@@ -78,7 +78,7 @@ fn what_cannot_be_is_refused_by_name() {
     check(
         |s| {
             s.measures[0].forecast = Some(ForecastSettings {
-                seasons: Some(vec![span(90_000)]),
+                seasons: Some(Seasons::Named(vec![span(90_000)])),
                 horizons: vec![],
                 emit_every: span(60_000),
                 ..ForecastSettings::default()

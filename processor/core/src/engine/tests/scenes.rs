@@ -90,7 +90,7 @@ fn a_spike_opens_one_alert_and_its_end_resolves_it() {
     let minute = 60 * SECOND;
     let mut settings = settings(minute, minute);
     settings.measures[0].forecast = Some(ForecastSettings {
-        seasons: Some(vec![Span::from_millis(60 * minute)]),
+        seasons: Some(Seasons::Named(vec![Span::from_millis(60 * minute)])),
         horizons: vec![],
         emit_every: Span::from_millis(minute),
         ..ForecastSettings::default()
