@@ -149,7 +149,10 @@ impl Finder {
 
     /// Takes in the value of the window that starts at `start_ms`, `local_ms` in local time; gives other seasons, if there is evidence.
     pub(super) fn learn(&mut self, start_ms: i64, local_ms: i64, z: f32) -> Option<&[i64]> {
-        let ends = self.spans.iter_mut().fold(false, |any, span| span.learn(local_ms, z) || any);
+        let mut ends = false;
+        for span in &mut self.spans {
+            ends |= span.learn(local_ms, z);
+        }
         if !ends {
             return None;
         }
