@@ -1,10 +1,10 @@
 //! Forecasts: what will the next windows bring, and how sure is that?
 //!
 //! A [`Forecaster`] is updated once per window, in microseconds, and its forecast is always made before the value is known. It is a
-//! mixture of simple experts, each weighted by how it has done lately ([`mixture`]), with bands that are held to the share of values that
-//! they are to contain. Where a window is a slot of the season (a 24th of it) or longer, the full tier is [`seasonal`]; where it is
-//! shorter, it is [`light`] with [`seasonal`] on the means of slots beside it; the light tier is [`light`] alone. All of them work on the
-//! logarithm of what is never negative ([`scale`]).
+//! mixture of simple experts, each weighted by how it has done lately (`mixture`), with bands that are held to the share of values that
+//! they are to contain. Where a window is a slot of the season (a 24th of it) or longer, the full tier is `seasonal`; where it is
+//! shorter, it is `light` with `seasonal` on the means of slots beside it; the light tier is `light` alone. All of them work on the
+//! logarithm of what is never negative (`scale`).
 //!
 //! | a series that | is treated so |
 //! |---|---|
@@ -15,7 +15,7 @@
 //! | counts, with zeros | is on the scale of `ln(y + .3 mean)`, so that a band reaches 0 and not below |
 //! | turns negative | starts anew on the bare scale at the third negative value |
 //! | has a window a day | has no season of a day; that of a week, where it is declared, is its first |
-//! | has seasons that nobody named (`"auto"`) | is forecast without until they are found ([`seasons`]), and by them once they were seen |
+//! | has seasons that nobody named (`"auto"`) | is forecast without until they are found (`seasons`), and by them once they were seen |
 //! | is in a time zone | has its seasons in local time: the hour that is skipped in spring is missing, the one that comes twice counts once |
 
 use serde::{Deserialize, Serialize};
