@@ -318,7 +318,7 @@ fn follow(corner: &Corner, settings: &str, topics: &Topics) {
     let made_up = Alert {
         alert_id: "made-up".into(),
         entity: "nobody".into(),
-        kind,
+        kind: kind.into(),
         sequence: 0,
         revision: 0,
         correction: Correction::None,

@@ -23,7 +23,9 @@ mod state;
 mod truth;
 mod window_metric;
 
-pub use alert::{Alert, AlertState, Correction, DetectorShare, MeasureShare, RecentWindow, Severity};
+pub use alert::{
+    Alert, AlertKind, AlertState, Breach, Correction, DetectorShare, MeasureShare, RecentWindow, Severity,
+};
 pub use anomaly_kind::AnomalyKind;
 pub use beacon::Beacon;
 pub use check::Check;

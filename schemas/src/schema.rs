@@ -83,7 +83,7 @@ static RELEASED: LazyLock<Vec<Schema>> = LazyLock::new(|| {
         "check": 1;
         "window-metric": 1 2 3;
         "forecast": 1 2 3;
-        "alert": 1 2 3;
+        "alert": 1 2 3 4;
         "late": 1 2;
         "dead-letter": 1;
         "state": 1;

@@ -19,8 +19,8 @@ use tidewatch_schemas::catalogue::Topics;
 use tidewatch_schemas::columns::ColumnDecoder;
 use tidewatch_schemas::dead_letter::Draft;
 use tidewatch_schemas::record::{
-    Alert, AlertState, AnomalyKind, DeadLetter, DeadLetterHeader, DetectorScore, DetectorShare, Forecast, ForecastBand,
-    ForecastPoint, Late, SeriesPoint, Severity, State, WindowMetric,
+    Alert, AlertKind, AlertState, Breach, DeadLetter, DeadLetterHeader, DetectorScore, DetectorShare, Forecast,
+    ForecastBand, ForecastPoint, Late, SeriesPoint, Severity, State, WindowMetric,
 };
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_sink::transactional::{OutputKind, ValueFraming};
@@ -415,7 +415,7 @@ fn alert(n: i64, committed: bool) -> Alert {
         alert_id: format!("alert-{n}-{committed}"),
         state: AlertState::Opened,
         severity: Severity::High,
-        kind: AnomalyKind::LevelShift,
+        kind: if n % 3 == 0 { AlertKind::PredictedBreach } else { AlertKind::LevelShift },
         stream: "service-calls".to_owned(),
         entity: format!("checkout/{}", n % 7),
         labels: labels(n),
@@ -445,6 +445,14 @@ fn alert(n: i64, committed: bool) -> Alert {
         probability: 0.001,
         attribution: vec![],
         recent: vec![],
+        breach: (n % 3 == 0).then_some(Breach {
+            limit: 800.0,
+            above: true,
+            target_time: START_MS + 60_000,
+            chance: 0.6,
+            lead_ms: 50_000,
+            came_true_at: (n % 2 == 0).then_some(START_MS),
+        }),
     }
 }
 

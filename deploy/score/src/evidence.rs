@@ -2,9 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidewatch_schemas::record::{Alert, AlertState, AnomalyKind, Correction, Dimension, Severity, Truth};
+use tidewatch_schemas::record::{
+    Alert, AlertKind, AlertState, AnomalyKind, Breach, Correction, Dimension, Severity, Truth,
+};
 
 use crate::tally::Score;
+
+/// The values of the kind under which predicted breaches are counted: all, and those while a drift or a change of trend was under way.
+const PREDICTED: &str = "predicted_breach";
+const PREDICTED_TREND: &str = "predicted_trend";
 
 /// What was read, in any order; a record that comes again changes nothing.
 #[derive(Clone, Debug, Default)]
@@ -69,12 +75,14 @@ struct Step {
     is_retracted: bool,
     state: AlertState,
     severity: Severity,
-    kind: AnomalyKind,
+    kind: AlertKind,
     opened_at: i64,
     window_start: i64,
     window_end: i64,
     /// The detector with the greatest score.
     detector: Option<Box<str>>,
+    /// Of a predicted breach: how long before it came true it was told, in ms, if it has.
+    lead_ms: Option<i64>,
 }
 
 impl Evidence {
@@ -175,7 +183,9 @@ impl Stream {
 impl Entity {
     fn judge(&self, reached: i64, delay_max_ms: i64, score: &mut Score) {
         let lives = self.alerts.iter().filter_map(|(id, steps)| Some((id.as_str(), Life::of(steps)?)));
-        let lives: BTreeMap<&str, Life<'_>> = lives.collect();
+        let (predictions, lives): (BTreeMap<&str, Life<'_>>, BTreeMap<_, _>) =
+            lives.partition(|(_, life)| life.last().kind == AlertKind::PredictedBreach);
+        predictions.values().for_each(|life| self.judge_prediction(life, score));
         score.open += lives.values().filter(|life| life.is_open()).count() as u64;
         let mut faults: Vec<(&str, Fault)> = self.faults.iter().map(|((id, _), fault)| (id.as_str(), *fault)).collect();
         faults.sort_by_key(|(id, fault)| (fault.onset, *id));
@@ -196,7 +206,7 @@ impl Entity {
             };
             finders.insert(id);
             let (life, delay_ms) = (&lives[id], at - fault.onset);
-            let is_named = life.last().kind == fault.kind;
+            let is_named = life.last().kind == fault.kind.into();
             score.count(&keys, |tally| {
                 tally.faults += 1;
                 tally.found += 1;
@@ -226,6 +236,22 @@ impl Entity {
                 tally.watched_ms += without_fault_ms;
             });
         }
+    }
+
+    /// Whether a predicted breach came true, how long before it was told, and whether it was of a trend.
+    fn judge_prediction(&self, life: &Life<'_>, score: &mut Score) {
+        let is_trend = |fault: &&Fault| matches!(fault.kind, AnomalyKind::Drift | AnomalyKind::TrendChange);
+        let is_of_trend = self.faults.values().filter(is_trend).any(|fault| life.overlaps(*fault, 0));
+        let keys = [PREDICTED].into_iter().chain(is_of_trend.then_some(PREDICTED_TREND));
+        let keys: Vec<_> = keys.map(|value| (Dimension::Kind, value.to_owned())).collect();
+        score.count_apart(&keys, |tally| match life.last().lead_ms {
+            Some(lead_ms) => {
+                tally.found += 1;
+                tally.delays_ms.push(-lead_ms);
+            }
+            None if life.is_open() => tally.pending += 1,
+            None => tally.false_alerts += 1,
+        });
     }
 }
 
@@ -263,6 +289,10 @@ impl Step {
             window_start: alert.window_start,
             window_end: alert.window_end,
             detector: leading.map(|leading| leading.detector.as_str().into()),
+            lead_ms: alert
+                .breach
+                .as_ref()
+                .and_then(|&Breach { came_true_at, lead_ms, .. }| came_true_at.and(Some(lead_ms))),
         }
     }
 }

@@ -48,9 +48,12 @@ impl Tally {
         self.found as f64 / (self.found + self.false_alerts) as f64
     }
 
-    /// The harmonic mean of precision and recall.
+    /// The harmonic mean of precision and recall; not a number without faults of which some are found.
     #[must_use]
     pub fn f1(&self) -> f64 {
+        if self.faults < self.found {
+            return f64::NAN;
+        }
         2.0 * self.found as f64 / (self.found + self.false_alerts + self.faults) as f64
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidewatch_schemas::record::{AlertState, AnomalyKind, Correction, DetectorShare, Severity};
+use tidewatch_schemas::record::{AlertKind, AlertState, AnomalyKind, Breach, Correction, DetectorShare, Severity};
 
 use super::*;
 use AnomalyKind::{Dip, LevelShift, Spike};
@@ -31,7 +31,7 @@ fn step(id: &str, entity: &str, kind: AnomalyKind, opened_at: i64, end: i64, seq
         alert_id: id.into(),
         state: if sequence == 0 { AlertState::Opened } else { AlertState::Updated },
         severity: if sequence == 0 { Severity::High } else { Severity::Low },
-        kind,
+        kind: kind.into(),
         stream: "s".into(),
         entity: entity.into(),
         labels: BTreeMap::new(),
@@ -64,6 +64,7 @@ fn step(id: &str, entity: &str, kind: AnomalyKind, opened_at: i64, end: i64, seq
         probability: 0.001,
         attribution: vec![],
         recent: vec![],
+        breach: None,
     }
 }
 
@@ -292,4 +293,34 @@ fn neither_order_nor_repetition_changes_anything() {
     // Three entities, three faults, and a record for each step.
     assert_eq!((once.records(), backwards.records()), (3 + 3 + 7, 3 + 3 + 7));
     assert!(once.knows("s", "c") && !once.knows("s", "d") && !once.knows("t", "c"));
+}
+
+/// A breach predicted in the window from `start` to `start + 5`, over at `end`; it came true so many minutes after it was told.
+fn prediction(id: &str, entity: &str, start: i64, end: i64, lead: Option<i64>) -> [Alert; 2] {
+    alert(id, entity, Spike, start, end).map(|alert| {
+        let came_true_at = lead.filter(|_| alert.sequence > 0).map(|lead| (start + lead) * MINUTE);
+        let (limit, lead_ms) = (1.0, lead.unwrap_or(60) * MINUTE);
+        let breach = Breach { limit, above: true, target_time: 0, chance: 0.6, lead_ms, came_true_at };
+        Alert { kind: AlertKind::PredictedBreach, breach: Some(breach), ..alert }
+    })
+}
+
+#[test]
+fn a_predicted_breach_comes_true_or_does_not_and_is_no_anomaly() {
+    let truth = [fault("a", AnomalyKind::Drift, 100, 400), fault("b", Spike, 100, 400)];
+    let mut alerts = prediction("1", "a", 200, 300, Some(40)).to_vec();
+    alerts.extend(prediction("2", "b", 200, 300, Some(20)));
+    alerts.extend(prediction("3", "b", 310, 330, None));
+    alerts.extend(prediction("4", "a", 600, 630, None));
+    alerts.push(prediction("5", "c", 600, 630, None)[0].clone());
+    check(&truth, &alerts, (0, 2, 0, 0));
+    let found = score(&truth, &alerts, delay_max_ms(5 * MINUTE));
+    assert_eq!((found.open, found.false_alerts.len()), (0, 0));
+    let of = |value: &str| Figures::new(Dimension::Kind, value, found.by[&(Dimension::Kind, value.to_owned())].clone());
+    let all = of("predicted_breach");
+    assert_eq!((all.tally.found, all.tally.false_alerts, all.tally.pending), (2, 2, 1));
+    assert_eq!((all.precision, all.recall, all.f1), (Some(0.5), None, None));
+    assert_eq!((all.delay_p50_ms, all.delay_p95_ms), (Some(-20 * MINUTE), Some(-20 * MINUTE)), "before it came true");
+    let of_trend = of("predicted_trend").tally;
+    assert_eq!((of_trend.found, of_trend.false_alerts, of_trend.delays_ms), (1, 0, vec![-40 * MINUTE]));
 }

@@ -32,6 +32,7 @@ use crate::detect::DetectorKind;
 use crate::series::Verdict;
 use crate::state::format::{Until, in_4, one_in_4};
 
+pub mod breach;
 mod shape;
 mod tail;
 

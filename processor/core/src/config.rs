@@ -14,12 +14,14 @@ use crate::detect::DetectorKind;
 
 mod duration;
 mod forecast;
+mod limit;
 mod maintenance;
 mod rate;
 mod validate;
 
 pub use duration::Span;
 pub use forecast::{ForecastParams, ForecastSettings, Seasons, Tier};
+pub use limit::{Limit, LimitSettings};
 pub use maintenance::Maintenance;
 pub use rate::Rate;
 pub use validate::{Measure, StreamConfig};
@@ -248,6 +250,9 @@ pub struct MeasureSettings {
     /// The forecast of each series; left out: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<ForecastSettings>,
+    /// What it must not pass: a person hears of it before a forecast comes true that does; left out: it may be anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitSettings>,
     /// What of it is worth an alert.
     #[serde(default, skip_serializing_if = "is_default")]
     pub guards: Guards,

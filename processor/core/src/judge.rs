@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::AlertState as Change;
 
+use crate::alert::breach::{Breach, BreachStep, ForecastWindow};
 use crate::alert::{JudgedWindow, OpenAlert};
 use crate::cohort::{Row, Version};
 use crate::config::{Aggregate, DropoutAfter, Measure, Per, StreamConfig};
@@ -124,6 +125,9 @@ pub(crate) struct AlertStep {
     /// The last windows of the series, this one the last.
     #[serde(deserialize_with = "in_4")]
     pub(crate) recent: Vec<Recent>,
+    /// Of what limit it is, where it is that of a predicted breach.
+    #[serde(deserialize_with = "in_5")]
+    pub(crate) breach: Option<Breach>,
 }
 
 /// All that is known of an entity's series.
@@ -173,8 +177,9 @@ impl Judge {
     }
 
     /// Whether a later window may lead to a step of the alert that opened at `opened_at`.
-    pub(crate) fn may_tell_again(&self, series: u16, opened_at: i64) -> bool {
-        let since = self.series[usize::from(series)].alert.since();
+    pub(crate) fn may_tell_again(&self, step: &AlertStep) -> bool {
+        let (series, opened_at) = (&self.series[usize::from(step.series)], step.open.opened_at);
+        let since = if step.breach.is_some() { series.breach_since() } else { series.alert.since() };
         since == Some(opened_at) || self.last.is_none_or(|(start, _)| opened_at > start)
     }
 
@@ -197,6 +202,7 @@ impl Judge {
                 series.learn(measure, closed.start, config.window.step_ms(), value);
             }
         }
+        steps.extend(self.breaches(config, closed, &verdicts));
         if let Some(cohort) = cohort {
             self.series.iter_mut().zip(&cohort.typical).for_each(|(series, typical)| series.borrow(typical));
         }
@@ -231,7 +237,7 @@ impl Judge {
 
     /// Event time from which on nobody waits for the return of series with open alerts any more; `None` if no alert is open.
     pub(crate) fn silent_from(&self, config: &StreamConfig) -> Option<i64> {
-        let (_, end) = self.last.filter(|_| self.series.iter().any(|series| series.alert.is_open()))?;
+        let (_, end) = self.last.filter(|_| self.series.iter().any(Series::has_open_alert))?;
         Some(end.saturating_add(silence_ms(config)))
     }
 
@@ -257,14 +263,22 @@ impl Judge {
     }
 
     fn end_all(&mut self, config: &StreamConfig, verdicts: &[Option<Verdict>], is_silent: bool) -> Vec<AlertStep> {
-        let end = |(at, series): (usize, &mut Series)| {
-            let open = series.alert.end()?;
-            let (attribution, recent) = (attribution(config, verdicts, at), series.recent());
+        let step_ms = config.window.step_ms();
+        let mut steps = Vec::new();
+        for (at, series) in self.series.iter_mut().enumerate() {
             let is_last = is_silent || verdicts[at].is_none();
-            let last = if is_last { series.last_verdict(config.window.step_ms()) } else { None };
-            Some(AlertStep { series: at as u16, change: Change::Resolved, open, last, attribution, recent })
-        };
-        self.series.iter_mut().enumerate().filter_map(end).collect()
+            let last = |series: &Series| if is_last { series.last_verdict(step_ms) } else { None };
+            if let Some(open) = series.alert.end() {
+                let (last, recent) = (last(series), series.recent());
+                let attribution = attribution(config, verdicts, at);
+                let change = Change::Resolved;
+                steps.push(AlertStep { series: at as u16, change, open, last, attribution, recent, breach: None });
+            }
+            if let Some(step) = series.end_breach() {
+                steps.push(breach_step(config, at, step, last(series), series));
+            }
+        }
+        steps
     }
 
     fn verdicts_of(&self, config: &StreamConfig, closed: &Closed, cohort: Option<&Version>) -> Vec<Option<Verdict>> {
@@ -315,13 +329,13 @@ impl Judge {
                     (series.alert.judge(&config.alert, config.pace, window), None)
                 }
                 None => {
-                    series.alert.pause();
+                    series.pause();
                     series.end_of_silent(closed.start, step_ms, silence_ms(config)).unzip()
                 }
             };
             if let Some((change, open)) = step {
                 let (attribution, recent) = (attribution(config, verdicts, at), series.recent());
-                steps.push(AlertStep { series: at as u16, change, open, last, attribution, recent });
+                steps.push(AlertStep { series: at as u16, change, open, last, attribution, recent, breach: None });
             }
         }
         if config.alert.per == Per::Entity {
@@ -330,6 +344,28 @@ impl Judge {
                 let others = self.series.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(step.series));
                 others.for_each(|(_, series)| series.alert.raise());
             }
+        }
+        steps
+    }
+
+    /// What a person has to hear of limits, when a window has been learnt.
+    fn breaches(&mut self, config: &StreamConfig, closed: &Closed, verdicts: &[Option<Verdict>]) -> Vec<AlertStep> {
+        let &Closed { start, end, first_offset, .. } = closed;
+        let step_ms = config.window.step_ms();
+        let mut steps = Vec::new();
+        for (at, ((measure, aggregate), verdict)) in series_of(config).zip(verdicts).enumerate() {
+            let series = &mut self.series[at];
+            let (step, last) = match verdict {
+                Some(Verdict { value, .. }) => {
+                    let window = ForecastWindow { start, end, step_ms, first_offset, value: *value, path: &[] };
+                    (series.predict_breach(&config.alert, measure, aggregate, window), None)
+                }
+                None if series.is_silent(start, silence_ms(config)) => {
+                    (series.end_breach(), series.last_verdict(step_ms))
+                }
+                None => continue,
+            };
+            steps.extend(step.map(|step| breach_step(config, at, step, last, series)));
         }
         steps
     }
@@ -389,6 +425,22 @@ impl Judge {
         let oddness = forest.filter(|forest| !forest.warming_up()).map(|forest| forest.score(&numbers));
         Some(Row { numbers, oddness, is_anomalous: false })
     }
+}
+
+/// A step in the life of a predicted breach of the series at `at`.
+fn breach_step(
+    config: &StreamConfig,
+    at: usize,
+    (change, open, breach): BreachStep,
+    last: Option<Box<Verdict>>,
+    series: &Series,
+) -> AlertStep {
+    let mut attribution = vec![0.0; config.measures.len()];
+    if let Some((measure, ..)) = numbered_series_of(config).nth(at) {
+        attribution[measure] = 1.0;
+    }
+    let (recent, breach) = (series.recent(), Some(breach));
+    AlertStep { series: at as u16, change, open, last, attribution, recent, breach }
 }
 
 /// The stream's series, in the order in which entities hold them.

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use tidewatch_schemas::record::AlertState as Change;
 
+use crate::alert::breach::{BreachState, BreachStep, ForecastWindow};
 use crate::alert::{AlertState, OpenAlert, Pace, Standing, Strength, Weight};
-use crate::config::{Aggregate, ForecastParams, Measure};
+use crate::config::{Aggregate, AlertSettings, ForecastParams, Measure};
 use crate::detect::iqr::{Iqr, IqrParams};
 use crate::detect::robust_zscore::RobustZScore;
 use crate::detect::zscore::{ZScore, ZScoreParams};
@@ -111,6 +112,9 @@ pub struct Series {
     recent: VecDeque<Recent>,
     /// The alert that is open, or may come to be.
     pub alert: AlertState,
+    /// The same of a breach that is predicted; none while none is.
+    #[serde(deserialize_with = "in_5")]
+    breach: Option<Box<BreachState>>,
 }
 
 /// A window's value, and what it is judged by besides what is known of the series.
@@ -194,7 +198,7 @@ impl Series {
         let usual = needs_usual.then(|| Box::new(Usual::new(step_ms)));
         let detectors = measure.detectors.iter().filter_map(|&kind| SeriesDetector::new(kind)).collect();
         let (recent, alert) = (VecDeque::new(), AlertState::default());
-        Self { gone: Until::default(), forecaster, usual, detectors, centre: None, recent, alert }
+        Self { gone: Until::default(), forecaster, usual, detectors, centre: None, recent, alert, breach: None }
     }
 
     /// Takes on the detectors and the forecast that the declaration asks for now: what is new knows nothing, what it does not name is
@@ -327,6 +331,48 @@ impl Series {
         }
     }
 
+    /// Says whether it will pass its limit, where it has one, from the window on that was learnt last. An alert of a limit that there is no
+    /// more ends.
+    pub(crate) fn predict_breach(
+        &mut self,
+        settings: &AlertSettings,
+        measure: &Measure,
+        aggregate: Aggregate,
+        window: ForecastWindow<'_>,
+    ) -> Option<BreachStep> {
+        let Some(limit) = measure.limit.as_ref().filter(|limit| limit.aggregate == aggregate) else {
+            return self.end_breach();
+        };
+        let path = self.path(measure, window.start, window.step_ms)?;
+        let mut breach = self.breach.take().unwrap_or_default();
+        let step = breach.judge(settings, limit, ForecastWindow { path: &path, ..window });
+        self.breach = Some(breach).filter(|breach| !breach.is_calm());
+        step
+    }
+
+    /// Ends the alert on a predicted breach, if one is open; gives its last step.
+    pub(crate) fn end_breach(&mut self) -> Option<BreachStep> {
+        self.breach.take()?.end()
+    }
+
+    /// The start of the first window that a breach is, or may be, predicted in.
+    pub(crate) fn breach_since(&self) -> Option<i64> {
+        self.breach.as_ref()?.since()
+    }
+
+    /// Whether an alert of it is open.
+    pub(crate) fn has_open_alert(&self) -> bool {
+        self.alert.is_open() || self.breach.as_ref().is_some_and(|breach| breach.is_open())
+    }
+
+    /// Takes note of a window without a value: what was seen before it is not in a row with what comes.
+    pub(crate) fn pause(&mut self) {
+        self.alert.pause();
+        if let Some(breach) = &mut self.breach {
+            breach.pause();
+        }
+    }
+
     /// Takes note of a window that was judged.
     pub(crate) fn note(&mut self, start_ms: i64, verdict: &Verdict) {
         if self.recent.len() == RECENT {
@@ -334,6 +380,11 @@ impl Series {
         }
         let expected = verdict.held_against.map(|expected| [expected.mean, expected.lower, expected.upper]);
         self.recent.push_back(Recent { start_ms, value: verdict.value, expected, score: verdict.score });
+    }
+
+    /// Whether it has had no value for so long before the window that starts at `start_ms`.
+    pub(crate) fn is_silent(&self, start_ms: i64, silence_ms: i64) -> bool {
+        self.recent.back().is_some_and(|last| start_ms - last.start_ms >= silence_ms)
     }
 
     /// Ends the alert that is open, if the series has had no value for so long that nobody waits for its return; gives the step and
@@ -344,8 +395,9 @@ impl Series {
         step_ms: i64,
         silence_ms: i64,
     ) -> Option<((Change, OpenAlert), Box<Verdict>)> {
-        let last = self.recent.back().filter(|last| start_ms - last.start_ms >= silence_ms)?.start_ms;
-        debug_assert!(last < start_ms, "a window without a value is behind one with one");
+        if !self.is_silent(start_ms, silence_ms) {
+            return None;
+        }
         let open = self.alert.end()?;
         Some(((Change::Resolved, open), self.last_verdict(step_ms)?))
     }

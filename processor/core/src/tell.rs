@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tidewatch_schemas::record::{
-    Alert, AlertState as Change, AnomalyKind, Correction, DetectorScore, DetectorShare, Forecast, ForecastBand,
+    self, Alert, AlertKind, AlertState as Change, Correction, DetectorScore, DetectorShare, Forecast, ForecastBand,
     ForecastPoint, MeasureShare, RecentWindow, SeriesPoint, Severity, WindowMetric, WindowSpan,
 };
 
-use crate::config::{Aggregate, ForecastParams, Measure, StreamConfig};
+use crate::alert::breach::Breach;
+use crate::config::{Aggregate, ForecastParams, Measure, Span, StreamConfig};
 use crate::detect::DetectorKind;
 use crate::forecast::PathPoint;
 use crate::judge::{AlertStep, Closed, Judged, series_of};
@@ -47,6 +48,8 @@ pub(crate) enum Silence {
     Forgotten,
 }
 
+/// What a predicted breach is by, where an anomaly has its detectors.
+const FORECAST: &str = "forecast";
 /// The share from which a sentence names a measure.
 const SHARE_NOTED: f64 = 0.05;
 /// The end of what is said of an alert that ends because its series has no values any more.
@@ -107,12 +110,25 @@ impl Whose<'_> {
         let last = step.last.as_ref().and(step.recent.last());
         let start = last.map_or(closed.start, |last| last.start_ms);
         let sentence = Sentence { measure, aggregate, start, verdict, step, attribution: &attribution };
-        let summary = self.sentence(&sentence, telling.is_forgotten);
+        let summary = match &step.breach {
+            None => self.sentence(&sentence, telling.is_forgotten),
+            Some(breach) => self.breach_sentence(&sentence, breach, telling.is_forgotten),
+        };
+        let expected = match &step.breach {
+            None => verdict.held_against.map(|expected| [expected.mean, expected.lower, expected.upper]),
+            Some(breach) => Some(breach.expected),
+        };
+        let (score, detectors) = match &step.breach {
+            None => (verdict.score, detector_shares(verdict)),
+            Some(breach) => {
+                (breach.score, vec![DetectorShare { detector: FORECAST.into(), score: breach.score, share: 1.0 }])
+            }
+        };
         Some(Alert {
-            alert_id: self.alert_id(&measure.name, aggregate.as_str(), open.opened_at),
+            alert_id: self.step_id(step, measure, aggregate),
             state: step.change,
             severity: open.severity,
-            kind: open.kind,
+            kind: if step.breach.is_some() { AlertKind::PredictedBreach } else { open.kind.into() },
             stream: self.config.name.clone(),
             entity: self.entity.into(),
             labels: self.labels(),
@@ -122,12 +138,12 @@ impl Whose<'_> {
             window_start: closed.start,
             window_end: closed.end,
             observed: verdict.value,
-            expected: verdict.held_against.map(|expected| expected.mean),
-            lower: verdict.held_against.map(|expected| expected.lower),
-            upper: verdict.held_against.map(|expected| expected.upper),
-            score: verdict.score,
+            expected: expected.map(|[mean, ..]| mean),
+            lower: expected.map(|[_, lower, _]| lower),
+            upper: expected.map(|[.., upper]| upper),
+            score,
             peak_score: open.peak_score,
-            detectors: detector_shares(verdict),
+            detectors,
             windows: saturated(open.windows),
             sequence: saturated(open.sequence),
             partition: self.partition,
@@ -145,6 +161,7 @@ impl Whose<'_> {
             probability: verdict.probability,
             attribution,
             recent: step.recent.iter().map(recent_window).collect(),
+            breach: step.breach.as_ref().map(breach_record),
         })
     }
 
@@ -153,7 +170,7 @@ impl Whose<'_> {
         let Some((measure, aggregate)) = series_of(self.config).nth(usize::from(step.series)) else {
             return String::new();
         };
-        let id = self.alert_id(&measure.name, aggregate.as_str(), step.open.opened_at);
+        let id = self.step_id(step, measure, aggregate);
         format!("{id}:{}:{revision}", step.open.sequence)
     }
 
@@ -171,7 +188,7 @@ impl Whose<'_> {
             alert_id: self.alert_id(measure, aggregate, opened_at),
             state: change,
             severity: Severity::High,
-            kind: AnomalyKind::Dropout,
+            kind: AlertKind::Dropout,
             stream: self.config.name.clone(),
             entity: self.entity.into(),
             labels: self.labels(),
@@ -201,6 +218,7 @@ impl Whose<'_> {
             probability: 0.0,
             attribution: vec![MeasureShare { measure: measure.into(), share: 1.0 }],
             recent: Vec::new(),
+            breach: None,
         }
     }
 
@@ -219,6 +237,12 @@ impl Whose<'_> {
             path: path.iter().filter_map(point).collect(),
             revision,
         })
+    }
+
+    /// The id of the alert that a step is of: a breach may be predicted of a series that has an anomaly.
+    fn step_id(&self, step: &AlertStep, measure: &Measure, aggregate: Aggregate) -> String {
+        let about = if step.breach.is_some() { format!("{}|{FORECAST}", measure.name) } else { measure.name.clone() };
+        self.alert_id(&about, aggregate.as_str(), step.open.opened_at)
     }
 
     fn alert_id(&self, measure: &str, aggregate: &str, opened_at: i64) -> String {
@@ -261,6 +285,38 @@ impl Whose<'_> {
             measure.name,
             self.entity
         )
+    }
+
+    /// The same of a predicted breach.
+    fn breach_sentence(&self, of: &Sentence<'_>, breach: &Breach, is_forgotten: bool) -> String {
+        let &Sentence { measure, aggregate, start, verdict, step, .. } = of;
+        let unit = measure.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
+        let limit = format!("the limit of {}{unit}", short(breach.limit));
+        let (since, chance) = (clock(step.open.opened_at), 100.0 * breach.chance);
+        let lead = Span::from_millis(breach.lead_ms);
+        let came_true = breach.came_true_ms.map(|at| format!("came true at {}, {lead} after it was told", clock(at)));
+        let then = match (step.change, came_true) {
+            (Change::Resolved, came_true) => {
+                let came_true = came_true.unwrap_or("did not come true".to_owned());
+                let end = if is_forgotten {
+                    FORGOTTEN.to_owned()
+                } else if step.last.is_some() {
+                    format!("ends here: {SILENT}")
+                } else {
+                    "is over".to_owned()
+                };
+                format!("the breach of {limit} predicted at {since} {end}; it {came_true}")
+            }
+            (_, Some(came_true)) => format!("{limit} is passed; the breach predicted at {since} {came_true}"),
+            (_, None) => format!(
+                "expected to pass {limit} at {}, in {lead}: {} ({chance:.0} %)",
+                clock(breach.target_ms),
+                short(breach.expected[0])
+            ),
+        };
+        let (value, at) = (short(verdict.value), clock(start));
+        let (aggregate, entity) = (aggregate.as_str(), self.entity);
+        format!("{aggregate} {} of {entity} was {value}{unit} at {at}; {then}", measure.name)
     }
 }
 
@@ -334,6 +390,11 @@ fn detector_shares(verdict: &Verdict) -> Vec<DetectorShare> {
         share: share(score),
     };
     verdict.scores.iter().map(named).collect()
+}
+
+fn breach_record(breach: &Breach) -> record::Breach {
+    let &Breach { limit, is_above, chance, target_ms, lead_ms, came_true_ms, .. } = breach;
+    record::Breach { limit, above: is_above, target_time: target_ms, chance, lead_ms, came_true_at: came_true_ms }
 }
 
 fn recent_window(recent: &Recent) -> RecentWindow {

@@ -13,8 +13,8 @@ pub struct Alert {
     pub state: AlertState,
     /// Highest severity reached so far.
     pub severity: Severity,
-    /// What the anomaly looks like.
-    pub kind: AnomalyKind,
+    /// What the anomaly looks like, or that there is none yet.
+    pub kind: AlertKind,
     /// Stream's name in the settings.
     pub stream: String,
     /// Entity's key.
@@ -73,11 +73,13 @@ pub struct Alert {
     pub attribution: Vec<MeasureShare>,
     /// The last windows of the series, this one the last of them.
     pub recent: Vec<RecentWindow>,
+    /// Of a predicted breach: which limit, how likely and how soon.
+    pub breach: Option<Breach>,
 }
 
 record!(
     "alert",
-    "tidewatch.alert.v3",
+    "tidewatch.alert.v4",
     Alert {
         alert_id,
         state,
@@ -111,7 +113,8 @@ record!(
         confidence,
         probability,
         attribution,
-        recent
+        recent,
+        breach
     }
 );
 
@@ -157,6 +160,75 @@ pub struct RecentWindow {
 }
 
 fields!(RecentWindow { window_start, value, expected, lower, upper, score });
+
+/// A limit, and a forecast that passes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Breach {
+    /// What must not be passed, in the measure's unit.
+    pub limit: f64,
+    /// Whether values above are beyond it; else those below.
+    pub above: bool,
+    /// Start of the window that is forecast to be beyond it: the first one that is likely enough, or the likeliest.
+    pub target_time: i64,
+    /// Chance of a value beyond it in that window, by the forecast.
+    pub chance: f64,
+    /// From the end of this step's window to the end of that window; once it has come true, how long before it was told; in ms.
+    pub lead_ms: i64,
+    /// Start of the first window beyond it since the alert opened.
+    pub came_true_at: Option<i64>,
+}
+
+fields!(Breach { limit, above, target_time, chance, lead_ms, came_true_at });
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AlertKind {
+    /// A short excursion upwards.
+    Spike,
+    /// A short excursion downwards.
+    Dip,
+    /// A new level that stays.
+    LevelShift,
+    /// A slow departure from the level.
+    Drift,
+    /// The slope changed.
+    TrendChange,
+    /// The season's pattern is not followed.
+    SeasonalBreak,
+    /// Single points far from the rest.
+    Outlier,
+    /// Data that stopped.
+    Dropout,
+    /// No anomaly yet: the forecast passes a limit.
+    PredictedBreach,
+}
+
+symbols!(AlertKind {
+    Spike = "spike",
+    Dip = "dip",
+    LevelShift = "level_shift",
+    Drift = "drift",
+    TrendChange = "trend_change",
+    SeasonalBreak = "seasonal_break",
+    Outlier = "outlier",
+    Dropout = "dropout",
+    PredictedBreach = "predicted_breach",
+});
+
+impl From<AnomalyKind> for AlertKind {
+    fn from(kind: AnomalyKind) -> Self {
+        match kind {
+            AnomalyKind::Spike => Self::Spike,
+            AnomalyKind::Dip => Self::Dip,
+            AnomalyKind::LevelShift => Self::LevelShift,
+            AnomalyKind::Drift => Self::Drift,
+            AnomalyKind::TrendChange => Self::TrendChange,
+            AnomalyKind::SeasonalBreak => Self::SeasonalBreak,
+            AnomalyKind::Outlier => Self::Outlier,
+            AnomalyKind::Dropout => Self::Dropout,
+        }
+    }
+}
 
 /// Step of the alert's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]

@@ -1,4 +1,4 @@
-//! The kinds of anomaly: the vocabulary that detection, alerts and truth share.
+//! The kinds of anomaly: the vocabulary that detection and truth share; alerts have one more, see [`super::AlertKind`].
 
 use super::symbols;
 

@@ -26,6 +26,8 @@ leaf! {
     Vec<u8>: |v| Value::Bytes(v.clone());
     [u8; 16]: |v| Value::Fixed(16, v.to_vec());
     AnomalyKind: |v| Value::Enum(*v as u32, v.as_str().into());
+    AlertKind: |v| Value::Enum(*v as u32, v.as_str().into());
+    Breach: |v| v.tree();
     AlertState: |v| Value::Enum(*v as u32, v.as_str().into());
     Severity: |v| Value::Enum(*v as u32, v.as_str().into());
     Correction: |v| Value::Enum(*v as u32, v.as_str().into());
@@ -75,6 +77,7 @@ draw! {
     Vec<u8>: vec(any::<u8>(), 0..20);
     [u8; 16]: any::<[u8; 16]>();
     AnomalyKind: prop::sample::select(AnomalyKind::ALL);
+    AlertKind: prop::sample::select(AlertKind::ALL);
     AlertState: prop::sample::select(AlertState::ALL);
     Severity: prop::sample::select(Severity::ALL);
     Correction: prop::sample::select(Correction::ALL);
@@ -123,6 +126,7 @@ kinds! {
     DetectorShare { detector, score, share }
     MeasureShare { measure, share }
     RecentWindow { window_start, value, expected, lower, upper, score }
+    Breach { limit, above, target_time, chance, lead_ms, came_true_at }
     WindowSpan { window_start, window_end }
     SeriesPoint { aggregate, value, expected, lower, upper, score, warming_up, detectors, confidence, probability }
     ForecastPoint { target_time, horizon_ms, expected, lower, upper, bands, judged, mase, mape, pinball }
@@ -138,7 +142,7 @@ kinds! {
     Alert { alert_id, state, severity, kind, stream, entity, labels, measure, aggregate, opened_at, window_start,
         window_end, observed, expected, lower, upper, score, peak_score, detectors, windows, sequence, partition,
         first_offset, last_offset, summary, revision, correction, supersedes, onset, confidence, probability, attribution,
-        recent }
+        recent, breach }
     Late { stream, entity, event_time, window_start, window_end, late_by_ms, topic, partition, offset, key, value,
         would_change_alert }
     DeadLetter { stream, topic, partition, offset, timestamp_ms, key, value, headers, reason, error }

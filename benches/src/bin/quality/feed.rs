@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tidewatch_processor_core::{Effects, Engine, Event, StreamConfig, StreamSettings};
-use tidewatch_schemas::record::{AlertState, AnomalyKind};
+use tidewatch_schemas::record::{AlertKind, AlertState};
 
 use crate::rows::Series;
 
@@ -30,7 +30,7 @@ pub(crate) struct Word {
 pub(crate) enum Says {
     /// 1.0 is the threshold.
     Score(f64),
-    Opens(AnomalyKind),
+    Opens(AlertKind),
 }
 
 /// What the engine says of a row: nothing of all but the last row of a window.
@@ -41,7 +41,7 @@ pub(crate) struct Said {
     /// The column that has it.
     leader: usize,
     /// Of the alert that opens there; of several, of that of the leader.
-    pub(crate) opens: Option<AnomalyKind>,
+    pub(crate) opens: Option<AlertKind>,
 }
 
 /// What the engine says of a series.

@@ -9,7 +9,7 @@ use serde_json::json;
 use tidewatch_benches::figures::number;
 use tidewatch_benches::report::Report;
 use tidewatch_processor_core::config::Span;
-use tidewatch_schemas::record::AnomalyKind;
+use tidewatch_schemas::record::AlertKind;
 
 use crate::rows::Values;
 use crate::scored::{self, Scored};
@@ -92,7 +92,7 @@ fn write(file: &Path, scored: &Scored) -> anyhow::Result<()> {
     writer.write_record(["timestamp", "score", "kind"].into_iter().chain(series.columns.iter().map(String::as_str)))?;
     for (at, (row, said)) in series.rows.iter().zip(&verdicts.rows).enumerate() {
         let time = jiff::Timestamp::from_millisecond(row.time_ms)?.to_string();
-        let kind = said.opens.map_or("", AnomalyKind::as_str).to_owned();
+        let kind = said.opens.map_or("", AlertKind::as_str).to_owned();
         let score = |score: &f64| if score.is_nan() { String::new() } else { score.to_string() };
         let scores = verdicts.scores(at).iter().map(score);
         writer.write_record([time, said.score.to_string(), kind].into_iter().chain(scores))?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use tidewatch_benches::report::Report;
-use tidewatch_schemas::record::AnomalyKind;
+use tidewatch_schemas::record::AlertKind;
 
 use crate::rows::Values;
 use crate::scored::{self, Scored};
@@ -32,7 +32,7 @@ fn write(folder: &Path, scored: &Scored) -> anyhow::Result<()> {
     let mut text = String::from("timestamp,value,score,kind\n");
     for (at, (row, said)) in series.rows.iter().zip(&verdicts.rows).enumerate() {
         let time = jiff::Timestamp::from_millisecond(row.time_ms)?;
-        let (value, kind) = (series.values(at)[0], said.opens.map_or("", AnomalyKind::as_str));
+        let (value, kind) = (series.values(at)[0], said.opens.map_or("", AlertKind::as_str));
         // Writing to a String does not fail.
         let _ = writeln!(text, "{time},{value},{},{kind}", said.score);
     }

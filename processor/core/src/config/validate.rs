@@ -6,7 +6,7 @@ use tidewatch_schemas::catalogue::topic_name_problem;
 
 use super::{
     Aggregate, AlertSettings, Bootstrap, ConfigError, DropoutAfter, ForecastParams, Format, Guards, IsolationForest,
-    Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
+    Limit, Revisions, Span, StreamSettings, TimeUnit, WindowSettings,
 };
 use crate::alert::Pace;
 use crate::detect::DetectorKind;
@@ -97,6 +97,8 @@ pub struct Measure {
     pub detectors: Vec<DetectorKind>,
     /// The forecast of each series.
     pub forecast: Option<ForecastParams>,
+    /// What one of the series must not pass.
+    pub limit: Option<Limit>,
     /// What of it is worth an alert.
     pub guards: Guards,
 }
@@ -371,6 +373,15 @@ impl Measure {
         }
         let forecast = m.forecast.as_ref().map(|f| ForecastParams::from_settings(f, window, &at, wrong)).transpose()?;
         let forecast = forecast.flatten();
+        let limit = m.limit.as_ref().map(|limit| {
+            if forecast.as_ref().is_none_or(|forecast| forecast.horizons.is_empty()) {
+                let problem =
+                    "needs forecasts; write for example forecast = { horizons = [\"1h\"] }, the furthest is how early";
+                return Err(wrong(&at("limit"), problem.into()));
+            }
+            Limit::from_settings(limit, &m.aggregates, |setting, problem| wrong(&at(setting), problem))
+        });
+        let limit = limit.transpose()?;
         Ok(Self {
             name: m.name.clone(),
             field: m.field.clone(),
@@ -378,6 +389,7 @@ impl Measure {
             aggregates: m.aggregates.clone(),
             detectors: detectors.into_iter().collect(),
             forecast,
+            limit,
             guards: m.guards.clone(),
         })
     }

@@ -12,6 +12,7 @@ use crate::config::{
 };
 use crate::detect::DetectorKind;
 
+mod breaches;
 mod cohorts;
 mod guards;
 mod history;
@@ -57,6 +58,7 @@ fn settings(size_ms: i64, slide_ms: i64) -> StreamSettings {
                 emit_every: Span::from_millis(2 * slide_ms),
                 ..ForecastSettings::default()
             }),
+            limit: None,
             guards: Default::default(),
         }],
         alert: Default::default(),

@@ -65,7 +65,7 @@ impl Ahead {
 
     /// Forgets the steps that cannot come to be again, by what is known of the series for good.
     pub(super) fn forget_retracted(&mut self, settled: &Judge) {
-        self.retracted.retain(|alert| settled.may_tell_again(alert.step.series, alert.step.open.opened_at));
+        self.retracted.retain(|alert| settled.may_tell_again(&alert.step));
     }
 
     /// How a step is told again that was told and taken back.
@@ -160,7 +160,7 @@ impl Before {
 impl AlertStep {
     /// Whether both are the same step of the same alert.
     fn is_telling_of(&self, other: &Self) -> bool {
-        let key = |step: &Self| (step.series, step.open.opened_at, step.open.sequence);
+        let key = |step: &Self| (step.series, step.breach.is_some(), step.open.opened_at, step.open.sequence);
         key(self) == key(other)
     }
 }
@@ -240,7 +240,8 @@ impl Context<'_> {
         }) {
             return known.revision;
         }
-        let says = |step: &AlertStep| (step.change, step.open.severity, step.open.kind);
+        let says =
+            |step: &AlertStep| (step.change, step.open.severity, step.open.kind, step.breach.map(|of| of.came_true_ms));
         let correction = match of_this {
             Some(_) if says(&known.step) == says(step) => Correction::Confirmed,
             _ => Correction::Changed,

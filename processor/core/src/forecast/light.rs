@@ -5,11 +5,11 @@
 //!
 //! | expert | forecast |
 //! |---|---|
-//! | seasonal, last value | `S(t+h) + (z - S(t))` |
 //! | seasonal, averages | `S(t+h) + A`, `A` the average of `z - S` at .4, and at .02 |
 //! | last value, average | `z`, and its average at .1 |
 //! | level | `S(t+h) + L`, `L` the level of four days |
 //! | level, lately | `S(t+h) + L + e^(-h / 6 hours) (A - L)`, `A` the average of `z - S` at .1 |
+//! | trend | `S(t+h) + 2 B - C + 6 hours (1 - e^(-h / 6 hours)) a / (1 - a) (B - C)` a window, `B` the average of `z - S` over an hour (`a`), `C` that of `B` |
 //! | by the hour | the path of the forecast of slots ([`super::seasonal`]), between the middles of slots |
 //! | by the hour, lately | that `+ e^(-h / 3 hours) D`, `D` the average at .3 of what it is off now |
 //!
@@ -34,14 +34,18 @@ const SECOND_BUCKETS: usize = 56;
 pub(super) const OWN_EXPERTS: usize = 7;
 pub(super) const EXPERTS: usize = 9;
 const OWN: u16 = 0b111_1111;
-const SEASONAL: u16 = 0b110_0111;
+const SEASONAL: u16 = 0b111_0011;
 const HOURLY: u16 = 0b1_1000_0000;
 /// What is left of a loss: with each window one window ahead, with each judged forecast further ahead.
 const KEEP_NEXT: f32 = 0.985;
 const KEEP_FAR: f32 = 0.99;
 /// Rates of the averages of `z - S` and of `z`.
-const AVERAGES: [f32; 4] = [1.0, 0.4, 0.1, 0.02];
+const AVERAGES: [f32; 3] = [0.4, 0.1, 0.02];
 const PLAIN: f32 = 0.1;
+/// How long the averages of the trend remember, their greatest rate, and how long it is felt ahead.
+const TREND_MS: f64 = HOUR_MS;
+const TREND_RATE_MAX: f32 = 0.3;
+const TREND_AHEAD_MS: f64 = 6.0 * HOUR_MS;
 /// How long the level remembers.
 const LEVEL_MS: f64 = 4.0 * DAY_MS;
 /// How long a remainder is felt ahead, of the level's and of the hours' forecast, and the average of the latter.
@@ -98,7 +102,9 @@ pub(super) struct Light<const N: usize> {
     first: Vec<f32>,
     second: Vec<f32>,
     level: f32,
-    averages: [f32; 4],
+    averages: [f32; 3],
+    /// The average of `z - S` of the trend, and the average of that.
+    trend: [f32; 2],
     plain: f32,
     last: f32,
     /// Usual size of the remainder, and usual error of the next window.
@@ -143,6 +149,10 @@ impl Place {
     }
 }
 
+fn trend_rate(step_ms: i64) -> f32 {
+    ((step_ms as f64 / TREND_MS) as f32).min(TREND_RATE_MAX)
+}
+
 impl<const N: usize> Light<N> {
     /// Knows nothing. It compares experts at `horizons`, ascending from 1, in windows of `step_ms`.
     pub(super) fn new(seasons: &[i64], step_ms: i64, horizons: &[u32], levels: &[f64]) -> Self {
@@ -158,7 +168,8 @@ impl<const N: usize> Light<N> {
             first: vec![0.0; buckets],
             second: vec![0.0; seconds],
             level: 0.0,
-            averages: [0.0; 4],
+            averages: [0.0; 3],
+            trend: [0.0; 2],
             plain: 0.0,
             last: 0.0,
             size: 0.0,
@@ -198,23 +209,32 @@ impl<const N: usize> Light<N> {
     fn experts(&self, steps: u32, when: When, has_second: bool, hourly: Option<&Hourly<'_>>) -> [f32; N] {
         let ahead_ms = i64::from(steps) * when.step_ms;
         let season = self.season(when.local_ms + ahead_ms, has_second);
-        let [last, quick, lately, slow] = self.averages;
+        let [quick, lately, slow] = self.averages;
         let fade = |length_ms: f64| libm::exp(-(ahead_ms as f64) / length_ms) as f32;
         let base = season + self.level;
         let by_hour = hourly.map_or(base, |hourly| hourly.at(when.local_ms + ahead_ms));
         let off = if hourly.is_some() { fade(HOURLY_LATELY_MS) * self.off } else { 0.0 };
         let all = [
-            season + last,
             season + quick,
             season + slow,
             self.last,
             self.plain,
             base,
             base + fade(LATELY_MS) * (lately - self.level),
+            season + self.trend_ahead(ahead_ms, when.step_ms),
             by_hour,
             by_hour + off,
         ];
         std::array::from_fn(|expert| all[expert])
+    }
+
+    /// Brown's double exponential smoothing with a slope that fades.
+    fn trend_ahead(&self, ahead_ms: i64, step_ms: i64) -> f32 {
+        let [once, twice] = self.trend;
+        let rate = trend_rate(step_ms);
+        let slope = rate / (1.0 - rate) * (once - twice);
+        let windows = TREND_AHEAD_MS / step_ms as f64 * (1.0 - libm::exp(-(ahead_ms as f64) / TREND_AHEAD_MS));
+        2.0 * once - twice + slope * windows as f32
     }
 
     fn least_loss(&self) -> f32 {
@@ -295,7 +315,7 @@ impl<const N: usize> Light<N> {
             if self.streak < BELIEVE_AFTER {
                 z = expected + error.clamp(-reach, reach);
             } else if self.streak == BELIEVE_AFTER {
-                self.averages.iter_mut().for_each(|average| *average += self.least);
+                self.averages.iter_mut().chain(&mut self.trend).for_each(|average| *average += self.least);
                 self.plain += self.least;
             }
         } else {
@@ -356,6 +376,10 @@ impl<const N: usize> Light<N> {
         for (average, rate) in self.averages.iter_mut().zip(AVERAGES) {
             *average += young.max(rate) * (z - season - *average);
         }
+        let [once, twice] = &mut self.trend;
+        let rate = young.max(trend_rate(step_ms));
+        *once += rate * (z - season - *once);
+        *twice += rate * (*once - *twice);
         self.plain += young.max(PLAIN) * (z - self.plain);
         // The last value is the last value: after a spike it is the first to be right again.
         self.last = came;

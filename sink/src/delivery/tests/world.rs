@@ -15,7 +15,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use tidewatch_schemas::record::{Alert, AlertState, AnomalyKind, Late, Severity};
+use tidewatch_schemas::record::{Alert, AlertKind, AlertState, Late, Severity};
 use tidewatch_schemas::wire::{self, Framing};
 
 use super::faulty::{Fate, FaultyStore, Plan};
@@ -349,7 +349,7 @@ fn alert(name: &str, window_start: i64) -> Vec<u8> {
         alert_id: name.to_owned(),
         state: AlertState::Opened,
         severity: Severity::High,
-        kind: AnomalyKind::Spike,
+        kind: AlertKind::Spike,
         stream: "service-calls".to_owned(),
         entity: "checkout/1".to_owned(),
         labels: BTreeMap::from([("service".to_owned(), "checkout".to_owned())]),
@@ -379,6 +379,7 @@ fn alert(name: &str, window_start: i64) -> Vec<u8> {
         probability: 0.001,
         attribution: vec![],
         recent: vec![],
+        breach: None,
     };
     let mut out = Vec::new();
     wire::encode(&alert, Framing::SingleObject, &mut out);

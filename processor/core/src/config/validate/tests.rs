@@ -34,6 +34,7 @@ fn settings() -> StreamSettings {
             aggregates: vec![Aggregate::Mean],
             detectors: vec![DetectorKind::ZScore],
             forecast: None,
+            limit: None,
             guards: Default::default(),
         }],
         alert: AlertSettings::default(),

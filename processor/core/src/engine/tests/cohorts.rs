@@ -1,6 +1,6 @@
 //! What entities of a cohort learn from each other, and what an alert says of it.
 
-use tidewatch_schemas::record::{AlertState, AnomalyKind};
+use tidewatch_schemas::record::{AlertKind, AlertState};
 
 use super::*;
 
@@ -101,7 +101,7 @@ fn a_combination_that_no_other_entity_has_is_told_with_its_measures() {
     let found: Vec<&Alert> = effects.alerts.iter().filter(|alert| alert.opened_at >= START + 400 * WINDOW).collect();
     assert!(!found.is_empty());
     for alert in &found {
-        assert_eq!((&*alert.entity, alert.kind), ("acme/s3", AnomalyKind::Outlier), "{}", alert.summary);
+        assert_eq!((&*alert.entity, alert.kind), ("acme/s3", AlertKind::Outlier), "{}", alert.summary);
         let shares: Vec<f64> = alert.attribution.iter().map(|of| of.share).collect();
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && shares.len() == 2 && shares[0] >= shares[1]);
         assert!(alert.summary.contains(" % by latency") && alert.summary.contains(" % by load"), "{}", alert.summary);
@@ -127,7 +127,7 @@ fn a_combination_is_odd_though_each_of_its_values_is_usual() {
     let found: Vec<&Alert> = effects.alerts.iter().filter(|alert| alert.opened_at >= START + 400 * WINDOW).collect();
     assert!(!found.is_empty() && found.iter().all(|alert| alert.entity == "acme/s3"), "{found:#?}");
     for alert in found {
-        assert_eq!(alert.kind, AnomalyKind::Outlier, "{}", alert.summary);
+        assert_eq!(alert.kind, AlertKind::Outlier, "{}", alert.summary);
         let leads = |of: &tidewatch_schemas::record::DetectorShare| of.detector == "isolation-forest" && of.share > 0.9;
         assert!(alert.detectors.iter().any(leads) && alert.attribution.len() == 2, "{}", alert.summary);
     }

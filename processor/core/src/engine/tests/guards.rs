@@ -1,6 +1,6 @@
 //! What a measure's guards make of windows that are unusual, and of those that are not.
 
-use tidewatch_schemas::record::{AlertState, AnomalyKind};
+use tidewatch_schemas::record::{AlertKind, AlertState};
 
 use super::*;
 
@@ -9,7 +9,7 @@ const MINUTE: i64 = 60 * SECOND;
 const START: i64 = 1_767_571_200_000;
 
 /// What opens under these guards: the window's number, its kind and the leading detector. One window of five minutes a value.
-fn opened(guards: serde_json::Value, values: &[f64]) -> Vec<(i64, AnomalyKind, String)> {
+fn opened(guards: serde_json::Value, values: &[f64]) -> Vec<(i64, AlertKind, String)> {
     let settings: StreamSettings = serde_json::from_value(serde_json::json!({
         "name": "calls", "topic": "calls", "format": "json", "entity": ["service"], "event_time": "at",
         "window": { "tumbling": "5m" }, "disorder": "0s",
@@ -43,12 +43,12 @@ fn with_faults(at_600: f64, at_800: f64) -> Vec<f64> {
 }
 
 /// The windows in which something opened.
-fn numbers_of(opened: &[(i64, AnomalyKind, String)]) -> Vec<i64> {
+fn numbers_of(opened: &[(i64, AlertKind, String)]) -> Vec<i64> {
     opened.iter().map(|(window, _, _)| *window).collect()
 }
 
 /// The same, once two days are known.
-fn numbers(opened: &[(i64, AnomalyKind, String)]) -> Vec<i64> {
+fn numbers(opened: &[(i64, AlertKind, String)]) -> Vec<i64> {
     numbers_of(opened).into_iter().filter(|window| *window >= 576).collect()
 }
 
@@ -75,7 +75,7 @@ fn a_value_out_of_its_valid_range_is_an_anomaly_at_once() {
     let guards = serde_json::json!({ "valid_range": [0.0, 1.0] });
     let values = [0.5, 0.4, 1.7, 0.5, 0.5, 0.5, 0.5, -0.2];
     let found = opened(guards.clone(), &values);
-    assert_eq!(found[0], (2, AnomalyKind::Spike, "valid-range".to_owned()), "in warm-up too");
+    assert_eq!(found[0], (2, AlertKind::Spike, "valid-range".to_owned()), "in warm-up too");
     assert_eq!(numbers_of(&found), [2, 7], "again, though no stronger than the first");
     let mut values = with_faults(160.0, 100.0);
     (values[620], values[640]) = (-50.0, 250.0);
@@ -123,7 +123,7 @@ fn who_is_under_maintenance_has_not_fallen_silent() {
             engine.ingest(&Event { offset: window, event_time, entity: "a", values: &[100.0], id: None }, &mut effects);
         }
         engine.advance(START + 700 * 5 * MINUTE, &mut effects);
-        let begun = effects.alerts.iter().filter(|alert| alert.kind == AnomalyKind::Dropout);
+        let begun = effects.alerts.iter().filter(|alert| alert.kind == AlertKind::Dropout);
         let opened = begun.filter(|alert| alert.state == AlertState::Opened);
         opened.map(|alert| (alert.window_end - START) / (5 * MINUTE)).collect()
     };
