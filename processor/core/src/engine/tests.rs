@@ -98,6 +98,10 @@ fn variants() -> impl Strategy<Value = StreamSettings> {
         if matches!(window, WindowSettings::Session(_)) {
             settings.measures[0].forecast = None;
         } else {
+            // Likely enough to be opened, to come true and to be taken back.
+            settings.measures[0].limit =
+                serde_json::from_value(serde_json::json!({ "above": 60.0, "aggregate": "mean", "chance": 0.3 }))
+                    .unwrap();
             settings.alert.dropout_after = dropout_after.map(DropoutAfter::Windows);
         }
         settings.alert = crate::config::AlertSettings { open_after: 1, ..settings.alert };

@@ -168,3 +168,53 @@ fn maintenance_leaves_some_window() {
         assert!(error.contains("measure.ms.guards.maintenance") && error.contains("every window"), "{error}");
     }
 }
+
+#[test]
+fn a_limit_is_of_one_series_that_is_forecast() {
+    let limit = |limit: serde_json::Value| {
+        move |s: &mut StreamSettings| {
+            let measure = &mut s.measures[0];
+            measure.aggregates = vec![Aggregate::Mean, Aggregate::P95];
+            measure.forecast = serde_json::from_value(serde_json::json!({ "horizons": ["1h"] })).unwrap();
+            measure.limit = serde_json::from_value(limit).unwrap();
+        }
+    };
+    for (settings, problem) in [
+        (serde_json::json!({}), "measure.latency.limit` needs one of `above` and `below`"),
+        (serde_json::json!({ "above": 1.0, "below": 0.0 }), "measure.latency.limit` needs one of `above` and `below`"),
+        (
+            serde_json::json!({ "above": 1.0 }),
+            "measure.latency.limit.aggregate` is left out, and the measure has more than one",
+        ),
+        (
+            serde_json::json!({ "above": 1.0, "aggregate": "p99" }),
+            "measure.latency.limit` is of \"p99\", which the measure does not watch; add it to `aggregates`",
+        ),
+        (
+            serde_json::json!({ "above": 1.0, "objective": 0.999 }),
+            "measure.latency.limit.objective` is 0.999, of which no percentile is kept; write 0.5, 0.95 or 0.99",
+        ),
+        (
+            serde_json::json!({ "below": 1.0, "objective": 0.95 }),
+            "measure.latency.limit.objective` goes with `above`: so many values are at most that",
+        ),
+        (
+            serde_json::json!({ "above": 1.0, "objective": 0.95, "aggregate": "p95" }),
+            "measure.latency.limit` names an aggregate and an objective, which says which one it is",
+        ),
+        (
+            serde_json::json!({ "above": 1.0, "aggregate": "mean", "chance": 1.0 }),
+            "measure.latency.limit.chance` is 1; it lies between 0.025 and 0.975",
+        ),
+    ] {
+        check(limit(settings), &format!("stream `calls`: `{problem}"));
+    }
+    let declared = |s: &mut StreamSettings| {
+        s.measures[0].limit = serde_json::from_value(serde_json::json!({ "above": 1.0 })).unwrap();
+    };
+    let needs = "needs forecasts; write for example forecast = { horizons = [\"1h\"] }, the furthest is how early";
+    check(declared, &format!("stream `calls`: `measure.latency.limit` {needs}"));
+    let mut sound = settings();
+    limit(serde_json::json!({ "above": 1.0, "objective": 0.95 }))(&mut sound);
+    assert_eq!(sound.validate().unwrap().measures[0].limit.unwrap().aggregate, Aggregate::P95);
+}
