@@ -221,7 +221,7 @@ A dead letter is the original record on the dead-letter topic, with headers that
 /// What is published.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ScenarioArgs {
-    /// A shipped scenario (demo, disorder, smoke, steady) or a scenario file
+    /// A shipped scenario (demo, disorder, drift, smoke, steady) or a scenario file
     #[arg(long, value_name = "NAME|FILE")]
     pub scenario: Option<String>,
     /// Which variant of it; the same seed gives the same bytes

@@ -71,7 +71,7 @@ fn settings_that_cannot_be_are_named_and_end_with_78() {
         "",
         &["produce", "--scenario", "none.toml"],
         78,
-        &["producer.scenario = \"none.toml\"", "demo, disorder, smoke, steady"],
+        &["producer.scenario = \"none.toml\"", "demo, disorder, drift, smoke, steady"],
     );
     check_refused("", &["produce", "--rate=-1"], 78, &["rate of -1"]);
 }

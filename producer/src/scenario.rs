@@ -31,9 +31,10 @@ pub struct ScenarioError {
     pub problem: String,
 }
 
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
     ("demo", include_str!("../scenarios/demo.toml")),
     ("disorder", include_str!("../scenarios/disorder.toml")),
+    ("drift", include_str!("../scenarios/drift.toml")),
     ("smoke", include_str!("../scenarios/smoke.toml")),
     ("steady", include_str!("../scenarios/steady.toml")),
 ];

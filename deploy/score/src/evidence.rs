@@ -8,9 +8,10 @@ use tidewatch_schemas::record::{
 
 use crate::tally::Score;
 
-/// The values of the kind under which predicted breaches are counted: all, and those while a drift or a change of trend was under way.
-const PREDICTED: &str = "predicted_breach";
-const PREDICTED_TREND: &str = "predicted_trend";
+/// The kind under which predicted breaches are counted.
+pub const PREDICTED: &str = "predicted_breach";
+/// The one of those predicted while a drift or a change of trend of their entity was under way.
+pub const PREDICTED_TREND: &str = "predicted_trend";
 
 /// What was read, in any order; a record that comes again changes nothing.
 #[derive(Clone, Debug, Default)]

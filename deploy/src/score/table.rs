@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewatch_schemas::record::Dimension;
-use tidewatch_score::{Figures, Score, Tally};
+use tidewatch_score::{Figures, PREDICTED, PREDICTED_TREND, Score, Tally};
 
 use super::Judgement;
 use crate::live::{count, grouped, span};
@@ -55,6 +55,7 @@ pub(crate) fn headline(text: &mut String, judgement: &Judgement) {
         let watched = format!("{entities}, {weeks:.1} weeks of one without a fault");
         line(text, "", &format!("{rate:.3} false alarms per entity and week ({watched})"));
     }
+    predictions(text, &judgement.score);
     let delay = humantime::format_duration(judgement.delay_max);
     let rule = format!(
         "{DIM}found: an alert of the entity opens or is updated during the fault, or at most {delay} after its onset{DIM:#}"
@@ -69,9 +70,27 @@ pub(crate) fn headline(text: &mut String, judgement: &Judgement) {
     }
 }
 
+/// What came of the breaches that were predicted, if any were.
+fn predictions(text: &mut String, score: &Score) {
+    let of = |kind| score.of(Dimension::Kind).find_map(|(value, tally)| (value == kind).then_some(tally));
+    let mut name = "Predicted";
+    for (kind, what) in [(PREDICTED, ""), (PREDICTED_TREND, " during a drift or a change of trend")] {
+        let Some(tally) = of(kind) else { continue };
+        let breaches = if tally.alerts() + tally.pending == 1 { "breach" } else { "breaches" };
+        let pending = if tally.pending > 0 { format!(", {} not over yet", tally.pending) } else { String::new() };
+        let lead =
+            tally.delay_ms(0.5).map_or(String::new(), |ms| format!(", told {} before in the middle", millis(ms)));
+        let Tally { found, false_alerts, .. } = tally;
+        let said = grouped(tally.alerts() + tally.pending);
+        line(text, name, &format!("{said} {breaches}{what}: {found} came true{lead}, {false_alerts} did not{pending}"));
+        name = "";
+    }
+}
+
 /// The figures by each dimension that has any.
 pub(crate) fn tables(text: &mut String, score: &Score) {
-    let all: Vec<Figures> = score.figures().collect();
+    let is_predicted = |figures: &Figures| [PREDICTED, PREDICTED_TREND].contains(&&*figures.value);
+    let all: Vec<Figures> = score.figures().filter(|figures| !is_predicted(figures)).collect();
     for dimension in [Dimension::Kind, Dimension::Detector, Dimension::Severity, Dimension::Region, Dimension::Tenant] {
         let of_dimension: Vec<&Figures> = all.iter().filter(|figures| figures.dimension == dimension).collect();
         if of_dimension.is_empty() {
@@ -135,6 +154,16 @@ mod tests {
         let mut score = Score { total: tally.clone(), open: 1, ..Score::default() };
         score.by.insert((Dimension::Kind, "level_shift".into()), tally);
         score.by.insert((Dimension::Severity, "high".into()), Tally { found: 3, repeated: 2, ..Tally::default() });
+        let predicted = Tally {
+            found: 3,
+            pending: 1,
+            false_alerts: 2,
+            delays_ms: vec![-5_400_000, -1_500_000, -300_000],
+            ..Tally::default()
+        };
+        score.by.insert((Dimension::Kind, PREDICTED.into()), predicted);
+        let of_trend = Tally { found: 1, delays_ms: vec![-300_000], ..Tally::default() };
+        score.by.insert((Dimension::Kind, PREDICTED_TREND.into()), of_trend);
         let delay_max = Duration::from_secs(1_800);
         Judgement { score, delay_max, read: 1_000, unreadable: None, left_out: 0, is_whole: true }
     }
@@ -153,11 +182,17 @@ mod tests {
             "recall 0.75 · precision 0.75 · F1 0.75 · found 1m 30s after the onset in the middle, 1h 40m for 95 %\n",
             "1.000 false alarms per entity and week (2 entities, 1.0 weeks of one without a fault)\n",
             "or at most 30m after its onset\n",
+            "Predicted   6 breaches: 3 came true, told 25m before in the middle, 2 did not, 1 not over yet\n",
+            "1 breach during a drift or a change of trend: 1 came true, told 5m before in the middle, 0 did not\n",
             "level shift            4     3      1        2        1     1   1.000  0.75   1m 30s   1h 40m\n",
             "high                   -     3      -        -        2     0   0.000  0.86        -        -\n",
         ] {
             assert!(text.contains(part), "{part}{text}");
         }
+        assert!(
+            !text.contains("predicted breach") && !text.contains("predicted trend"),
+            "no rows of their own: {text}"
+        );
     }
 
     #[test]

@@ -309,7 +309,7 @@ impl Whose<'_> {
             }
             (_, Some(came_true)) => format!("{limit} is passed; the breach predicted at {since} {came_true}"),
             (_, None) => format!(
-                "expected to pass {limit} at {}, in {lead}: {} ({chance:.0} %)",
+                "{chance:.0} % likely to pass {limit} at {}, in {lead}, where {}{unit} is expected",
                 clock(breach.target_ms),
                 short(breach.expected[0])
             ),

@@ -306,7 +306,7 @@ fn impossible_random_faults() {
 fn a_file_that_is_not_there_names_what_there_is() {
     let error = Scenario::load(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/x.toml: scenario file: cannot be read ("), "{error}");
-    assert!(error.ends_with("; name a file or a shipped scenario: demo, disorder, smoke, steady"), "{error}");
+    assert!(error.ends_with("; name a file or a shipped scenario: demo, disorder, drift, smoke, steady"), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! The streams are declared as the program's own demo declares them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
@@ -11,9 +12,9 @@ use tidewatch_processor::decode::{Decoded, EventDecoder, Taken};
 use tidewatch_processor_core::{Effects, Engine, Event, StreamSettings};
 use tidewatch_producer::generator::{Generator, StreamPartition};
 use tidewatch_producer::scenario::Scenario;
-use tidewatch_schemas::record::{Alert, Truth};
+use tidewatch_schemas::record::{Alert, AlertKind, AlertState, AnomalyKind, Truth};
 use tidewatch_schemas::wire::Framing;
-use tidewatch_score::{Dimension, Score, Tally, delay_max_ms, score};
+use tidewatch_score::{Dimension, PREDICTED, PREDICTED_TREND, Score, Tally, delay_max_ms, score};
 
 /// The streams of the demo.
 const STREAMS: &str = include_str!("../../../../deploy/config/demo.toml");
@@ -25,7 +26,7 @@ const KIND_MIN: f64 = 0.90;
 /// The options of `quality truth`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A shipped scenario with faults
+    /// A shipped scenario with faults; `drift` for breaches that can be predicted
     #[arg(long, default_value = "demo")]
     scenario: String,
     /// Seeds from 1 on, each with faults of its own
@@ -47,31 +48,85 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
     })?;
     let declared: toml::Table = STREAMS.parse()?;
     let streams: Vec<StreamSettings> = declared["stream"].clone().try_into()?;
-    let mut all = Score::default();
+    let (mut all, mut foreseen) = (Score::default(), Foreseen::default());
     for seed in args.from..args.from + args.seeds {
         let generator = scenario.generator(seed, 1);
         let truth: Vec<Truth> = generator.truth().cloned().collect();
         anyhow::ensure!(!truth.is_empty(), "--scenario: in `{}` nothing goes wrong", args.scenario);
-        let mut alerts = Vec::new();
+        let mut seen = Seen::default();
         for place in generator.partitions().into_keys() {
             let stream = streams.iter().find(|stream| stream.name == place.stream.name());
-            alerts.extend(watch(&generator, place, stream.context("a stream that is not declared")?)?);
+            watch(&generator, place, stream.context("a stream that is not declared")?, &mut seen)?;
         }
-        let found = score(&truth, &alerts, delay_max_ms(WINDOW_MS));
+        let found = score(&truth, &seen.alerts, delay_max_ms(WINDOW_MS));
         if args.show {
-            show(seed, &truth, &alerts, &found);
+            show(seed, &truth, &seen.alerts, &found);
         }
+        truth.iter().for_each(|fault| foreseen.count(fault, &seen));
         all.add(found);
     }
-    Ok(report(&all))
+    Ok(report(&all, foreseen))
 }
 
-/// The alerts of one partition's records.
-fn watch(generator: &Generator, place: StreamPartition, stream: &StreamSettings) -> anyhow::Result<Vec<Alert>> {
+/// What came of the records of a run.
+#[derive(Default)]
+struct Seen {
+    alerts: Vec<Alert>,
+    /// By stream, entity and field: the ends of the windows in which a limit was passed.
+    beyond: BTreeMap<(String, String, String), Vec<i64>>,
+}
+
+/// Drifts that passed a limit, and those of them of which it was predicted before they did.
+#[derive(Clone, Copy, Default)]
+struct Foreseen {
+    passed: u64,
+    predicted: u64,
+}
+
+impl Foreseen {
+    fn count(&mut self, fault: &Truth, seen: &Seen) {
+        let of = (fault.stream.clone(), fault.entity.clone(), fault.measure.clone());
+        let during = |at: i64| fault.onset < at && at <= fault.end;
+        let first = seen.beyond.get(&of).and_then(|ends| ends.iter().copied().find(|&end| during(end)));
+        let Some(first) = first.filter(|_| fault.kind == AnomalyKind::Drift) else { return };
+        self.passed += 1;
+        let told = seen.alerts.iter().any(|alert| {
+            (&alert.stream, &alert.entity) == (&fault.stream, &fault.entity)
+                && alert.kind == AlertKind::PredictedBreach
+                && alert.state == AlertState::Opened
+                && during(alert.window_end)
+                && alert.window_end < first
+        });
+        self.predicted += u64::from(told);
+    }
+}
+
+/// Takes in what follows from one partition's records.
+fn watch(
+    generator: &Generator,
+    place: StreamPartition,
+    stream: &StreamSettings,
+    seen: &mut Seen,
+) -> anyhow::Result<()> {
     let config = stream.validate()?;
+    let limits: Vec<_> = config.measures.iter().filter_map(|measure| Some((measure.clone(), measure.limit?))).collect();
+    let mut keep = |effects: &mut Effects| {
+        seen.alerts.append(&mut effects.alerts);
+        for metric in &effects.metrics {
+            let Some((measure, limit)) = limits.iter().find(|(measure, _)| measure.name == metric.measure) else {
+                continue;
+            };
+            let of_limit = metric.series.iter().find(|series| series.aggregate == limit.aggregate.as_str());
+            if of_limit.is_some_and(|series| limit.is_passed_by(series.value)) {
+                let of = (metric.stream.clone(), metric.entity.clone(), measure.field.clone());
+                seen.beyond.entry(of).or_default().push(metric.window_end);
+            }
+        }
+        effects.clear();
+    };
     let mut decoder = EventDecoder::new(&config)?;
     let mut engine = Engine::new(config, place.partition);
-    let (mut effects, mut alerts) = (Effects::default(), Vec::new());
+    let mut effects = Effects::default();
     let (mut bytes, mut decoded) = (Vec::new(), Decoded::default());
     let mut records = generator.records(place, 0);
     let mut offset = 0;
@@ -82,20 +137,23 @@ fn watch(generator: &Generator, place: StreamPartition, stream: &StreamSettings)
         if let Ok(Taken::Event) = decoder.decode(value, Some(moment), &mut decoded) {
             let Decoded { event_time, ref entity, ref values, id } = decoded;
             engine.ingest(&Event { offset, event_time, entity, values, id }, &mut effects);
-            alerts.append(&mut effects.alerts);
-            effects.clear();
+            keep(&mut effects);
         }
         offset += 1;
     }
     engine.advance(generator.last_time().unwrap_or(0) + 2 * WINDOW_MS, &mut effects);
-    alerts.append(&mut effects.alerts);
-    Ok(alerts)
+    keep(&mut effects);
+    Ok(())
 }
 
 fn show(seed: u64, truth: &[Truth], alerts: &[Alert], found: &Score) {
     for fault in truth.iter().filter(|fault| found.missed.contains(&fault.fault_id)) {
         let Truth { kind, stream, entity, measure, magnitude, .. } = fault;
         eprintln!("seed {seed}: missed {} of {measure}, {stream} {entity}, magnitude {magnitude:.2}", kind.as_str());
+    }
+    let is_untrue = |alert: &&Alert| alert.breach.as_ref().is_some_and(|breach| breach.came_true_at.is_none());
+    for alert in alerts.iter().filter(|alert| alert.state == AlertState::Resolved).filter(is_untrue) {
+        eprintln!("seed {seed}: predicted, and did not come true: {}", alert.summary);
     }
     for alert in alerts.iter().filter(|alert| alert.sequence == 0 && found.false_alerts.contains(&alert.alert_id)) {
         let scores: Vec<String> =
@@ -104,7 +162,7 @@ fn show(seed: u64, truth: &[Truth], alerts: &[Alert], found: &Score) {
     }
 }
 
-fn report(all: &Score) -> Report {
+fn report(all: &Score, foreseen: Foreseen) -> Report {
     let mut table = format!(
         "{:18} {:>7} {:>7} {:>7} {:>9} {:>9} {:>7} {:>9} {:>10} {:>6}\n",
         "", "faults", "found", "recall", "named so", "repeated", "false", "precision", "delay p50", "p95"
@@ -133,6 +191,13 @@ fn report(all: &Score) -> Report {
         }
     }
     line("all", "all", &all.total);
+    let Foreseen { passed, predicted } = foreseen;
+    let _ = writeln!(
+        table,
+        "{PREDICTED} and {PREDICTED_TREND}: those that came true, those that did not, and the delay until they did, so a lead\n\
+         of {passed} drifts that passed a limit {predicted} were predicted before they did"
+    );
+    figures.push(json!({ "drifts_past_limits": passed, "of_them_predicted": predicted }));
     let kinds = || all.of(Dimension::Kind).filter(|(_, tally)| tally.faults > 0);
     let least = |of: fn(&Tally) -> f64| kinds().map(|(_, tally)| of(tally)).fold(f64::NAN, f64::min);
     let mut sudden = Tally::default();

@@ -2,14 +2,18 @@
 //!
 //! A forecast *says* so at a horizon if the chance of a value beyond the limit is at least what the limit asks for: 50 % is an expected
 //! value beyond it, 10 % the end of the 80 % band. The chance is read off the forecast's bands, whose ends are quantiles, linearly
-//! between them; beyond the widest band it is what that band leaves out. The *lead time* is from the end of the window with which the
-//! forecast was issued to the end of the first window that it says so of.
+//! between them; beyond the widest band it counts as none. The *lead time* is from the end of the window with which the forecast was
+//! issued to the end of the first window that it says so of. Nothing is predicted before 30 forecasts for the furthest horizon have been
+//! judged: until then the bands are guesses.
 //!
 //! | state | what a window brings | what happens |
 //! |---|---|---|
-//! | calm | a value within the limit and a forecast that says so, `open_after` times in a row | opened |
+//! | calm | a value within the limit and a forecast that says so, the chance not falling, `open_after` times in a row | opened |
 //! | open | half, then a quarter of the furthest horizon is left, or the limit is passed | updated, a severity higher |
 //! | open | a value within and a forecast that says no such thing, at `calm_below` of the chance, `resolve_after` times in a row | resolved |
+//!
+//! The chance must not fall because it does so after a spike, which the forecast takes a while to forget; on generated drifts that halves
+//! the predictions that do not come true and costs none of the others.
 //!
 //! A prediction has *come true* if the limit was passed while its alert was open. Nothing is predicted of a series that is beyond its limit
 //! already: that is for the detectors and the valid range to say.
@@ -20,6 +24,9 @@ use tidewatch_schemas::record::{AlertState as Change, AnomalyKind, Severity};
 use super::OpenAlert;
 use crate::config::{AlertSettings, ForecastParams, Limit};
 use crate::forecast::PathPoint;
+
+/// Forecasts for the furthest horizon that are judged before one is believed.
+const JUDGED_MIN: u32 = 30;
 
 /// What is known of a series and its limit, where a breach is predicted or may come to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +41,8 @@ struct Streak {
     since: i64,
     windows: u32,
     first_offset: i64,
+    /// Of the last of them.
+    chance: f64,
 }
 
 /// The alert that is open.
@@ -108,13 +117,18 @@ impl BreachState {
             self.streak = None;
             return None;
         };
-        let new = Streak { since: window.start, windows: 0, first_offset: window.first_offset };
+        let new = Streak { since: window.start, windows: 0, first_offset: window.first_offset, chance: 0.0 };
         let streak = self.streak.get_or_insert(new);
+        if breach.chance < streak.chance {
+            *streak = Streak { chance: breach.chance, windows: 1, ..new };
+            return None;
+        }
         streak.windows += 1;
+        streak.chance = breach.chance;
         if streak.windows < settings.open_after {
             return None;
         }
-        let Streak { since, windows, first_offset } = self.streak.take()?;
+        let Streak { since, windows, first_offset, .. } = self.streak.take()?;
         let alert = OpenAlert {
             opened_at: since,
             peak_score: breach.score,
@@ -213,6 +227,10 @@ impl BreachState {
 
 /// What a forecast says of a limit: of the first window that is likely enough to pass it, or of the likeliest.
 fn predicted(limit: &Limit, window: ForecastWindow<'_>) -> Option<Breach> {
+    let judged = window.path.last()?.accuracy.as_ref()?.judged;
+    if judged < JUDGED_MIN {
+        return None;
+    }
     let mut likeliest: Option<Breach> = None;
     for point in window.path {
         let chance = chance_beyond(limit, point);
@@ -247,13 +265,13 @@ fn chance_beyond(limit: &Limit, point: &PathPoint) -> f64 {
     let mut known: Option<(f64, f64)> = None;
     for (share, value) in lower.chain([(0.5, point.mean)]).chain(upper) {
         if limit.value <= value {
-            let Some((share_before, before)) = known else { return beyond(share) };
+            let Some((share_before, before)) = known else { return if limit.is_above { 1.0 } else { 0.0 } };
             let part = if value > before { (limit.value - before) / (value - before) } else { 1.0 };
             return beyond(share_before + part * (share - share_before));
         }
         known = Some((share, value));
     }
-    known.map_or(0.0, |(share, _)| beyond(share))
+    if limit.is_above { 0.0 } else { 1.0 }
 }
 
 /// The nearer, the worse; it is the worst once it has come true.

@@ -1,4 +1,7 @@
+use super::breach::{BreachState, ForecastWindow};
 use super::*;
+use crate::config::{Aggregate, Limit};
+use crate::forecast::{Accuracy, PathPoint};
 
 const PACE: Pace = Pace { asked: 0.0, repeat_ms: 10 };
 
@@ -112,4 +115,27 @@ fn as_many_alerts_open_as_were_asked_for() {
         opened += usize::from(start >= 100_000 && matches!(step, Some((Change::Opened, _))));
     }
     assert!((350..750).contains(&opened), "{opened} in 500 that were asked for");
+}
+
+/// What is told of windows within a limit of 100 whose forecast is as far above it, with an 80 % band of 20 to each side.
+fn foretold(above: &[f64]) -> Vec<Change> {
+    let limit = Limit { aggregate: Aggregate::Mean, value: 100.0, is_above: true, chance: 0.1 };
+    let mut state = BreachState::default();
+    let told = above.iter().zip(0..).filter_map(|(above, at)| {
+        let mean = 100.0 + above;
+        let bands = vec![(0.8, mean - 20.0, mean + 20.0), (0.95, mean - 30.0, mean + 30.0)];
+        let accuracy = Accuracy { judged: 100, mase: None, mape: None, pinball: None, coverage: vec![] };
+        let path = [PathPoint { steps: 4, mean, bands, accuracy: Some(accuracy) }];
+        let window = ForecastWindow { start: at, end: at + 1, step_ms: 1, first_offset: at, value: 50.0, path: &path };
+        state.judge(&settings(2), &limit, window).map(|(change, ..)| change)
+    });
+    told.collect()
+}
+
+#[test]
+fn a_chance_that_falls_is_not_told() {
+    assert_eq!(foretold(&[-25.0, -25.0, -25.0]), [], "less than the chance that is asked for");
+    assert_eq!(foretold(&[-19.0, -18.0]), [Change::Opened]);
+    assert_eq!(foretold(&[10.0, 0.0, -5.0, -10.0, -15.0]), [], "as after a spike");
+    assert_eq!(foretold(&[10.0, 0.0, 5.0]), [Change::Opened], "it rises again");
 }

@@ -33,7 +33,7 @@ impl LimitSettings {
     const CHANCES: [f64; 2] = [0.025, 0.975];
 
     fn default_chance() -> f64 {
-        0.5
+        0.1
     }
 }
 
