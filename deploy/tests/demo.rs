@@ -73,7 +73,10 @@ fn check_records(folder: &Path, run: &str, summary: &str) {
     assert!(truth.lines().count() > 0 && truth.lines().all(|line| line.contains("\"fault_id\"")), "{truth}");
     assert_eq!(tap(&["metrics", "--limit", "3"]).lines().count(), 3);
     let opened = tap(&["alerts", "--filter", "state=opened"]);
-    assert_eq!(opened.lines().count().to_string(), after(summary, "\nAlerts"), "{opened}\n{summary}");
+    let (predicted, found): (Vec<&str>, Vec<&str>) =
+        opened.lines().partition(|line| line.contains("\"kind\":\"predicted_breach\""));
+    assert_eq!(found.len().to_string(), after(summary, "\nAlerts"), "{opened}\n{summary}");
+    assert_eq!(predicted.len().to_string(), after(summary, "\nPredicted"), "{opened}\n{summary}");
     let score: serde_json::Value = serde_json::from_str(&tap(&["score", "--filter", "dimension=total"])).unwrap();
     let of = |field: &str| score[field].as_i64().unwrap();
     let (found, faults) = (of("found"), of("faults"));

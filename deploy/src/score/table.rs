@@ -55,7 +55,6 @@ pub(crate) fn headline(text: &mut String, judgement: &Judgement) {
         let watched = format!("{entities}, {weeks:.1} weeks of one without a fault");
         line(text, "", &format!("{rate:.3} false alarms per entity and week ({watched})"));
     }
-    predictions(text, &judgement.score);
     let delay = humantime::format_duration(judgement.delay_max);
     let rule = format!(
         "{DIM}found: an alert of the entity opens or is updated during the fault, or at most {delay} after its onset{DIM:#}"
@@ -87,8 +86,9 @@ fn predictions(text: &mut String, score: &Score) {
     }
 }
 
-/// The figures by each dimension that has any.
+/// What came of predictions, and the figures by each dimension that has any.
 pub(crate) fn tables(text: &mut String, score: &Score) {
+    predictions(text, score);
     let is_predicted = |figures: &Figures| [PREDICTED, PREDICTED_TREND].contains(&&*figures.value);
     let all: Vec<Figures> = score.figures().filter(|figures| !is_predicted(figures)).collect();
     for dimension in [Dimension::Kind, Dimension::Detector, Dimension::Severity, Dimension::Region, Dimension::Tenant] {

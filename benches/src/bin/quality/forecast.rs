@@ -18,7 +18,7 @@ use tidewatch_processor_core::StreamSettings;
 use tidewatch_processor_core::config::ForecastParams;
 use tidewatch_processor_core::forecast::{Forecaster, PathPoint};
 
-use crate::rows::{Series, Values};
+use crate::rows::{Series, Values, stem};
 
 /// Where series without times begin: 2026-01-05, a Monday.
 const START_MS: i64 = 1_767_571_200_000;
@@ -30,6 +30,8 @@ const LEVELS: [f64; 2] = [0.8, 0.95];
 /// Simple methods to compare with.
 const SIMPLE: [&str; 4] = ["naive", "season", "longest", "average"];
 const AVERAGE_RATE: f64 = 0.1;
+/// A series whose error is above so many times that of the last value is told of.
+const WORSE: f64 = 1.1;
 
 /// The options of `quality forecast`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// The column of the values, of files with a row for each time
     #[arg(long, value_name = "COLUMN")]
     value: Option<String>,
+    /// The column that names the series, where a file has several below each other
+    #[arg(long, value_name = "COLUMN", requires = "value")]
+    by: Option<String>,
     /// Seasons, the shortest first: a number of steps, or a span such as 24h
     #[arg(long, value_name = "STEPS|SPAN", default_values = ["24", "168"])]
     season: Vec<Length>,
@@ -224,7 +229,7 @@ fn params(args: &Args, asked: &Asked, step_ms: i64) -> anyhow::Result<ForecastPa
 impl Group {
     fn measure(path: &Path, args: &Args) -> anyhow::Result<Self> {
         let mut group = Self {
-            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            name: stem(path),
             horizons: Vec::new(),
             sums: Vec::new(),
             by_naive: Vec::new(),
@@ -233,7 +238,7 @@ impl Group {
             bytes: 0.0,
         };
         let all = match &args.value {
-            Some(column) => read_long(path, column)?,
+            Some(column) => read_long(path, column, args.by.as_deref())?,
             None => read_rows(path)?,
         };
         for (at, recorded) in all.iter().enumerate() {
@@ -326,19 +331,12 @@ impl Group {
             text.push('\n');
         }
         let (us, bytes) = self.cost();
-        let above: Vec<_> = self
-            .by_naive
-            .iter()
-            .flatten()
-            .filter(|(by, _)| *by > 1.1)
-            .map(|(by, name)| format!("{name} {by:.2}"))
-            .collect();
-        let _ = writeln!(
-            text,
-            "path above 1.1 by naive: {} {}",
-            above.len(),
-            above.iter().take(6).cloned().collect::<Vec<_>>().join(", ")
-        );
+        let mut above: Vec<&(f64, String)> =
+            self.by_naive.last().into_iter().flatten().filter(|(by, _)| *by > WORSE).collect();
+        above.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let shown: Vec<_> = above.iter().take(6).map(|(by, name)| format!("{name} {by:.2}")).collect();
+        let more = if above.len() > shown.len() { ", …" } else { "" };
+        let _ = writeln!(text, "path above {WORSE} by naive: {} {}{more}", above.len(), shown.join(", "));
         text += &format!("{us:.2} us an update, {bytes:.0} bytes a series\n\n");
         text
     }
@@ -561,8 +559,8 @@ fn read_rows(path: &Path) -> anyhow::Result<Vec<Recorded>> {
     Ok(all)
 }
 
-/// Files with a row for each time, at their own cadence.
-fn read_long(path: &Path, column: &str) -> anyhow::Result<Vec<Recorded>> {
+/// Files with a row for each time, each series at its own cadence.
+fn read_long(path: &Path, column: &str, by: Option<&str>) -> anyhow::Result<Vec<Recorded>> {
     let mut files = vec![path.to_owned()];
     if path.is_dir() {
         let entries = std::fs::read_dir(path).with_context(|| format!("--data: cannot read {}", path.display()))?;
@@ -570,24 +568,29 @@ fn read_long(path: &Path, column: &str) -> anyhow::Result<Vec<Recorded>> {
         files.retain(|file| file.extension().is_some_and(|extension| extension == "csv"));
         files.sort();
     }
-    files.iter().map(|file| read_one(file, column)).collect()
+    let mut all = Vec::new();
+    for file in &files {
+        for (name, series) in Series::read_by(file, Values::Named(column), by)? {
+            all.push(at_equal_steps(name, &series).with_context(|| file.display().to_string())?);
+        }
+    }
+    Ok(all)
 }
 
-fn read_one(file: &Path, column: &str) -> anyhow::Result<Recorded> {
-    let series = Series::read(file, Values::All)?;
-    let at = series.columns.iter().position(|name| name == column).with_context(|| {
-        format!("--value: {} has no column `{column}`, but {}", file.display(), series.columns.join(", "))
-    })?;
+/// A value for each step: the last of those that fall into it.
+fn at_equal_steps(name: String, series: &Series) -> anyhow::Result<Recorded> {
     let (order, step_ms) = (series.in_order(), series.step_ms());
     let start_ms = series.rows[order[0]].time_ms.div_euclid(step_ms) * step_ms;
     let mut values = Vec::new();
     for row in order {
         let place = ((series.rows[row].time_ms - start_ms) / step_ms) as usize;
         // A gap of more than this is not one, but a wrong time.
-        anyhow::ensure!(place < 10 * (series.rows.len() + 1_000), "{}: times are far apart", file.display());
+        anyhow::ensure!(place < 10 * (series.rows.len() + 1_000), "{name}: times are far apart");
         values.resize(values.len().max(place + 1), f64::NAN);
-        values[place] = series.values(row)[at];
+        values[place] = series.values(row)[0];
     }
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Recorded { name, start_ms, step_ms, values })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Recorded series: CSV files of a time, one value or several, and maybe a label, of any cadence and in any order.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -13,16 +14,18 @@ const MICROS_MIN: f64 = 1e14;
 /// The cadence of a series of which nothing is known: fewer than two times.
 const STEP_MS: i64 = 60_000;
 /// What columns may be called.
-const TIMES: [&str; 5] = ["timestamp", "timestamps", "time", "date", "datetime"];
+const TIMES: [&str; 6] = ["timestamp", "timestamps", "time", "date", "datetime", "ds"];
 const LABELS: [&str; 3] = ["label", "is_anomaly", "anomaly"];
 
 /// Which columns of a file are values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Values {
+pub(crate) enum Values<'a> {
     /// The one that is called `value`, else the second; the third is the label if none is called so.
     One,
     /// All but the time and what is called a label.
     All,
+    /// The one of this name, and no label.
+    Named(&'a str),
 }
 
 /// A row of a file.
@@ -52,17 +55,30 @@ impl Series {
     }
 
     /// Reads a file: a header, then a time and values, and maybe a label, in columns of these names, or in this order.
-    pub(crate) fn read(file: &Path, wanted: Values) -> anyhow::Result<Self> {
+    pub(crate) fn read(file: &Path, wanted: Values<'_>) -> anyhow::Result<Self> {
+        let mut all = Self::read_by(file, wanted, None)?;
+        Ok(all.swap_remove(0).1)
+    }
+
+    /// Reads a file of several series, of which a column names the one that a row is of: each with its name, in their order there.
+    pub(crate) fn read_by(file: &Path, wanted: Values<'_>, by: Option<&str>) -> anyhow::Result<Vec<(String, Self)>> {
         let mut reader = csv::Reader::from_path(file).with_context(|| format!("cannot read {}", file.display()))?;
         let header = reader.headers().with_context(|| format!("{}: no header", file.display()))?.clone();
         let columns = Columns::of(&header, wanted).with_context(|| file.display().to_string())?;
-        let names = columns.values.iter().map(|&at| name(&header, at)).collect();
-        let mut series = Self::new(names, columns.label.is_some());
+        let by = by.map(|by| column(&header, by)).transpose().with_context(|| file.display().to_string())?;
+        let names: Vec<String> = columns.values.iter().map(|&at| name(&header, at)).collect();
+        let (mut all, mut places) = (Vec::new(), HashMap::new());
         for record in reader.records() {
             let record = record.with_context(|| file.display().to_string())?;
             let line = record.position().map_or(0, csv::Position::line);
             let at = |column: usize| format!("{}:{line}, column `{}`", file.display(), name(&header, column));
             let cell = |column: usize| record.get(column).unwrap_or_default().trim();
+            let of = by.map_or_else(|| stem(file), |by| cell(by).to_owned());
+            let place = *places.entry(of.clone()).or_insert_with(|| {
+                all.push((of, Self::new(names.clone(), columns.label.is_some())));
+                all.len() - 1
+            });
+            let series = &mut all[place].1;
             let time_ms = time_ms(cell(columns.time)).with_context(|| at(columns.time))?;
             for &column in &columns.values {
                 series.values.push(value_of(cell(column)).with_context(|| at(column))?);
@@ -71,8 +87,8 @@ impl Series {
             let label = columns.label.map(label);
             series.rows.push(Row { time_ms, is_anomalous: label.transpose()?.unwrap_or(false) });
         }
-        anyhow::ensure!(!series.rows.is_empty(), "{}: no rows", file.display());
-        Ok(series)
+        anyhow::ensure!(!all.is_empty(), "{}: no rows", file.display());
+        Ok(all)
     }
 
     #[cfg(test)]
@@ -120,7 +136,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(header: &csv::StringRecord, wanted: Values) -> anyhow::Result<Self> {
+    fn of(header: &csv::StringRecord, wanted: Values<'_>) -> anyhow::Result<Self> {
         let named =
             |names: &[&str]| header.iter().position(|name| names.contains(&name.trim().to_ascii_lowercase().as_str()));
         let or_at = |named: Option<usize>, at: usize| named.or((at < header.len()).then_some(at));
@@ -138,6 +154,7 @@ impl Columns {
                 let label = or_at(label, 2).filter(|label| *label != time && Some(*label) != value);
                 (value.into_iter().collect(), label)
             }
+            Values::Named(value) => (vec![column(header, value)?], None),
             Values::All => ((0..header.len()).filter(|&at| at != time && Some(at) != label).collect(), label),
         };
         let columns = Self { time, values, label, label_is_named };
@@ -147,6 +164,17 @@ impl Columns {
         );
         Ok(columns)
     }
+}
+
+/// The place of a column of this name.
+fn column(header: &csv::StringRecord, wanted: &str) -> anyhow::Result<usize> {
+    let place = header.iter().position(|name| name.trim() == wanted);
+    place.with_context(|| format!("no column `{wanted}`, but {}", header.iter().collect::<Vec<_>>().join(", ")))
+}
+
+/// What a file is called, without its folder and its extension.
+pub(crate) fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn name(header: &csv::StringRecord, at: usize) -> String {

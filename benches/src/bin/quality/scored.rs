@@ -29,7 +29,7 @@ pub(crate) struct Scored {
 }
 
 impl Scored {
-    fn of(name: String, file: &Path, values: Values) -> anyhow::Result<Self> {
+    fn of(name: String, file: &Path, values: Values<'_>) -> anyhow::Result<Self> {
         let series = Series::read(file, values)?;
         let begun = Instant::now();
         let verdicts = feed::judge(&series).with_context(|| file.display().to_string())?;
@@ -53,7 +53,7 @@ impl Scored {
 /// Feeds a file, or every file of a folder, and lets `write` have each as it is done.
 pub(crate) fn score(
     input: &Path,
-    values: Values,
+    values: Values<'_>,
     write: impl Fn(&Scored) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<Scored>> {
     let mut files = Vec::new();
