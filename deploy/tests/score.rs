@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use support::{Corner, Running, page};
 use tidewatch_schemas::Record;
-use tidewatch_schemas::record::{Alert, AlertState, AnomalyKind, Correction, Dimension, Score, Truth, WindowMetric};
+use tidewatch_schemas::record::{
+    Alert, AlertKind, AlertState, AnomalyKind, Correction, Dimension, Score, Truth, WindowMetric,
+};
 use tidewatch_schemas::wire::{self, Framing};
 use tidewatch_topic_io::{Outgoing, Writer};
 
@@ -221,16 +223,15 @@ fn what_is_published_is_what_a_naive_count_comes_to(bootstrap_servers: &str) {
     corner.run(&settings, &["produce", "--scenario", "smoke"]);
     corner.run(&settings, &["process", "--drain"]);
 
-    let topics = Topics {
-        truth: records(&corner, "truth"),
-        alerts: records(&corner, "alerts"),
-        metrics: records(&corner, "metrics"),
-    };
+    let (predictions, alerts): (Vec<Alert>, Vec<Alert>) =
+        records(&corner, "alerts").into_iter().partition(|alert: &Alert| alert.kind == AlertKind::PredictedBreach);
+    let topics = Topics { truth: records(&corner, "truth"), alerts, metrics: records(&corner, "metrics") };
     let expected = topics.count(|_, _| true);
     assert!(expected.found > 0 && expected.repeated + expected.false_alerts > 0, "{expected:?}");
     let (code, table, said) = corner.ask(&settings, &["score", "--drain"]);
     assert_eq!(code, Some(0), "{said}");
     check_records(&corner, &topics);
+    check_predictions(&corner, &predictions);
     check_table(&table, &expected);
     // Nothing has changed, so there is nothing to write.
     let written = corner.read(&corner.topic("run", "score")).len();
@@ -283,6 +284,18 @@ fn check_records(corner: &Corner, topics: &Topics) {
         assert_eq!(score.event_time, topics.metrics.iter().map(|metric| metric.window_end).max());
         assert_eq!(score.delay_max_ms, DELAY_MAX_MS);
     }
+}
+
+/// Predicted breaches count apart from all else.
+fn check_predictions(corner: &Corner, predictions: &[Alert]) {
+    let ends = predictions.iter().filter(|alert| alert.state == AlertState::Resolved);
+    let is_true = |alert: &&Alert| alert.breach.as_ref().is_some_and(|breach| breach.came_true_at.is_some());
+    let (came_true, did_not): (Vec<&Alert>, Vec<&Alert>) = ends.partition(is_true);
+    assert!(!came_true.is_empty() || !did_not.is_empty(), "{predictions:?}");
+    let newest = newest(corner);
+    let all = &newest[&(Dimension::Prediction, "all".to_owned())];
+    assert_eq!((all.found, all.false_alerts), (came_true.len() as i64, did_not.len() as i64), "{all:?}");
+    assert_eq!((all.faults, all.recall, all.f1), (0, None, None), "{all:?}");
 }
 
 fn check_table(table: &str, expected: &Count) {

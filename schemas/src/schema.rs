@@ -90,7 +90,7 @@ static RELEASED: LazyLock<Vec<Schema>> = LazyLock::new(|| {
         "ledger": 1;
         "truth": 1;
         "disorder": 1;
-        "score": 1;
+        "score": 1 2;
     }
 });
 

@@ -8,10 +8,9 @@ use tidewatch_schemas::record::{
 
 use crate::tally::Score;
 
-/// The kind under which predicted breaches are counted.
-pub const PREDICTED: &str = "predicted_breach";
-/// The one of those predicted while a drift or a change of trend of their entity was under way.
-pub const PREDICTED_TREND: &str = "predicted_trend";
+/// The values of the dimension of predictions: all of them, and those while a drift or a change of trend of the entity was under way.
+const ALL: &str = "all";
+const TREND: &str = "trend";
 
 /// What was read, in any order; a record that comes again changes nothing.
 #[derive(Clone, Debug, Default)]
@@ -243,8 +242,8 @@ impl Entity {
     fn judge_prediction(&self, life: &Life<'_>, score: &mut Score) {
         let is_trend = |fault: &&Fault| matches!(fault.kind, AnomalyKind::Drift | AnomalyKind::TrendChange);
         let is_of_trend = self.faults.values().filter(is_trend).any(|fault| life.overlaps(*fault, 0));
-        let keys = [PREDICTED].into_iter().chain(is_of_trend.then_some(PREDICTED_TREND));
-        let keys: Vec<_> = keys.map(|value| (Dimension::Kind, value.to_owned())).collect();
+        let values = [ALL].into_iter().chain(is_of_trend.then_some(TREND));
+        let keys: Vec<_> = values.map(|value| (Dimension::Prediction, value.to_owned())).collect();
         score.count_apart(&keys, |tally| match life.last().lead_ms {
             Some(lead_ms) => {
                 tally.found += 1;

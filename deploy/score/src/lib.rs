@@ -13,8 +13,8 @@
 //!   a stream from the start of its first window to the end of its last, less its faults and the `d` after their onsets.
 //!
 //! A *predicted breach* is no alert in this sense: it is found once the limit has been passed while it was open, with a negative delay,
-//! the lead time; false if it was resolved before, and pending until then. It counts under the kinds [`PREDICTED`] and, where a drift or
-//! a change of trend of its entity was under way, [`PREDICTED_TREND`], and in no total. Of those recall and F1 are not known.
+//! the lead time; false if it was resolved before, and pending until then. It counts under [`Dimension::Prediction`] only: among `all`, and
+//! where a drift or a change of trend of its entity was under way among `trend`. Of those recall and F1 are not known.
 //!
 //! What a fault causes elsewhere is a truth of its own, so an alert on a dependant is not false. The kind that an alert gives is compared
 //! with its fault's, and is no condition. Precision is of the alerts that find and the false ones, recall of the faults.
@@ -31,7 +31,7 @@ mod tests;
 
 use tidewatch_schemas::record::{Alert, Truth};
 
-pub use evidence::{Evidence, PREDICTED, PREDICTED_TREND, Window};
+pub use evidence::{Evidence, Window};
 pub use tally::{Figures, Score, Tally};
 pub use tidewatch_schemas::record::Dimension;
 

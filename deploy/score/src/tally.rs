@@ -113,12 +113,13 @@ impl Figures {
     #[must_use]
     pub fn new(dimension: Dimension, value: &str, tally: Tally) -> Self {
         let number = |share: f64| share.is_finite().then_some(share);
+        let is_of_faults = dimension != Dimension::Prediction;
         Self {
             dimension,
             value: value.to_owned(),
-            recall: number(tally.recall()),
+            recall: number(tally.recall()).filter(|_| is_of_faults),
             precision: number(tally.precision()),
-            f1: number(tally.f1()),
+            f1: number(tally.f1()).filter(|_| is_of_faults),
             delay_p50_ms: tally.delay_ms(0.5),
             delay_p95_ms: tally.delay_ms(0.95),
             false_alarms_per_entity_week: number(tally.false_alarms_per_entity_week()),

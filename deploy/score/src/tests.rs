@@ -316,11 +316,14 @@ fn a_predicted_breach_comes_true_or_does_not_and_is_no_anomaly() {
     check(&truth, &alerts, (0, 2, 0, 0));
     let found = score(&truth, &alerts, delay_max_ms(5 * MINUTE));
     assert_eq!((found.open, found.false_alerts.len()), (0, 0));
-    let of = |value: &str| Figures::new(Dimension::Kind, value, found.by[&(Dimension::Kind, value.to_owned())].clone());
-    let all = of("predicted_breach");
+    let of = |value: &str| {
+        let of_prediction = (Dimension::Prediction, value.to_owned());
+        Figures::new(Dimension::Prediction, value, found.by[&of_prediction].clone())
+    };
+    let all = of("all");
     assert_eq!((all.tally.found, all.tally.false_alerts, all.tally.pending), (2, 2, 1));
     assert_eq!((all.precision, all.recall, all.f1), (Some(0.5), None, None));
     assert_eq!((all.delay_p50_ms, all.delay_p95_ms), (Some(-20 * MINUTE), Some(-20 * MINUTE)), "before it came true");
-    let of_trend = of("predicted_trend").tally;
+    let of_trend = of("trend").tally;
     assert_eq!((of_trend.found, of_trend.false_alerts, of_trend.delays_ms), (1, 0, vec![-40 * MINUTE]));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewatch_schemas::record::Dimension;
-use tidewatch_score::{Figures, PREDICTED, PREDICTED_TREND, Score, Tally};
+use tidewatch_score::{Figures, Score, Tally};
 
 use super::Judgement;
 use crate::live::{count, grouped, span};
@@ -71,10 +71,11 @@ pub(crate) fn headline(text: &mut String, judgement: &Judgement) {
 
 /// What came of the breaches that were predicted, if any were.
 fn predictions(text: &mut String, score: &Score) {
-    let of = |kind| score.of(Dimension::Kind).find_map(|(value, tally)| (value == kind).then_some(tally));
-    let mut name = "Predicted";
-    for (kind, what) in [(PREDICTED, ""), (PREDICTED_TREND, " during a drift or a change of trend")] {
-        let Some(tally) = of(kind) else { continue };
+    for (value, tally) in score.of(Dimension::Prediction) {
+        let (name, what) = match value {
+            "trend" => ("", " during a drift or a change of trend"),
+            _ => ("Predicted", ""),
+        };
         let breaches = if tally.alerts() + tally.pending == 1 { "breach" } else { "breaches" };
         let pending = if tally.pending > 0 { format!(", {} not over yet", tally.pending) } else { String::new() };
         let lead =
@@ -82,15 +83,13 @@ fn predictions(text: &mut String, score: &Score) {
         let Tally { found, false_alerts, .. } = tally;
         let said = grouped(tally.alerts() + tally.pending);
         line(text, name, &format!("{said} {breaches}{what}: {found} came true{lead}, {false_alerts} did not{pending}"));
-        name = "";
     }
 }
 
 /// What came of predictions, and the figures by each dimension that has any.
 pub(crate) fn tables(text: &mut String, score: &Score) {
     predictions(text, score);
-    let is_predicted = |figures: &Figures| [PREDICTED, PREDICTED_TREND].contains(&&*figures.value);
-    let all: Vec<Figures> = score.figures().filter(|figures| !is_predicted(figures)).collect();
+    let all: Vec<Figures> = score.figures().collect();
     for dimension in [Dimension::Kind, Dimension::Detector, Dimension::Severity, Dimension::Region, Dimension::Tenant] {
         let of_dimension: Vec<&Figures> = all.iter().filter(|figures| figures.dimension == dimension).collect();
         if of_dimension.is_empty() {
@@ -161,9 +160,9 @@ mod tests {
             delays_ms: vec![-5_400_000, -1_500_000, -300_000],
             ..Tally::default()
         };
-        score.by.insert((Dimension::Kind, PREDICTED.into()), predicted);
+        score.by.insert((Dimension::Prediction, "all".into()), predicted);
         let of_trend = Tally { found: 1, delays_ms: vec![-300_000], ..Tally::default() };
-        score.by.insert((Dimension::Kind, PREDICTED_TREND.into()), of_trend);
+        score.by.insert((Dimension::Prediction, "trend".into()), of_trend);
         let delay_max = Duration::from_secs(1_800);
         Judgement { score, delay_max, read: 1_000, unreadable: None, left_out: 0, is_whole: true }
     }
@@ -189,10 +188,6 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}{text}");
         }
-        assert!(
-            !text.contains("predicted breach") && !text.contains("predicted trend"),
-            "no rows of their own: {text}"
-        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{record, symbols};
 pub struct Score {
     /// What faults and alerts are told apart by.
     pub dimension: Dimension,
-    /// Value of the dimension; `all` of the total.
+    /// Value of the dimension; `all` of the total. Of prediction: `all`, and `trend`, while a drift or a change of trend was under way.
     pub value: String,
     /// End of the last window that was seen; null if none was.
     pub event_time: Option<i64>,
@@ -15,15 +15,15 @@ pub struct Score {
     pub delay_max_ms: i64,
     /// Faults that were found or missed; of detector and severity, which a fault does not have, all.
     pub faults: i64,
-    /// Faults that may still be found.
+    /// Faults that may still be found; of prediction: limits that may still be passed.
     pub pending: i64,
-    /// Faults that an alert found.
+    /// Faults that an alert found; of prediction: breaches that came true.
     pub found: i64,
     /// Those of them that the alert called by their kind in the end; 0 of detector and severity.
     pub named: i64,
     /// Further alerts on a fault.
     pub repeated: i64,
-    /// Alerts on no fault.
+    /// Alerts on no fault; of prediction: breaches that did not come true.
     pub false_alerts: i64,
     /// found / (found + false_alerts); null if there are neither.
     pub precision: Option<f64>,
@@ -31,7 +31,8 @@ pub struct Score {
     pub recall: Option<f64>,
     /// The harmonic mean of precision and recall.
     pub f1: Option<f64>,
-    /// From onset to the end of the window in which the alert said so: median of the found faults, in ms.
+    /// From onset to the end of the window in which the alert said so: median of the found faults, in ms. Of prediction: negative, the lead
+    /// time from the alert to the breach.
     pub delay_p50_ms: Option<i64>,
     /// The same: 95th percentile, in ms.
     pub delay_p95_ms: Option<i64>,
@@ -45,7 +46,7 @@ pub struct Score {
 
 record!(
     "score",
-    "tidewatch.score.v1",
+    "tidewatch.score.v2",
     Score {
         dimension,
         value,
@@ -83,6 +84,8 @@ pub enum Dimension {
     Region,
     /// See there.
     Tenant,
+    /// Predicted breaches, which count under nothing else.
+    Prediction,
 }
 
 symbols!(Dimension {
@@ -91,7 +94,8 @@ symbols!(Dimension {
     Detector = "detector",
     Severity = "severity",
     Region = "region",
-    Tenant = "tenant"
+    Tenant = "tenant",
+    Prediction = "prediction"
 });
 
 impl Dimension {

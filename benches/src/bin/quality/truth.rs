@@ -14,7 +14,7 @@ use tidewatch_producer::generator::{Generator, StreamPartition};
 use tidewatch_producer::scenario::Scenario;
 use tidewatch_schemas::record::{Alert, AlertKind, AlertState, AnomalyKind, Truth};
 use tidewatch_schemas::wire::Framing;
-use tidewatch_score::{Dimension, PREDICTED, PREDICTED_TREND, Score, Tally, delay_max_ms, score};
+use tidewatch_score::{Dimension, Score, Tally, delay_max_ms, score};
 
 /// The streams of the demo.
 const STREAMS: &str = include_str!("../../../../deploy/config/demo.toml");
@@ -186,17 +186,21 @@ fn report(all: &Score, foreseen: Foreseen) -> Report {
         }));
     };
     for dimension in [Dimension::Kind, Dimension::Detector, Dimension::Region] {
-        for (value, tally) in all.of(dimension) {
-            line(dimension.as_str(), value, tally);
-        }
+        all.of(dimension).for_each(|(value, tally)| line(dimension.as_str(), value, tally));
     }
     line("all", "all", &all.total);
+    for (value, tally) in all.of(Dimension::Prediction) {
+        let name = if value == "trend" { "predicted, drifts" } else { "predicted" };
+        line(Dimension::Prediction.as_str(), name, tally);
+    }
     let Foreseen { passed, predicted } = foreseen;
-    let _ = writeln!(
-        table,
-        "{PREDICTED} and {PREDICTED_TREND}: those that came true, those that did not, and the delay until they did, so a lead\n\
-         of {passed} drifts that passed a limit {predicted} were predicted before they did"
-    );
+    if passed > 0 {
+        let _ = writeln!(
+            table,
+            "\npredicted breaches: found are those that came true, false those that did not, the delay is negative: the lead\n\
+             of {passed} drifts that passed a limit, {predicted} were predicted before they did"
+        );
+    }
     figures.push(json!({ "drifts_past_limits": passed, "of_them_predicted": predicted }));
     let kinds = || all.of(Dimension::Kind).filter(|(_, tally)| tally.faults > 0);
     let least = |of: fn(&Tally) -> f64| kinds().map(|(_, tally)| of(tally)).fold(f64::NAN, f64::min);
