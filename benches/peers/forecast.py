@@ -2,7 +2,7 @@
 
     python3 -m venv target/peers && target/peers/bin/pip install -r benches/peers/requirements.txt
     cargo build --release -p tidewatch-benches --bin quality
-    target/peers/bin/python benches/peers/forecast.py --data Hourly-train.csv --series 1/20
+    target/peers/bin/python benches/peers/forecast.py --data Hourly-train.csv --series 2/40
 
 Series are rows of a CSV file, a name and values an hour apart. Each method is fitted anew at every origin, on all that came before; ours is
 updated hour by hour. MASE is scaled by the mean absolute difference from the value a day before, over what is not held out.

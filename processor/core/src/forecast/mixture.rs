@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   L_i   = d L_i + |z - f_i|                              discounted loss
-//!   w_i   ~ (least L / L_i)^8                              weight; in between two horizons linear
+//!   w_i   ~ (least L / L_i)^8                              weight; between two horizons the lesser one, again made to sum up to 1
 //!   f     = sum w_i f_i                                    what is forecast
 //!   f - q_low s u, f + q_high s u                          a band, for each level
 //!   s     = (EWMA_short + EWMA_long of |z - f| / u) / 2    usual error; u its share by the part of the day
@@ -32,6 +32,8 @@ const PENDING: u32 = 8;
 const JOIN: f32 = 1.2;
 /// Of forecasts that are judged at each step, every so many is told of.
 const SAMPLED: u32 = 4;
+/// How much weight experts have to have at both of two horizons.
+const AGREED: f32 = 1e-4;
 /// How much wider bands are that rest on one judged forecast: 1 + FEW / n is about the quantile of Student's t distribution by that of
 /// the normal one.
 const FEW: f32 = 2.2;
@@ -271,15 +273,22 @@ impl<const N: usize> Mixture<N> {
         (a, b, share)
     }
 
-    /// How much each expert counts so many steps ahead. `least` is a loss that does not matter.
+    /// How much each expert counts so many steps ahead: between two horizons as much as at the one where it counts less. The last value
+    /// may be the best a whole season ahead, and is far off some hours before. `least` is a loss that does not matter.
     pub(super) fn weights(&self, steps: u32, least: f32) -> Weights<N> {
         let (a, b, share) = self.between(steps);
-        let mut weights = b.weights::<N>(self.ready, least);
-        if share < 1.0 {
-            let others = a.weights::<N>(self.ready, least);
-            weights.iter_mut().zip(others).for_each(|(to, from)| *to = share * *to + (1.0 - share) * from);
+        let of_b = b.weights::<N>(self.ready, least);
+        if share == 1.0 {
+            return of_b;
         }
-        weights
+        let of_a = a.weights::<N>(self.ready, least);
+        let lesser: Weights<N> = std::array::from_fn(|at| of_a[at].min(of_b[at]));
+        let all: f32 = lesser.iter().sum();
+        if all < AGREED {
+            // What is good at one is bad at the other.
+            return std::array::from_fn(|at| share * of_b[at] + (1.0 - share) * of_a[at]);
+        }
+        lesser.map(|weight| weight / all)
     }
 
     /// The bands around what is forecast so many steps ahead, in a part of the day.

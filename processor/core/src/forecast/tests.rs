@@ -181,6 +181,34 @@ fn a_daily_wave_is_forecast_within_its_noise_and_bands_hold_what_they_say() {
     }
 }
 
+/// The last value is the best there is to say of the same hour tomorrow, and the worst of some hours before.
+#[test]
+fn between_two_horizons_counts_who_is_good_at_both() {
+    // Each hour of the day goes its own way, so that yesterday's value says all there is to know.
+    let mut values: Vec<f64> = (0..24).map(|at| 60.0 + 2.0 * hourly(at)).collect();
+    (24..60 * 24).for_each(|at| values.push((values[at - 24] + 10.0 * noise(at as i64)).max(1.0)));
+    let value = |at: i64| values[at as usize];
+    for tier in [Tier::Full, Tier::Light] {
+        let mut fed = Fed::new(
+            params(HOUR, |settings| {
+                settings.tier = tier;
+                settings.horizons = (1..=24).map(|hours| Span::from_millis(hours * HOUR)).collect();
+            }),
+            HOUR,
+        );
+        fed.feed(40 * 24, |at| Some(value(at)));
+        let mut errors = [0.0; 24];
+        for _ in 0..10 * 24 {
+            fed.push(Some(value(fed.next)));
+            for (error, point) in errors.iter_mut().zip(fed.path()) {
+                *error += (point.mean - value(fed.next - 1 + i64::from(point.steps))).abs();
+            }
+        }
+        let worst = errors.iter().copied().fold(0.0, f64::max);
+        assert!(worst < 1.5 * errors[15], "{tier:?}: {errors:?}");
+    }
+}
+
 #[test]
 fn a_constant_is_forecast_as_itself_with_a_band_of_its_grain() {
     for (params, step_ms) in engines() {
