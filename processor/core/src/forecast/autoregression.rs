@@ -1,4 +1,4 @@
-//! A linear autoregression that is fitted as values come, by recursive least squares.
+//! A linear autoregression that is fitted as values come, by recursive least squares; what it regresses on, and how it is carried forward.
 //!
 //! With the regressors `x`, the coefficients `b`, their covariance `P` and the forgetting factor `l`:
 //!
@@ -13,6 +13,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Standardised values are taken as this at most, and the constant regressor's value.
+const STANDARD_MAX: f32 = 10.0;
+const CONSTANT: f32 = 0.3;
+/// Values are moved to the front when so many have become too old.
+const SLACK: usize = 32;
 const TRACE_MAX: f32 = 1e4;
 const RESTART: f32 = 0.1;
 /// Standard deviations to which an error is clipped, and rate of their square.
@@ -95,6 +100,113 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// Adds eight lanes up.
 pub(super) fn sum([a, b, c, d, e, f, g, h]: [f32; 8]) -> f32 {
     ((a + e) + (b + f)) + ((c + g) + (d + h))
+}
+
+/// The last values, the latest the last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Recent {
+    pub(super) values: Vec<f32>,
+    keep: u32,
+}
+
+impl Recent {
+    pub(super) const fn new(keep: usize) -> Self {
+        Self { values: Vec::new(), keep: keep as u32 }
+    }
+
+    pub(super) fn push(&mut self, value: f32) {
+        if self.values.len() == self.keep as usize + SLACK {
+            self.values.drain(..SLACK);
+        }
+        if self.values.capacity() == self.values.len() {
+            // No more room than is ever needed.
+            self.values
+                .reserve_exact((self.keep as usize + SLACK - self.values.len()).min(self.values.len().max(SLACK)));
+        }
+        self.values.push(value);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The value `lag` slots before the next one.
+    pub(super) fn back(&self, lag: usize) -> f32 {
+        self.values[self.values.len() - lag]
+    }
+
+    /// The value `lag` slots before the one that is `ahead` (from 0) slots after the next one, or a season of `day` slots earlier, often
+    /// enough that it is known.
+    pub(super) fn season_back(&self, lag: usize, ahead: usize, day: usize) -> f32 {
+        let beyond = (ahead + 1).saturating_sub(lag);
+        self.values[self.values.len() + ahead - lag - beyond.div_ceil(day) * day]
+    }
+}
+
+/// Distinct lags, ascending.
+#[derive(Clone, Copy)]
+pub(super) struct Lags {
+    lags: [u16; 12],
+    count: usize,
+    /// The greatest.
+    pub(super) last: usize,
+}
+
+impl Lags {
+    pub(super) fn new(wanted: &[usize]) -> Self {
+        let mut is = Self { lags: [0; 12], count: 0, last: 0 };
+        for &lag in wanted {
+            if lag > is.last {
+                is.lags[is.count] = lag as u16;
+                (is.count, is.last) = (is.count + 1, lag);
+            }
+        }
+        is
+    }
+
+    pub(super) fn all(&self) -> &[u16] {
+        &self.lags[..self.count]
+    }
+}
+
+/// The last value and what it is explained by: the values at the lags before it and a constant.
+pub(super) fn regressors<const W: usize>(values: &Recent, lags: &[u16], mean: f32, unit: f32) -> ([f32; W], f32) {
+    let standard = |value: f32| ((value - mean) / unit).clamp(-STANDARD_MAX, STANDARD_MAX);
+    let mut x = [0.0; W];
+    x.iter_mut().zip(lags).for_each(|(x, &lag)| *x = standard(values.back(usize::from(lag) + 1)));
+    x[W - 1] = CONSTANT;
+    (x, standard(values.back(1)))
+}
+
+/// How an autoregression is carried forward.
+pub(super) struct Path<'a> {
+    pub(super) lags: Lags,
+    pub(super) mean: f32,
+    pub(super) unit: f32,
+    pub(super) range: [f32; 2],
+    /// What is added to each step, and is no part of what is regressed on.
+    pub(super) season: &'a [f32],
+}
+
+impl Path<'_> {
+    pub(super) fn fill(&self, coefficients: &[f32], values: &Recent, path: &mut [f32]) {
+        let (lags, values) = (self.lags.all(), &values.values[..]);
+        // Of standardised values and the constant, in units of the values.
+        let sum: f32 = coefficients[..lags.len()].iter().sum();
+        path.fill(self.mean * (1.0 - sum) + self.unit * CONSTANT * coefficients[coefficients.len() - 1]);
+        for (&lag, b) in lags.iter().zip(coefficients) {
+            let known = &values[values.len() - usize::from(lag)..];
+            path.iter_mut().zip(known).for_each(|(next, value)| *next += b * value);
+        }
+        for ahead in 0..path.len() {
+            let (before, from) = path.split_at_mut(ahead);
+            let known = lags.iter().zip(coefficients).take_while(|(lag, _)| usize::from(**lag) <= ahead);
+            let next: f32 = known.map(|(&lag, b)| b * before[ahead - usize::from(lag)]).sum();
+            let season = self.season.get(ahead).copied().unwrap_or_default();
+            from[0] = (from[0] + next + season).clamp(self.range[0], self.range[1]) - season;
+        }
+        path.iter_mut().zip(self.season).for_each(|(next, season)| *next += season);
+    }
 }
 
 #[cfg(test)]

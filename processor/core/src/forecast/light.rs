@@ -97,8 +97,6 @@ pub(super) struct Light<const N: usize> {
     /// Lengths of the seasons in ms, the shorter first; 0 for none.
     seasons: [i64; 2],
     seen: u32,
-    /// The last window with a value.
-    last_step: u32,
     first: Vec<f32>,
     second: Vec<f32>,
     level: f32,
@@ -164,7 +162,6 @@ impl<const N: usize> Light<N> {
         Self {
             seasons,
             seen: 0,
-            last_step: 0,
             first: vec![0.0; buckets],
             second: vec![0.0; seconds],
             level: 0.0,
@@ -284,7 +281,6 @@ impl<const N: usize> Light<N> {
             self.off += HOURLY_RATE * (z - hourly.at(when.local_ms) - self.off);
         }
         self.seen = self.seen.saturating_add(1);
-        self.last_step = when.step;
         let is_seasonal = self.seasons_seen(when.step + 1, when.step_ms) >= 1.0 || self.seasons[0] == 0;
         let hours = if hourly.is_some() { HOURLY } else { 0 };
         let ready = if is_seasonal { OWN | hours } else { OWN & !SEASONAL };

@@ -36,7 +36,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::autoregression::{Autoregression, dot, sum};
+use super::autoregression::{Autoregression, Lags, Path, Recent, dot, regressors, sum};
 use super::mixture::{Actual, Banded, Mixture, mix, stride};
 use super::scale::Scale;
 
@@ -68,13 +68,8 @@ const LEVEL_RATE: f32 = 0.005;
 const AVERAGE_RATE: f32 = 0.3;
 /// Share of its remainder that the profile's forecast keeps with each slot.
 const REMAINDER_KEPT: f32 = 0.9;
-/// Standardised values are taken as this at most, and the constant regressor's value.
-const STANDARD_MAX: f32 = 10.0;
-const CONSTANT: f32 = 0.3;
 /// A path may leave the range that was seen by this share of it.
 const RANGE_LEFT: f32 = 0.3;
-/// Values are moved to the front when so many have become too old.
-const SLACK: usize = 32;
 
 /// Slots of the first season, at most.
 pub(super) const DAY_MAX: usize = 32;
@@ -86,47 +81,6 @@ pub(super) struct Lengths {
     pub(super) day: u32,
     /// The longest one: that, or another.
     pub(super) long: u32,
-}
-
-/// The last values, the latest the last.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Recent {
-    values: Vec<f32>,
-    keep: u32,
-}
-
-impl Recent {
-    const fn new(keep: usize) -> Self {
-        Self { values: Vec::new(), keep: keep as u32 }
-    }
-
-    fn push(&mut self, value: f32) {
-        if self.values.len() == self.keep as usize + SLACK {
-            self.values.drain(..SLACK);
-        }
-        if self.values.capacity() == self.values.len() {
-            // No more room than is ever needed.
-            self.values
-                .reserve_exact((self.keep as usize + SLACK - self.values.len()).min(self.values.len().max(SLACK)));
-        }
-        self.values.push(value);
-    }
-
-    fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// The value `lag` slots before the next one.
-    fn back(&self, lag: usize) -> f32 {
-        self.values[self.values.len() - lag]
-    }
-
-    /// The value `lag` slots before the one that is `ahead` (from 0) slots after the next one, or a season of `day` slots earlier, often
-    /// enough that it is known.
-    fn season_back(&self, lag: usize, ahead: usize, day: usize) -> f32 {
-        let beyond = (ahead + 1).saturating_sub(lag);
-        self.values[self.values.len() + ahead - lag - beyond.div_ceil(day) * day]
-    }
 }
 
 /// Values in a row that are off on one side.
@@ -529,31 +483,6 @@ fn place(slot: i64, length: usize) -> usize {
     slot.rem_euclid(length as i64) as usize
 }
 
-/// Distinct lags, ascending.
-#[derive(Clone, Copy)]
-struct Lags {
-    lags: [u16; 12],
-    count: usize,
-    last: usize,
-}
-
-impl Lags {
-    fn new(wanted: &[usize]) -> Self {
-        let mut is = Self { lags: [0; 12], count: 0, last: 0 };
-        for &lag in wanted {
-            if lag > is.last {
-                is.lags[is.count] = lag as u16;
-                (is.count, is.last) = (is.count + 1, lag);
-            }
-        }
-        is
-    }
-
-    fn all(&self) -> &[u16] {
-        &self.lags[..self.count]
-    }
-}
-
 fn lags(Lengths { day, long }: Lengths) -> Lags {
     let (day, long) = (day as usize, long as usize);
     if long == day {
@@ -574,44 +503,4 @@ fn remainder_lags(day: usize) -> Lags {
 fn prior(lags: &Lags, named: &[(usize, f32)]) -> Vec<f32> {
     let of = |lag: &u16| named.iter().filter(|(named, _)| *named == usize::from(*lag)).map(|(_, b)| *b).sum();
     lags.all().iter().map(of).collect()
-}
-
-/// The last value and what it is explained by: the values at the lags before it and a constant.
-fn regressors<const W: usize>(values: &Recent, lags: &[u16], mean: f32, unit: f32) -> ([f32; W], f32) {
-    let standard = |value: f32| ((value - mean) / unit).clamp(-STANDARD_MAX, STANDARD_MAX);
-    let mut x = [0.0; W];
-    x.iter_mut().zip(lags).for_each(|(x, &lag)| *x = standard(values.back(usize::from(lag) + 1)));
-    x[W - 1] = CONSTANT;
-    (x, standard(values.back(1)))
-}
-
-/// How an autoregression is carried forward.
-struct Path<'a> {
-    lags: Lags,
-    mean: f32,
-    unit: f32,
-    range: [f32; 2],
-    /// What is added to each step, and is no part of what is regressed on.
-    season: &'a [f32],
-}
-
-impl Path<'_> {
-    fn fill(&self, coefficients: &[f32], values: &Recent, path: &mut [f32]) {
-        let (lags, values) = (self.lags.all(), &values.values[..]);
-        // Of standardised values and the constant, in units of the values.
-        let sum: f32 = coefficients[..lags.len()].iter().sum();
-        path.fill(self.mean * (1.0 - sum) + self.unit * CONSTANT * coefficients[coefficients.len() - 1]);
-        for (&lag, b) in lags.iter().zip(coefficients) {
-            let known = &values[values.len() - usize::from(lag)..];
-            path.iter_mut().zip(known).for_each(|(next, value)| *next += b * value);
-        }
-        for ahead in 0..path.len() {
-            let (before, from) = path.split_at_mut(ahead);
-            let known = lags.iter().zip(coefficients).take_while(|(lag, _)| usize::from(**lag) <= ahead);
-            let next: f32 = known.map(|(&lag, b)| b * before[ahead - usize::from(lag)]).sum();
-            let season = self.season.get(ahead).copied().unwrap_or_default();
-            from[0] = (from[0] + next + season).clamp(self.range[0], self.range[1]) - season;
-        }
-        path.iter_mut().zip(self.season).for_each(|(next, season)| *next += season);
-    }
 }

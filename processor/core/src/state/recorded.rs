@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use tidewatch_schemas::record::{State, WindowMetric};
+use tidewatch_schemas::record::{Alert, AlertKind, AlertState, State, WindowMetric};
 use tidewatch_schemas::wire::{self, Framing};
 
 use super::*;
@@ -22,23 +22,36 @@ const RECORDED_AT: usize = 1_000;
 
 /// A stream with each kind of window, and with everything else that has state.
 fn declarations() -> Vec<(&'static str, StreamSettings)> {
-    let declare = |window: &str, more: &str| {
-        let seasons = r#", "forecast": {"seasons": ["40s"], "horizons": ["10s"], "emit_every": "20s"}"#;
+    let declare = |window: &str, latency: &str, size: &str, more: &str| {
         let detectors = r#"["z-score", "iqr", "isolation-forest", "residual", "novelty", "shift", "robust-z-score"]"#;
-        let forecast = if window.contains("session") { "" } else { seasons };
         let json = format!(
             r#"{{"name": "calls", "topic": "calls", "format": "json", "entity": ["service"], "event_time": "at", "window": {window},
                "disorder": "3s", "lateness": "5s", "seed": 7, {more}
                "measure": [
-                 {{"name": "latency", "field": "ms", "aggregates": ["mean", "p95"], "detectors": {detectors}{forecast}}},
-                 {{"name": "size", "field": "bytes", "aggregates": ["sum"], "detectors": {detectors}}}]}}"#
+                 {{"name": "latency", "field": "ms", "aggregates": ["mean", "p95"], "detectors": {detectors}{latency}}},
+                 {{"name": "size", "field": "bytes", "aggregates": ["sum"], "detectors": {detectors}{size}}}]}}"#
         );
         serde_json::from_str(&json).unwrap()
     };
+    // Forecast by slots, with a limit that is passed and not; by windows and slots; by windows, and seasons looked for.
+    let slots = r#", "forecast": {"seasons": ["40s"], "horizons": ["10s"], "emit_every": "20s"}, "limit": {"above": 27, "aggregate": "mean"}"#;
+    let both = r#", "forecast": {"seasons": ["300s"], "horizons": ["10s"], "emit_every": "20s"}"#;
+    let light = r#", "forecast": {"tier": "light", "seasons": "auto", "horizons": ["10s"]}"#;
     vec![
-        ("tumbling", declare(r#"{"tumbling": "10s"}"#, r#""revisions": "on", "alert": {"open_after": 1},"#)),
-        ("hopping", declare(r#"{"hopping": ["30s", "5s"]}"#, r#""event_id": "id", "alert": {"dropout_after": 2},"#)),
-        ("session", declare(r#"{"session": "4s"}"#, r#""entities_max": 4,"#)),
+        (
+            "tumbling",
+            declare(r#"{"tumbling": "10s"}"#, slots, light, r#""revisions": "on", "alert": {"open_after": 1},"#),
+        ),
+        (
+            "hopping",
+            declare(
+                r#"{"hopping": ["30s", "5s"]}"#,
+                both,
+                light,
+                r#""event_id": "id", "alert": {"dropout_after": 2},"#,
+            ),
+        ),
+        ("session", declare(r#"{"session": "4s"}"#, "", "", r#""entities_max": 4,"#)),
     ]
 }
 
@@ -142,6 +155,8 @@ fn what_every_released_format_wrote_is_read_and_goes_on() {
         run(&mut undisturbed, 0, RECORDED_AT);
         let expected = run(&mut undisturbed, RECORDED_AT, EVENTS);
         assert!(expected.metrics.len() > 300, "there is something to compare");
+        let goes_on = |alert: &Alert| alert.kind == AlertKind::PredictedBreach && alert.state != AlertState::Opened;
+        assert_eq!(expected.alerts.iter().any(goes_on), name == "tumbling", "a predicted breach is in the state");
         for version in OLDEST_FORMAT..=FORMAT_VERSION {
             let mut engine = restored(&settings, version, name);
             let found = run(&mut engine, RECORDED_AT, EVENTS);
