@@ -8,15 +8,16 @@
 //!
 //! | a series that | is treated so |
 //! |---|---|
-//! | misses windows | what was forecast stands in; after 21 seasons without a value it starts anew |
+//! | misses windows | by slots: what was forecast stands in; by windows: nothing but the time goes on; after 21 seasons without a value it starts anew |
 //! | has outliers | a value eight usual errors off is learnt as eight; the third in a row is believed |
 //! | shifts | levels jump at the third value, or follow |
 //! | is constant | is forecast as itself, with a band of its grain |
-//! | counts, with zeros | is on the scale of `ln(y + .3 mean)`, so that a band reaches 0 and not below |
+//! | counts, with zeros | is on the scale of `ln(y + .3 mean)`, and a band reaches 0 and not below; on the bare scale if its first 24 values are 0 |
+//! | has revised windows | is forecast from what windows held when they became final; a revision changes what is told, never what was learnt |
 //! | turns negative | starts anew on the bare scale at the third negative value |
 //! | has a window a day | has no season of a day; that of a week, where it is declared, is its first |
 //! | has seasons that nobody named (`"auto"`) | is forecast without until they are found (`seasons`), and by them once they were seen |
-//! | is in a time zone | has its seasons in local time: the hour that is skipped in spring is missing, the one that comes twice counts once |
+//! | is in a time zone | has its seasons in local time: the hour that is skipped in spring is missing, the one that comes twice counts once by slots, twice by windows |
 
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +123,7 @@ impl Forecaster {
     /// Whether it still learns what is needed for a good forecast.
     #[must_use]
     pub const fn warming_up(&self) -> bool {
-        self.seen < READY
+        self.given.seen() < READY
     }
 
     /// The lengths of the seasons that it forecasts by, in ms.

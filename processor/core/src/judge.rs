@@ -397,7 +397,7 @@ impl Judge {
         let unexpected = if is_counted { (1..=missing).filter(counts).count() as i64 } else { missing.max(0) };
         self.missing.learn(unexpected as u32);
         if missing > 0 {
-            self.series.iter_mut().for_each(|series| series.alert.pause());
+            self.series.iter_mut().for_each(|series| series.pause());
         }
     }
 

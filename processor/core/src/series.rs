@@ -343,7 +343,7 @@ impl Series {
         let Some(limit) = measure.limit.as_ref().filter(|limit| limit.aggregate == aggregate) else {
             return self.end_breach();
         };
-        let path = self.path(measure, window.start, window.step_ms)?;
+        let path = self.path(measure, window.start, window.step_ms).unwrap_or_default();
         let mut breach = self.breach.take().unwrap_or_default();
         let step = breach.judge(settings, limit, ForecastWindow { path: &path, ..window });
         self.breach = Some(breach).filter(|breach| !breach.is_calm());

@@ -161,7 +161,8 @@ impl BreachState {
         is_beyond: bool,
     ) -> Option<BreachStep> {
         let before = open.breach;
-        open.breach = breach.unwrap_or(before);
+        // Without a forecast that is believed only the value itself says anything.
+        open.breach = breach.unwrap_or(Breach { chance: 0.0, score: 0.0, ..before });
         open.breach.came_true_ms = before.came_true_ms.or(is_beyond.then_some(window.start));
         if open.breach.came_true_ms.is_some() {
             open.breach.lead_ms =

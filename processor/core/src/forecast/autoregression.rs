@@ -135,11 +135,10 @@ impl Recent {
         self.values[self.values.len() - lag]
     }
 
-    /// The value `lag` slots before the one that is `ahead` (from 0) slots after the next one, or a season of `day` slots earlier, often
-    /// enough that it is known.
-    pub(super) fn season_back(&self, lag: usize, ahead: usize, day: usize) -> f32 {
-        let beyond = (ahead + 1).saturating_sub(lag);
-        self.values[self.values.len() + ahead - lag - beyond.div_ceil(day) * day]
+    /// The value a season of `lag` slots before the one that is `ahead` (from 0) slots after the next one, or as many seasons as it takes
+    /// to be known; `lag` values are.
+    pub(super) fn season_back(&self, lag: usize, ahead: usize) -> f32 {
+        self.values[self.values.len() - lag + ahead % lag]
     }
 }
 
@@ -155,7 +154,9 @@ pub(super) struct Lags {
 impl Lags {
     pub(super) fn new(wanted: &[usize]) -> Self {
         let mut is = Self { lags: [0; 12], count: 0, last: 0 };
-        for &lag in wanted {
+        let mut wanted = wanted.to_vec();
+        wanted.sort_unstable();
+        for lag in wanted {
             if lag > is.last {
                 is.lags[is.count] = lag as u16;
                 (is.count, is.last) = (is.count + 1, lag);

@@ -87,6 +87,11 @@ impl Given {
         (self.first_ms, self.last_ms)
     }
 
+    /// Values that were learnt.
+    pub(super) const fn seen(&self) -> u32 {
+        self.seen
+    }
+
     /// How good forecasts so many windows ahead have been.
     pub(super) fn accuracy(&self, steps: u32) -> Option<Accuracy> {
         match &self.tier {

@@ -323,14 +323,17 @@ impl<const N: usize> Light<N> {
         z
     }
 
-    /// How far the value is from the one a season before.
+    /// How far the value is from the one a season before, of the first window in each 24th of it.
     fn learn_naive(&mut self, when: When, value: f64, z: f32, scale: Scale) {
         const SLOTS: usize = 24;
-        let slot = if self.seasons[0] == 0 {
-            0
-        } else {
-            (when.local_ms.rem_euclid(self.seasons[0]) * SLOTS as i64 / self.seasons[0]) as usize
+        let season_ms = self.seasons[0];
+        let slot_of = |local_ms: i64| {
+            if season_ms == 0 { 0 } else { (local_ms.rem_euclid(season_ms) * SLOTS as i64 / season_ms) as usize }
         };
+        let slot = slot_of(when.local_ms);
+        if season_ms > 0 && slot == slot_of(when.local_ms - when.step_ms) {
+            return;
+        }
         if self.before.is_empty() {
             self.before = vec![f32::INFINITY; if self.seasons[0] == 0 { 1 } else { SLOTS }];
         }

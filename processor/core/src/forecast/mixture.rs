@@ -16,7 +16,7 @@
 //! law (I. Gibbs, E. Candès, "Adaptive Conformal Inference Under Distribution Shift", NeurIPS 2021); weights by power are those of
 //! V. Vovk, "Aggregating strategies", COLT 1990, with a power of the loss for its exponential.
 //!
-//! What waits for its value is kept for every `horizon / 8` steps only, so that a horizon takes the same memory whatever its length:
+//! What waits for its value is kept for every `horizon / 7` steps only, so that a horizon takes the same memory whatever its length:
 //! 4 (experts + 1 + 2 levels) bytes for each of up to nine forecasts.
 
 use std::f64::consts::PI;
@@ -27,11 +27,11 @@ use super::accuracy::{Accuracy, Outcome, Rolling};
 use super::scale::Scale;
 
 /// Forecasts of a horizon that wait for their value, about.
-const PENDING: u32 = 8;
+const PENDING: u32 = 7;
 /// Loss at which an expert starts that is ready later than others, by the least.
 const JOIN: f32 = 1.2;
-/// Of forecasts that are judged at each step, every so many is told of.
-const SAMPLED: u32 = 4;
+/// Of forecasts that are judged at each step, every so many is told of; each hour has its turn.
+const SAMPLED: u32 = 5;
 /// How much weight experts have to have at both of two horizons.
 const AGREED: f32 = 1e-4;
 /// How much wider bands are that rest on one judged forecast: 1 + FEW / n is about the quantile of Student's t distribution by that of
@@ -109,7 +109,7 @@ pub(super) type Weights<const N: usize> = [f32; N];
 impl Horizon {
     fn new(experts: usize, steps: u32, keep: f32, levels: &[f64]) -> Self {
         let stride = stride(steps);
-        let pending = steps.div_ceil(stride) as usize;
+        let pending = (steps + shift(stride)).div_ceil(stride) as usize;
         let width = experts + 1 + 2 * levels.len();
         Self {
             steps,
@@ -126,9 +126,19 @@ impl Horizon {
         }
     }
 
+    /// A step, and what it is later by.
+    const fn phase(&self, step: u32) -> u32 {
+        step + step / self.steps * shift(self.stride)
+    }
+
+    /// Whether a forecast of this step is kept.
+    const fn is_due(&self, step: u32) -> bool {
+        self.phase(step).is_multiple_of(self.stride)
+    }
+
     /// The row of what was, or is, issued at a step.
     fn place(&self, step: u32) -> usize {
-        (step / self.stride) as usize % self.issued.len()
+        (self.phase(step) / self.stride) as usize % self.issued.len()
     }
 
     fn width(&self) -> usize {
@@ -147,7 +157,7 @@ impl Horizon {
     }
 
     fn judge(&mut self, actual: &Actual, ready: u16, share: f32, levels: &[f64], scale: Scale) {
-        let Some(issued) = actual.step.checked_sub(self.steps).filter(|at| at % self.stride == 0) else { return };
+        let Some(issued) = actual.step.checked_sub(self.steps).filter(|&at| self.is_due(at)) else { return };
         let (place, width) = (self.place(issued), self.width());
         if self.issued[place] != issued {
             return;
@@ -209,6 +219,17 @@ impl Horizon {
 /// Every how many steps a forecast of so many steps ahead is kept.
 pub(super) const fn stride(steps: u32) -> u32 {
     steps.div_ceil(PENDING)
+}
+
+/// By how much later they are kept after each horizon: where a day is a multiple of the stride, each hour of it has its turn.
+const fn shift(stride: u32) -> u32 {
+    if stride == 1 {
+        0
+    } else if stride < 6 {
+        1
+    } else {
+        stride / 6
+    }
 }
 
 /// How many mean absolute errors the end of a band is away at first: halfway between the Laplace distribution and the normal one, whose
@@ -309,8 +330,8 @@ impl<const N: usize> Mixture<N> {
 
     /// How far ahead a horizon is, if a forecast of it is kept at this step.
     pub(super) fn due(&self, horizon: usize, step: u32) -> Option<u32> {
-        let Horizon { steps, stride, .. } = self.horizons[horizon];
-        step.is_multiple_of(stride).then_some(steps)
+        let horizon = &self.horizons[horizon];
+        horizon.is_due(step).then_some(horizon.steps)
     }
 
     /// Keeps what experts forecast at this step for a horizon that is due, and what is made of it; `part` is that of the day it is in.

@@ -69,7 +69,7 @@ impl Scale {
         match self {
             Self::Linear { origin } => f64::from(z) + origin,
             Self::Logarithmic { origin, offset } => {
-                libm::exp((f64::from(z) + origin).clamp(-EXPONENT_MAX, EXPONENT_MAX)) - offset
+                (libm::exp((f64::from(z) + origin).clamp(-EXPONENT_MAX, EXPONENT_MAX)) - offset).max(0.0)
             }
         }
     }

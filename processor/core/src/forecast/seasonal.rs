@@ -374,7 +374,7 @@ impl Seasonal {
             let mut bias = bias;
             for (ahead, to) in paths.of(expert).iter_mut().enumerate() {
                 bias *= kept;
-                *to = values.season_back(lag, ahead, day) + bias;
+                *to = values.season_back(lag, ahead) + bias;
             }
         }
         if values.len() > 2 * day {

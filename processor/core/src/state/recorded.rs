@@ -35,7 +35,7 @@ fn declarations() -> Vec<(&'static str, StreamSettings)> {
     };
     // Forecast by slots; by windows and slots, with a limit that is passed and not; by windows, and seasons looked for.
     let slots = r#", "forecast": {"seasons": ["40s"], "horizons": ["10s"], "emit_every": "20s"}"#;
-    let both = r#", "forecast": {"seasons": ["300s"], "horizons": ["10s"], "emit_every": "20s"}, "limit": {"above": 26, "aggregate": "mean"}"#;
+    let both = r#", "forecast": {"seasons": ["300s"], "horizons": ["5s"], "emit_every": "20s"}, "limit": {"above": 26, "aggregate": "mean"}"#;
     let light = r#", "forecast": {"tier": "light", "seasons": "auto", "horizons": ["10s"]}"#;
     vec![
         (

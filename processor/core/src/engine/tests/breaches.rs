@@ -159,3 +159,26 @@ fn a_prediction_ends_with_its_limit() {
     let alerts = told(&mut engine, 670, &leak(672)[670..]);
     assert_eq!(alerts.iter().map(|alert| alert.state).collect::<Vec<_>>(), [AlertState::Resolved]);
 }
+
+#[test]
+fn a_prediction_whose_forecaster_began_anew_ends_by_the_values() {
+    // Three values far below zero: the forecaster gives its scale up, and knows nothing for a while.
+    let mut values: Vec<f64> = leak(670).iter().map(|value| 200.0 - value).collect();
+    values.extend([-100.0; 3]);
+    values.extend((673..690).map(|at| 100.0 + noise(at)));
+    let alerts = told_of(&serde_json::json!({ "below": 50.0 }), &values);
+    let states: Vec<_> = alerts.iter().map(|alert| alert.state).collect();
+    assert_eq!((states[0], *states.last().unwrap()), (AlertState::Opened, AlertState::Resolved), "{states:?}");
+    assert!(alerts.last().unwrap().breach.as_ref().unwrap().came_true_at.is_some());
+}
+
+#[test]
+fn windows_with_one_missing_between_are_not_in_a_row() {
+    let every_other = |values: Vec<f64>| -> Vec<f64> {
+        let is_kept = |at: usize| at < 600 || at % 2 == 0;
+        values.into_iter().enumerate().map(|(at, value)| if is_kept(at) { value } else { f64::NAN }).collect()
+    };
+    let limit = serde_json::json!({ "above": 150.0 });
+    let predicted = |values: &[f64]| told_of(&limit, values).iter().any(|alert| alert.state == AlertState::Opened);
+    assert!(predicted(&leak(676)) && !predicted(&every_other(leak(676))));
+}
