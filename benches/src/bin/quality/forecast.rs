@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tidewatch_benches::report::Report;
+use tidewatch_benches::report::{Goal, Report};
 use tidewatch_processor_core::StreamSettings;
 use tidewatch_processor_core::config::ForecastParams;
 use tidewatch_processor_core::forecast::{Forecaster, PathPoint};
@@ -32,6 +32,10 @@ const SIMPLE: [&str; 4] = ["naive", "season", "longest", "average"];
 const AVERAGE_RATE: f64 = 0.1;
 /// A series whose error is above so many times that of the last value is told of.
 const WORSE: f64 = 1.1;
+/// The goals of coverage, and of us and bytes by tier.
+const COVERAGE: [f64; 2] = [0.94, 0.96];
+const FULL_MAX: [f64; 2] = [2.5, 9_216.0];
+const LIGHT_MAX: [f64; 2] = [0.6, 2_048.0];
 
 /// The options of `quality forecast`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +49,7 @@ pub(crate) struct Args {
     /// The column that names the series, where a file has several below each other
     #[arg(long, value_name = "COLUMN", requires = "value")]
     by: Option<String>,
-    /// Seasons, the shortest first: a number of steps, or a span such as 24h
+    /// One season or two, the shorter first: a number of steps, or a span such as 24h, which any cadence understands
     #[arg(long, value_name = "STEPS|SPAN", default_values = ["24", "168"])]
     season: Vec<Length>,
     /// Have the seasons found; those that are named are for the scale and the simple methods
@@ -57,8 +61,8 @@ pub(crate) struct Args {
     /// How much of the end of each series is forecast
     #[arg(long, value_name = "STEPS|SPAN", default_value = "48")]
     holdout: Length,
-    /// full or light
-    #[arg(long, default_value = "full")]
+    /// Which forecaster
+    #[arg(long, value_parser = ["full", "light"], default_value = "full")]
     tier: String,
     /// Only the K-th of every N series
     #[arg(long, value_name = "K/N", default_value = "1/1")]
@@ -147,6 +151,8 @@ impl Asked {
         let (mut seasons, mut horizons) = (steps(&args.season), steps(&args.horizon));
         seasons.retain(|season| *season > 1);
         anyhow::ensure!(!seasons.is_empty(), "--season: shorter than two steps");
+        anyhow::ensure!(seasons.len() <= 2, "--season: one or two can be named");
+        anyhow::ensure!(seasons.is_sorted_by(|a, b| a < b), "--season: name the shorter one first");
         if let [last] = horizons[..] {
             let many = "a path has up to 48 steps; name those further ahead one by one";
             anyhow::ensure!(last <= PATH_MAX, "--horizon {last}: {many}");
@@ -193,19 +199,19 @@ struct Group {
     sums: Vec<Sums>,
     /// The errors by those of the last value, by horizon, and of which series.
     by_naive: Vec<Vec<(f64, String)>>,
+    /// Series too short, or without a seasonal error to scale others by.
+    left_out: u64,
     took: Duration,
     updates: u64,
     bytes: f64,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
-    let (mut table, mut figures) = (String::new(), Vec::new());
-    for path in &args.data {
-        let group = Group::measure(path, args)?;
-        table += &group.table(args);
-        figures.push(group.figures());
-    }
-    Ok(Report::new(table, figures.into()))
+    let groups = args.data.iter().map(|path| Group::measure(path, args)).collect::<anyhow::Result<Vec<_>>>()?;
+    let table = groups.iter().map(|group| group.table(args)).collect();
+    let figures = groups.iter().map(Group::figures).collect::<Vec<_>>();
+    let report = Report::new(table, figures.into());
+    Ok(groups.iter().fold(report, |report, group| group.goals(report, &args.tier)))
 }
 
 /// What the product forecasts by, for steps of this length.
@@ -222,7 +228,8 @@ fn params(args: &Args, asked: &Asked, step_ms: i64) -> anyhow::Result<ForecastPa
         "window": { "tumbling": format!("{step_ms}ms") },
         "measure": [{ "name": "value", "field": "value", "forecast": forecast }],
     });
-    let config = serde_json::from_value::<StreamSettings>(stream)?.validate()?;
+    let config = serde_json::from_value::<StreamSettings>(stream)?;
+    let config = config.validate().context("these --season and --horizon are not ones to forecast by")?;
     config.measures[0].forecast.clone().context("--tier: full or light")
 }
 
@@ -233,6 +240,7 @@ impl Group {
             horizons: Vec::new(),
             sums: Vec::new(),
             by_naive: Vec::new(),
+            left_out: 0,
             took: Duration::ZERO,
             updates: 0,
             bytes: 0.0,
@@ -253,31 +261,20 @@ impl Group {
 
     /// Forecasts a series, and adds what comes of it.
     fn add(&mut self, recorded: &Recorded, args: &Args) -> anyhow::Result<()> {
-        let Recorded { name, start_ms, step_ms, values } = recorded;
+        let Recorded { name, step_ms, values, .. } = recorded;
         let asked = Asked::new(args, *step_ms)?;
         let shortest = asked.seasons[0] as usize;
         if values.len() <= asked.holdout + 2 * shortest {
-            return Ok(());
+            return self.leave_out();
         }
-        let from = values.len() - asked.holdout;
-        let Some(scale) = season_error(&values[..from], shortest).filter(|scale| *scale > 0.0) else { return Ok(()) };
+        let known = &values[..values.len() - asked.holdout];
+        let Some(scale) = season_error(known, shortest).filter(|scale| *scale > 0.0) else { return self.leave_out() };
         let params = params(args, &asked, *step_ms)?;
-        let mut forecaster = Forecaster::new(&params, *step_ms);
         let mut judged = Judge::new(values, &asked, scale);
-        for (at, value) in values.iter().enumerate() {
-            let time_ms = start_ms + at as i64 * step_ms;
-            if at >= from && (at - from).is_multiple_of(asked.every) {
-                judged.origin(at, &forecaster.path_at(&params, time_ms - step_ms, *step_ms, &asked.horizons));
-            }
-            judged.learn(*value);
-            if value.is_finite() {
-                let begun = Instant::now();
-                forecaster.learn(&params, time_ms, *step_ms, *value);
-                self.took += begun.elapsed();
-                self.updates += 1;
-            }
-        }
-        let Some(found) = judged.found() else { return Ok(()) };
+        let (forecaster, took) = pass(recorded, &asked, &params, |at, path| judged.origin(at, path));
+        let Some(found) = judged.found() else { return self.leave_out() };
+        self.took += took;
+        self.updates += values.iter().filter(|value| value.is_finite()).count() as u64;
         if self.sums.is_empty() {
             self.horizons = match args.horizon[..] {
                 [_] => asked.horizons.iter().map(u32::to_string).collect(),
@@ -300,6 +297,11 @@ impl Group {
         Ok(())
     }
 
+    fn leave_out(&mut self) -> anyhow::Result<()> {
+        self.left_out += 1;
+        Ok(())
+    }
+
     /// The places of the horizons that a table shows.
     fn shown(&self) -> impl Iterator<Item = usize> {
         let is_shown = |at: &usize| {
@@ -308,10 +310,32 @@ impl Group {
         (0..self.horizons.len()).filter(is_shown)
     }
 
+    fn goals(&self, report: Report, tier: &str) -> Report {
+        let name = &self.name;
+        let coverages = || self.sums[..self.sums.len() - 1].iter().map(|sums| sums.mean().inside[1]);
+        let (least, most) = (coverages().fold(1.0, f64::min), coverages().fold(0.0, f64::max));
+        let ((us, bytes), (_, worst)) = (self.cost(), self.by_naive(self.by_naive.len() - 1));
+        let [us_max, bytes_max] = if tier == "light" { LIGHT_MAX } else { FULL_MAX };
+        report
+            .goal(format!("{name}: in the 95 % band, the horizon with the fewest"), least, Goal::AtLeast(COVERAGE[0]))
+            .goal(format!("{name}: the one with the most"), most, Goal::AtMost(COVERAGE[1]))
+            .goal(format!("{name}: path's error by the last value's, the worst series"), worst, Goal::AtMost(WORSE))
+            .goal(format!("{name}: us an update"), us, Goal::AtMost(us_max))
+            .goal(format!("{name}: bytes a series"), bytes, Goal::AtMost(bytes_max))
+    }
+
     fn table(&self, args: &Args) -> String {
         let (name, series, holdout, tier) = (&self.name, self.sums[0].series, args.holdout, &args.tier);
         let found = if args.auto { ", seasons found" } else { "" };
-        let mut text = format!("{name}: {series} series, the last {holdout} held out, {tier}{found}\n{:>7}", "ahead");
+        let mut text = format!("{name}: {series} series, the last {holdout} held out, {tier}{found}\n");
+        if self.left_out > 0 {
+            let _ = writeln!(
+                text,
+                "{} left out: shorter than two seasons and what is held out, or nothing to scale by",
+                self.left_out
+            );
+        }
+        let _ = write!(text, "{:>7}", "ahead");
         for column in ["MASE", "sMAPE", "OWA", "MSIS", "in 80", "in 95", "wide 80", "wide 95", "by naive", "worst"] {
             let _ = write!(text, " {column:>8}");
         }
@@ -412,8 +436,10 @@ struct Judge<'a> {
     values: &'a [f64],
     seasons: [usize; 2],
     scale: f64,
-    average: Option<f64>,
+    /// Of the values before the next one: how many there are, the last one and their average.
+    known: usize,
     last: f64,
+    average: Option<f64>,
     /// By horizon, and in the end of whole paths: the sums, `series` how many there are.
     sums: Vec<Sums>,
 }
@@ -422,19 +448,17 @@ impl<'a> Judge<'a> {
     fn new(values: &'a [f64], asked: &Asked, scale: f64) -> Self {
         let seasons = [asked.seasons[0] as usize, asked.seasons[asked.seasons.len() - 1] as usize];
         let sums = vec![Sums::default(); asked.horizons.len() + 1];
-        Self { values, seasons, scale, average: None, last: f64::NAN, sums }
-    }
-
-    fn learn(&mut self, value: f64) {
-        if value.is_finite() {
-            self.last = value;
-            let average = self.average.get_or_insert(value);
-            *average += AVERAGE_RATE * (value - *average);
-        }
+        Self { values, seasons, scale, known: 0, last: f64::NAN, average: None, sums }
     }
 
     /// Judges a path that was forecast of the values from `at` on.
     fn origin(&mut self, at: usize, path: &[PathPoint]) {
+        for &value in self.values[self.known..at].iter().filter(|value| value.is_finite()) {
+            self.last = value;
+            let average = self.average.get_or_insert(value);
+            *average += AVERAGE_RATE * (value - *average);
+        }
+        self.known = at;
         let naive2 = naive2(&self.values[..at], self.seasons[0]);
         let is_whole = path.last().is_some_and(|last| at + last.steps as usize <= self.values.len());
         for (horizon, point) in path.iter().enumerate() {
@@ -485,6 +509,30 @@ impl<'a> Judge<'a> {
         let all_judged = self.sums.iter().all(|sums| sums.series > 0.0);
         all_judged.then(|| self.sums.iter().map(Sums::mean).collect())
     }
+}
+
+/// Forecasts from each origin in what is held out, and learns value by value; gives the forecaster, and the time that learning took.
+fn pass(
+    recorded: &Recorded,
+    asked: &Asked,
+    params: &ForecastParams,
+    mut origin: impl FnMut(usize, &[PathPoint]),
+) -> (Forecaster, Duration) {
+    let &Recorded { start_ms, step_ms, ref values, .. } = recorded;
+    let from = values.len() - asked.holdout;
+    let (mut forecaster, mut took) = (Forecaster::new(params, step_ms), Duration::ZERO);
+    for (at, value) in values.iter().enumerate() {
+        let time_ms = start_ms + at as i64 * step_ms;
+        if at >= from && (at - from).is_multiple_of(asked.every) {
+            origin(at, &forecaster.path_at(params, time_ms - step_ms, step_ms, &asked.horizons));
+        }
+        if value.is_finite() {
+            let begun = Instant::now();
+            forecaster.learn(params, time_ms, step_ms, *value);
+            took += begun.elapsed();
+        }
+    }
+    (forecaster, took)
 }
 
 /// In percent, 0 where both are.
@@ -538,6 +586,7 @@ fn naive2(values: &[f64], season: usize) -> Option<Vec<f64>> {
 
 /// A series a row: a name, values, and blanks behind them.
 fn read_rows(path: &Path) -> anyhow::Result<Vec<Recorded>> {
+    anyhow::ensure!(!path.is_dir(), "--data: {} is a folder; name the column of the values by --value", path.display());
     let at = || format!("--data: cannot read {}", path.display());
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(path).with_context(at)?;
     let mut all = Vec::new();

@@ -72,6 +72,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Report> {
 #[derive(Default)]
 struct Seen {
     alerts: Vec<Alert>,
+    /// By stream and measure: the field.
+    fields: BTreeMap<(String, String), String>,
     /// By stream, entity and field: the ends of the windows in which a limit was passed.
     beyond: BTreeMap<(String, String, String), Vec<i64>>,
 }
@@ -92,6 +94,7 @@ impl Foreseen {
         self.passed += 1;
         let told = seen.alerts.iter().any(|alert| {
             (&alert.stream, &alert.entity) == (&fault.stream, &fault.entity)
+                && seen.fields.get(&(alert.stream.clone(), alert.measure.clone())) == Some(&fault.measure)
                 && alert.kind == AlertKind::PredictedBreach
                 && alert.state == AlertState::Opened
                 && during(alert.window_end)
@@ -110,6 +113,9 @@ fn watch(
 ) -> anyhow::Result<()> {
     let config = stream.validate()?;
     let limits: Vec<_> = config.measures.iter().filter_map(|measure| Some((measure.clone(), measure.limit?))).collect();
+    let fields =
+        config.measures.iter().map(|measure| ((config.name.clone(), measure.name.clone()), measure.field.clone()));
+    seen.fields.extend(fields);
     let mut keep = |effects: &mut Effects| {
         seen.alerts.append(&mut effects.alerts);
         for metric in &effects.metrics {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use clap::Parser as _;
 
 use super::*;
@@ -45,6 +47,8 @@ fn what_is_asked_is_read_or_told_to_be_wrong() {
         (&["--horizon", "6", "--horizon", "3"], "ascending"),
         (&["--horizon", "24", "--holdout", "12"], "beyond --holdout"),
         (&["--season", "1"], "shorter than two steps"),
+        (&["--season", "168", "--season", "24"], "the shorter one first"),
+        (&["--season", "2", "--season", "3", "--season", "4"], "one or two"),
     ] {
         let error = asked(line).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
@@ -75,7 +79,6 @@ fn errors_are_those_of_their_definitions() {
 
     let asked = Asked { seasons: vec![2], horizons: vec![1, 2], holdout: 2, every: 1 };
     let mut judge = Judge::new(&values, &asked, scale);
-    values[..5].iter().for_each(|value| judge.learn(*value));
     let point = |steps, mean| PathPoint {
         steps,
         mean,
@@ -83,7 +86,6 @@ fn errors_are_those_of_their_definitions() {
         accuracy: None,
     };
     judge.origin(5, &[point(1, 4.0), point(2, 5.0)]);
-    judge.learn(5.0);
     // Only the first of these comes: it counts at its horizon, and for no path.
     judge.origin(6, &[point(1, 9.0), point(2, 9.0)]);
     let found = judge.found().unwrap();
@@ -144,4 +146,38 @@ fn a_series_as_a_row_is_forecast_hour_by_hour() {
     assert!(worst < 0.2, "a daily wave, which the last value knows nothing of: {worst}");
     assert_eq!(group.figures()["horizons"].as_array().unwrap().len(), 7);
     assert!(group.table(&args(&line)).contains("path above 1.1 by naive: 0 "));
+}
+
+#[test]
+fn another_future_changes_no_forecast_from_before_it() {
+    let known = |at: usize| 100.0 + (at * 7_919 % 101) as f64 + 40.0 * (at as f64 / 24.0 * std::f64::consts::TAU).sin();
+    let (holdout, changed) = (72, 400);
+    let series = |beyond: f64| Recorded {
+        name: String::new(),
+        start_ms: START_MS,
+        step_ms: HOUR_MS,
+        values: (0..432).map(|at| if at < changed { known(at) } else { beyond }).collect(),
+    };
+    for tier in ["full", "light"] {
+        let args = args(&["--data", "x", "--holdout", "72", "--tier", tier]);
+        let asked = Asked::new(&args, HOUR_MS).unwrap();
+        let params = params(&args, &asked, HOUR_MS).unwrap();
+        let paths = |beyond: f64| {
+            let mut all = BTreeMap::new();
+            pass(&series(beyond), &asked, &params, |at, path| {
+                let bits = path.iter().flat_map(|point| {
+                    let bands = point.bands.iter().flat_map(|&(level, lower, upper)| [level, lower, upper]);
+                    bands.chain([point.mean]).map(f64::to_bits)
+                });
+                all.insert(at, bits.collect::<Vec<_>>());
+            });
+            all
+        };
+        let (one, mut other) = (paths(1_000.0), paths(0.5));
+        assert_eq!(one.len(), holdout);
+        for (at, path) in one {
+            let is_same = other.remove(&at).unwrap() == path;
+            assert_eq!(is_same, at <= changed, "{tier}: the path from {at} on");
+        }
+    }
 }
