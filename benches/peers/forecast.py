@@ -5,7 +5,7 @@
     target/peers/bin/python benches/peers/forecast.py --data Hourly-train.csv --series 2/40
 
 Series are rows of a CSV file, a name and values an hour apart. Each method is fitted anew at every origin, on all that came before; ours is
-updated hour by hour. MASE is scaled by the mean absolute difference from the value a day before, over what is not held out.
+updated hour by hour, and what it costs is told of an update. MASE is scaled by the mean absolute difference from the value a day before, over what is not held out.
 """
 
 import argparse

@@ -20,6 +20,7 @@ mod rate;
 mod validate;
 
 pub use duration::Span;
+pub(crate) use forecast::slot_ms;
 pub use forecast::{ForecastParams, ForecastSettings, Seasons, Tier};
 pub use limit::{Limit, LimitSettings};
 pub use maintenance::Maintenance;

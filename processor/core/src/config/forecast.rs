@@ -28,10 +28,10 @@ const SLOTS_AHEAD_MAX: i64 = 336;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
-    /// The best forecast: 2.5 us a window and 9 kB.
+    /// The best forecast: 2.5 us a window, and 7 to 9 kB of state, 9 to 12 kB in memory.
     #[default]
     Full,
-    /// By profiles and averages alone: .6 us and 2 kB.
+    /// By profiles and averages alone: .6 us a window, and 2 kB of state, 2.7 kB in memory.
     Light,
     /// None.
     Off,
@@ -291,7 +291,10 @@ fn seasons(
             return Err(wrong(&at("forecast.seasons"), problem));
         }
         if season_ms <= before {
-            return Err(wrong(&at("forecast.seasons"), "must ascend".into()));
+            return Err(wrong(
+                &at("forecast.seasons"),
+                format!("has `{season}` behind a longer one; name the shorter first"),
+            ));
         }
         if before > 0 && season_ms > 60 * before {
             let problem = format!("has `{season}`, more than 60 times as long as the one before");
@@ -300,6 +303,11 @@ fn seasons(
         before = season_ms;
     }
     Ok(seasons.iter().map(|season| season.as_millis()).collect())
+}
+
+/// How long a slot is: a 24th of the first season, but no shorter than a window.
+pub(crate) fn slot_ms(first_season_ms: Option<i64>, step_ms: i64) -> i64 {
+    first_season_ms.map_or(step_ms, |season_ms| (season_ms / SLOTS).max(step_ms))
 }
 
 fn horizons(
@@ -313,7 +321,7 @@ fn horizons(
         return Err(wrong(&at("forecast.horizons"), format!("has more than {HORIZONS_MAX} entries")));
     }
     let first_ms = if f.seasons == Some(Seasons::Auto) { Some(DAY_MS) } else { seasons_ms.first().copied() };
-    let slot_ms = first_ms.map_or(step_ms, |season_ms| (season_ms / SLOTS).max(step_ms));
+    let slot_ms = slot_ms(first_ms, step_ms);
     let most_ms = SLOTS_AHEAD_MAX * slot_ms;
     let mut steps: Vec<u32> = Vec::with_capacity(f.horizons.len());
     for horizon in &f.horizons {
@@ -329,7 +337,9 @@ fn horizons(
         }
         let count = u32::try_from(ms / step_ms).unwrap_or(u32::MAX);
         if steps.last().is_some_and(|&last| last >= count) {
-            return Err(wrong(&at("forecast.horizons"), "must ascend".into()));
+            let problem =
+                format!("has `{horizon}` behind one that is as far or further; name the nearest first, each once");
+            return Err(wrong(&at("forecast.horizons"), problem));
         }
         steps.push(count);
     }

@@ -91,7 +91,10 @@ impl Limit {
             }
             (None, Some(aggregate), _) | (None, None, &[aggregate]) => aggregate,
             (None, None, _) => {
-                return Err(wrong("limit.aggregate", "is left out, and the measure has more than one".into()));
+                let names: Vec<_> = aggregates.iter().map(|aggregate| format!("\"{}\"", aggregate.as_str())).collect();
+                let problem =
+                    format!("is left out, and the measure has more than one; write one of {}", names.join(", "));
+                return Err(wrong("limit.aggregate", problem));
             }
         };
         if !aggregates.contains(&aggregate) {

@@ -7,10 +7,8 @@ use super::light::{EXPERTS, Hourly, Light, OWN_EXPERTS, When};
 use super::mixture::{Banded, part_of_day};
 use super::scale::Scale;
 use super::seasonal::{Lengths, Seasonal};
-use crate::config::{ForecastParams, Tier};
+use crate::config::{ForecastParams, Tier, slot_ms};
 
-/// Parts that the first season has for forecasts by slots.
-const SLOTS: i64 = 24;
 /// Slots that the path of the hours' forecast has at most.
 const HOURS_MAX: u32 = 50;
 /// Horizons at which the hours' forecast compares its experts, in slots.
@@ -43,11 +41,6 @@ enum Tiered {
     Both(Box<Light<EXPERTS>>, Box<Hours>),
 }
 
-/// How long a slot is: a 24th of the first season, but no shorter than a window.
-fn slot_ms(seasons_ms: &[i64], step_ms: i64) -> i64 {
-    seasons_ms.first().map_or(step_ms, |season_ms| (season_ms / SLOTS).max(step_ms))
-}
-
 /// How many slots seasons have.
 fn lengths(seasons_ms: &[i64], slot_ms: i64) -> Option<Lengths> {
     let slots = |season_ms: &i64| ((season_ms + slot_ms / 2) / slot_ms) as u32;
@@ -56,7 +49,7 @@ fn lengths(seasons_ms: &[i64], slot_ms: i64) -> Option<Lengths> {
 
 impl Tiered {
     fn new(seasons_ms: &[i64], params: &ForecastParams, step_ms: i64) -> Self {
-        let slot_ms = slot_ms(seasons_ms, step_ms);
+        let slot_ms = slot_ms(seasons_ms.first().copied(), step_ms);
         let (compared, levels) = (&params.compared[..], &params.levels[..]);
         match (params.tier, lengths(seasons_ms, slot_ms)) {
             (Tier::Full, Some(lengths)) if slot_ms == step_ms => {
@@ -110,7 +103,7 @@ impl Given {
         let expected = self.expect(by, start_ms).map(|of| of.mean);
         let local_ms = params.local_ms(start_ms);
         let when = When { step: ((start_ms - self.first_ms) / step_ms) as u32, local_ms, step_ms };
-        let slot_ms = slot_ms(&self.seasons_ms, step_ms);
+        let slot_ms = slot_ms(self.seasons_ms.first().copied(), step_ms);
         let levels = &params.levels[..];
         match &mut self.tier {
             Tiered::Slots(seasonal) => {
@@ -177,7 +170,7 @@ impl Given {
             }
             Tiered::Windows(light) => light.path(steps, when, None),
             Tiered::Both(light, hours) => {
-                light.path(steps, when, hours.path(slot_ms(&self.seasons_ms, step_ms)).as_ref())
+                light.path(steps, when, hours.path(slot_ms(self.seasons_ms.first().copied(), step_ms)).as_ref())
             }
         }
     }

@@ -184,7 +184,7 @@ fn a_limit_is_of_one_series_that_is_forecast() {
         (serde_json::json!({ "above": 1.0, "below": 0.0 }), "measure.latency.limit` needs one of `above` and `below`"),
         (
             serde_json::json!({ "above": 1.0 }),
-            "measure.latency.limit.aggregate` is left out, and the measure has more than one",
+            "measure.latency.limit.aggregate` is left out, and the measure has more than one; write one of \"mean\", \"p95\"",
         ),
         (
             serde_json::json!({ "above": 1.0, "aggregate": "p99" }),

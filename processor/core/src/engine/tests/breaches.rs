@@ -175,7 +175,7 @@ fn a_prediction_whose_forecaster_began_anew_ends_by_the_values() {
 #[test]
 fn windows_with_one_missing_between_are_not_in_a_row() {
     let every_other = |values: Vec<f64>| -> Vec<f64> {
-        let is_kept = |at: usize| at < 600 || at % 2 == 0;
+        let is_kept = |at: usize| at < 600 || at.is_multiple_of(2);
         values.into_iter().enumerate().map(|(at, value)| if is_kept(at) { value } else { f64::NAN }).collect()
     };
     let limit = serde_json::json!({ "above": 150.0 });
