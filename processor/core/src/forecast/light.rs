@@ -47,6 +47,8 @@ const PLAIN: f32 = 0.1;
 const TREND_MS: f64 = HOUR_MS;
 const TREND_RATE_MAX: f32 = 0.3;
 const TREND_AHEAD_MS: f64 = 6.0 * HOUR_MS;
+/// Values that are held against those a season before until errors are told by theirs.
+const NAIVES_MIN: u32 = 24;
 /// How long the level remembers.
 const LEVEL_MS: f64 = 4.0 * DAY_MS;
 /// How long a remainder is felt ahead, of the level's and of the hours' forecast, and the average of the latter.
@@ -184,7 +186,7 @@ impl<const N: usize> Light<N> {
 
     /// How good forecasts so many windows ahead have been.
     pub(super) fn accuracy(&self, steps: u32) -> Option<super::Accuracy> {
-        self.mixture.accuracy(steps, self.naive_error)
+        self.mixture.accuracy(steps, if self.naives < NAIVES_MIN { 0.0 } else { self.naive_error })
     }
 
     /// How many first seasons have gone by since the first window, as a number of windows goes.

@@ -188,7 +188,9 @@ impl Seasonal {
 
     /// How good forecasts so many slots ahead have been.
     pub(super) fn accuracy(&self, steps: u32) -> Option<super::Accuracy> {
-        self.mixture.accuracy(steps, self.naive_error)
+        // Of fewer than a season of them nothing is known.
+        let naive_error = if self.values.len() < 2 * self.lengths.day as usize { 0.0 } else { self.naive_error };
+        self.mixture.accuracy(steps, naive_error)
     }
 
     /// The forecast of the next slot as it was issued; `None` before the first value.

@@ -223,6 +223,22 @@ fn what_is_told_of_forecasts_is_what_came_of_them() {
     }
 }
 
+/// The first value of the second day is that of the first, by chance: by such an error nothing is told.
+#[test]
+fn errors_are_told_by_those_of_a_day_of_naive_forecasts() {
+    for step_ms in [HOUR, 5 * MINUTE] {
+        let day = DAY / step_ms;
+        let mut fed = Fed::new(params(step_ms, horizons(&[step_ms])), step_ms);
+        let value = |at: i64| 100.0 + if at == day { noise(0) } else { noise(at) };
+        let few = 5 * HOUR / step_ms;
+        fed.feed(day + few, |at| Some(value(at)));
+        assert_eq!(fed.path()[0].accuracy.as_ref().unwrap().mase, None);
+        fed.feed(2 * day, |at| Some(value(day + few + at)));
+        let mase = fed.path()[0].accuracy.as_ref().unwrap().mase.unwrap();
+        assert!((0.3..2.0).contains(&mase), "{step_ms} ms: {mase}");
+    }
+}
+
 #[test]
 fn beyond_a_week_the_week_comes_again() {
     let ahead = [DAY, 7 * DAY, 8 * DAY, 10 * DAY, 14 * DAY];
