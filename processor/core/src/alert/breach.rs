@@ -18,7 +18,7 @@
 //! A prediction has *come true* if the limit was passed while its alert was open. Nothing is predicted of a series that is beyond its limit
 //! already: that is for the detectors and the valid range to say.
 //!
-//! Cost: a path at each window, about half a microsecond a horizon, and 150 bytes of state while an alert is open.
+//! Cost: a path at each window, about half a microsecond a horizon.
 
 use serde::{Deserialize, Serialize};
 use tidewatch_schemas::record::{AlertState as Change, AnomalyKind, Severity};

@@ -19,7 +19,8 @@
 //! the second's at .25. Outliers are treated as there: a value eight usual errors off is taken as eight, but for the last value; the
 //! third in a row on one side is believed. A missing window changes nothing but the time.
 //!
-//! Cost: .5 us a window with three horizons, 1.1 us with 24. State: 2.0 kB and 2.5 kB. Warm-up: from the first value on, seasonal from the second season on.
+//! Cost: .5 us a window with three horizons, 1.1 us with 24. State: 2.0 kB and 2.5 kB. Warm-up: from the first value on, seasonal from the
+//! second season on.
 
 use serde::{Deserialize, Serialize};
 

@@ -23,8 +23,8 @@
 //! in a row on one side is believed, and levels jump by the least of them. A missing value is taken as what was forecast, and neither
 //! losses nor bands learn.
 //!
-//! Cost: 2.5 us a slot with a path of 24 hours, 1.5 us without. State: 7 kB with a day and a week of hours. Warm-up: the last value from the first on,
-//! seasonal from the second season on, all experts after the longest one and a season.
+//! Cost: 2.5 us a slot that compares its experts up to 24 hours ahead. State: 7 kB with a day and a week of hours. Warm-up: the last value
+//! from the first on, seasonal from the second season on, all experts after the longest one and a season.
 //!
 //! Sources: seasonal naive with a decaying bias and double seasons: J. W. Taylor, J. Oper. Res. Soc. 54, 2003; analogs: E. N. Lorenz,
 //! "Atmospheric Predictability as Revealed by Naturally Occurring Analogues", J. Atmos. Sci. 26, 1969; profile and remainder: the

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use clap::Parser as _;
 
+use super::judge::{naive2, smape};
 use super::*;
 
 #[derive(clap::Parser)]
