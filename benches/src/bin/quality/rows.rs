@@ -168,6 +168,7 @@ impl Columns {
 
 /// The place of a column of this name.
 fn column(header: &csv::StringRecord, wanted: &str) -> anyhow::Result<usize> {
+    anyhow::ensure!(!header.is_empty(), "no header; write one, such as timestamp,value");
     let place = header.iter().position(|name| name.trim() == wanted);
     place.with_context(|| format!("no column `{wanted}`, but {}", header.iter().collect::<Vec<_>>().join(", ")))
 }

@@ -124,6 +124,9 @@ fn files_of_one_series_or_several_are_read_by_their_columns() {
     assert!(told.contains("no column `cpu`, but host, ds, load, note"), "{told}");
     let told = format!("{:#}", error(&["--data", path, "--value", "note"]));
     assert!(told.contains(":2, column `note`: `x` is no number"), "{told}");
+    let empty = file(std::iter::empty());
+    let told = Group::measure(empty.path(), &args(&["--data", "x", "--value", "load"])).map(|_| ()).unwrap_err();
+    assert!(format!("{told:#}").contains("no header"), "{told:#}");
     let told = error(&["--data", path]).to_string();
     assert!(told.contains("by --value"), "{told}");
 }
